@@ -1,0 +1,2 @@
+//! inspect
+pub mod fields;

@@ -1,0 +1,205 @@
+//! Which header fields pass between a client and an upstream, and which of ours are set: pure functions over names.
+//!
+//! The order is fixed and is the defence (`threats.md` G03): hop-by-hop fields go first, then every spelling of a field of ours,
+//! then ours are set last, on every request of every stream. HTTP/1 and HTTP/2 both ask here and nowhere else.
+
+use http::{HeaderName, HeaderValue};
+
+/// One field sekisho sets on every request to a host.
+#[derive(Clone)]
+pub struct Restriction {
+    pub name: HeaderName,
+    /// Marked sensitive, so that no `Debug` prints it.
+    pub value: HeaderValue,
+}
+
+/// What is set for one destination. Empty for a service without tenant restriction.
+#[derive(Clone, Default)]
+pub struct Restrictions {
+    fields: Vec<Restriction>,
+    /// Sum of name and value octets, with the separator and line end of HTTP/1.
+    octets: usize,
+}
+
+impl Restrictions {
+    pub fn new(fields: Vec<Restriction>) -> Self {
+        let octets = fields.iter().map(|field| field.name.as_str().len() + field.value.len() + 4).sum();
+        Self { fields, octets }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Restriction> {
+        self.fields.iter()
+    }
+
+    /// Octets these fields add to a head. A head that has no room for them is refused, never sent without (G07).
+    pub fn octets(&self) -> usize {
+        self.octets
+    }
+
+    fn spells(&self, name: &[u8]) -> bool {
+        self.fields.iter().any(|field| folds_to(name, field.name.as_str().as_bytes()))
+    }
+}
+
+/// Whether a request field of the client goes on to the upstream.
+///
+/// `connection_options` are the tokens of the client's `Connection` fields. Framing (`Content-Length`,
+/// `Transfer-Encoding`), `Host` and `Upgrade` are never passed on from here: the writer makes its own.
+pub fn request_field_passes<'a>(
+    name: &[u8],
+    restrictions: &Restrictions,
+    mut connection_options: impl Iterator<Item = &'a [u8]>,
+) -> bool {
+    let hop =
+        is_hop_by_hop(name) || is_routing(name) || connection_options.any(|option| option.eq_ignore_ascii_case(name));
+    !hop && !restrictions.spells(name)
+}
+
+/// Whether a response field of the upstream goes on to the client.
+///
+/// `Alt-Svc` would lead the client to QUIC, past the proxy (A16); a forged `Proxy-Status` would speak in our name.
+pub fn response_field_passes<'a>(name: &[u8], mut connection_options: impl Iterator<Item = &'a [u8]>) -> bool {
+    let hop = is_hop_by_hop(name) || connection_options.any(|option| option.eq_ignore_ascii_case(name));
+    !hop && !name.eq_ignore_ascii_case(b"alt-svc")
+}
+
+/// Whether a trailer field of a request goes on. Trailers can smuggle what heads may not carry (G04), and no origin of this
+/// trade needs others than integrity fields (RFC 9530), so these alone pass.
+pub fn request_trailer_passes(name: &[u8]) -> bool {
+    [&b"content-digest"[..], b"repr-digest", b"digest"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether a trailer field of a response goes on: what a response head may carry, less what frames or routes a message.
+pub fn response_trailer_passes(name: &[u8]) -> bool {
+    let framing = [&b"host"[..], b"content-length", b"content-type", b"content-encoding", b"set-cookie", b"location"];
+    response_field_passes(name, std::iter::empty()) && !framing.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// RFC 9110 section 7.6.1, with the fields HTTP/1 framing and its extensions use.
+fn is_hop_by_hop(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 9] = [
+        b"connection",
+        b"keep-alive",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"content-length",
+        b"upgrade",
+        b"http2-settings",
+        b"host",
+    ];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)) || has_folded_prefix(name, b"proxy-")
+}
+
+/// What tells an upstream where a request came from, and what this hop answers itself.
+fn is_routing(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 3] = [b"forwarded", b"x-real-ip", b"expect"];
+    NAMES.iter().any(|known| folds_to(name, known)) || has_folded_prefix(name, b"x-forwarded-")
+}
+
+/// Equality as a gateway behind the origin may see it: without case, and with `_` read as `-` (G02).
+pub fn folds_to(name: &[u8], lower: &[u8]) -> bool {
+    name.len() == lower.len() && name.iter().zip(lower).all(|(a, b)| fold(*a) == *b)
+}
+
+fn has_folded_prefix(name: &[u8], lower: &[u8]) -> bool {
+    name.len() >= lower.len() && folds_to(&name[..lower.len()], lower)
+}
+
+fn fold(byte: u8) -> u8 {
+    match byte {
+        b'_' => b'-',
+        other => other.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn microsoft() -> Restrictions {
+        let name = HeaderName::from_static("restrict-access-to-tenants");
+        Restrictions::new(vec![Restriction { name, value: HeaderValue::from_static("city.example.lg.jp") }])
+    }
+
+    #[test]
+    fn g01_g02_every_spelling_of_our_field_is_removed() {
+        for name in [
+            "Restrict-Access-To-Tenants",
+            "restrict-access-to-tenants",
+            "RESTRICT_ACCESS_TO_TENANTS",
+            "Restrict_Access-To_Tenants",
+        ] {
+            assert!(!request_field_passes(name.as_bytes(), &microsoft(), std::iter::empty()), "{name}");
+            assert!(request_field_passes(name.as_bytes(), &Restrictions::default(), std::iter::empty()), "{name}");
+        }
+        for name in ["Restrict-Access-To-Tenant", "Restrict-Access-To-Tenantss", "X-Restrict-Access-To-Tenants"] {
+            assert!(request_field_passes(name.as_bytes(), &microsoft(), std::iter::empty()), "{name}");
+        }
+    }
+
+    #[test]
+    fn g03_what_connection_names_goes_and_ours_is_not_asked() {
+        let options = || [&b"x-one"[..], b"Restrict-Access-To-Tenants"].into_iter();
+        assert!(!request_field_passes(b"X-One", &microsoft(), options()));
+        assert!(request_field_passes(b"X-Two", &microsoft(), options()));
+        assert_eq!(microsoft().iter().count(), 1);
+    }
+
+    #[test]
+    fn b09_hop_by_hop_and_routing_fields_never_pass() {
+        for name in [
+            "Connection",
+            "Keep-Alive",
+            "Proxy-Authorization",
+            "proxy_authorization",
+            "Proxy-Connection",
+            "TE",
+            "Trailer",
+            "Transfer-Encoding",
+            "Content-Length",
+            "Upgrade",
+            "HTTP2-Settings",
+            "Host",
+            "Forwarded",
+            "X-Forwarded-For",
+            "X_Forwarded_For",
+            "X-Forwarded-Anything",
+            "X-Real-IP",
+            "x_real_ip",
+            "Expect",
+        ] {
+            assert!(!request_field_passes(name.as_bytes(), &Restrictions::default(), std::iter::empty()), "{name}");
+        }
+        for name in ["Accept", "Cookie", "Authorization", "X-Forward", "Proxy", "X-Requested-With", "Via"] {
+            assert!(request_field_passes(name.as_bytes(), &Restrictions::default(), std::iter::empty()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a16_responses_lose_alt_svc_and_proxy_fields() {
+        for name in ["Alt-Svc", "ALT-SVC", "Proxy-Status", "Proxy-Authenticate", "Connection", "Transfer-Encoding"] {
+            assert!(!response_field_passes(name.as_bytes(), std::iter::empty()), "{name}");
+        }
+        for name in ["Set-Cookie", "Content-Type", "Strict-Transport-Security", "WWW-Authenticate"] {
+            assert!(response_field_passes(name.as_bytes(), std::iter::empty()), "{name}");
+        }
+    }
+
+    #[test]
+    fn g04_request_trailers_are_an_allowlist() {
+        assert!(request_trailer_passes(b"Content-Digest"));
+        for name in ["Restrict-Access-To-Tenants", "X-Anything", "Host", "Authorization"] {
+            assert!(!request_trailer_passes(name.as_bytes()), "{name}");
+        }
+        assert!(response_trailer_passes(b"grpc-status"));
+        for name in ["Content-Length", "Alt-Svc", "Transfer-Encoding", "Set-Cookie"] {
+            assert!(!response_trailer_passes(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn g07_the_octets_added_are_counted_as_http1_writes_them() {
+        assert_eq!(microsoft().octets(), "restrict-access-to-tenants: city.example.lg.jp\r\n".len());
+    }
+}

@@ -1,0 +1,85 @@
+use super::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+/// Two ends of one TCP connection: ours and the peer's.
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let addr = listener.local_addr().expect("addr");
+    let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(addr));
+    (ours.expect("accept").0, theirs.expect("connect"))
+}
+
+fn settings(idle: Duration) -> Settings {
+    Settings { idle }
+}
+
+#[tokio::test]
+async fn n05_half_close_passes_on_and_the_other_half_goes_on() {
+    let ((ours_client, mut client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
+    let counters = Counters::default();
+    let peers = async {
+        client.write_all(b"request").await.expect("write");
+        client.shutdown().await.expect("half-close");
+        let mut request = Vec::new();
+        upstream.read_to_end(&mut request).await.expect("read to the half-close");
+        assert_eq!(request, b"hello request");
+        upstream.write_all(b"late answer").await.expect("write");
+        drop(upstream);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("read");
+        assert_eq!(answer, b"late answer");
+    };
+    let settings = settings(Duration::from_secs(60));
+    let (end, ()) = tokio::join!(relay(b"hello ", &ours_client, &ours_upstream, &counters, &settings), peers);
+    assert_eq!(end, TunnelEnd::Finished);
+    assert_eq!(counters.sent.load(Ordering::Relaxed), 13);
+    assert_eq!(counters.received.load(Ordering::Relaxed), 11);
+}
+
+#[tokio::test]
+async fn every_byte_arrives_through_full_socket_buffers() {
+    let ((ours_client, mut client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
+    let counters = Counters::default();
+    let sent: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
+    let expected = sent.clone();
+    let peers = async move {
+        let writing = async {
+            upstream.write_all(&sent).await.expect("write");
+            upstream.shutdown().await.expect("end");
+        };
+        let reading = async {
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.expect("read");
+            assert!(got == expected, "bytes differ");
+            client.shutdown().await.expect("end");
+        };
+        tokio::join!(writing, reading);
+        drop((client, upstream));
+    };
+    let settings = settings(Duration::from_secs(60));
+    let (end, ()) = tokio::join!(relay(b"", &ours_client, &ours_upstream, &counters, &settings), peers);
+    assert_eq!(end, TunnelEnd::Finished);
+    assert_eq!(counters.received.load(Ordering::Relaxed), 8_000_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn h03_a_tunnel_over_which_nothing_moves_is_ended() {
+    let ((ours_client, _client), (ours_upstream, _upstream)) = tokio::join!(pair(), pair());
+    let began = Instant::now();
+    let settings = settings(Duration::from_secs(3600));
+    let end = relay(b"", &ours_client, &ours_upstream, &Counters::default(), &settings).await;
+    assert_eq!(end, TunnelEnd::Idle);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(3600) && took <= Duration::from_secs(4500), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_reset_says_whose_side_broke() {
+    let ((ours_client, client), (ours_upstream, _upstream)) = tokio::join!(pair(), pair());
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("linger");
+    drop(client);
+    let settings = settings(Duration::from_secs(60));
+    let end = relay(b"", &ours_client, &ours_upstream, &Counters::default(), &settings).await;
+    assert_eq!(end, TunnelEnd::ClientClosed);
+}
