@@ -1,40 +1,53 @@
-//! The client's side of a connection: its stream, the bytes read ahead of need, and how far its conversation got.
+//! The client's side of a connection: its socket, the bytes read ahead of need, and how far its conversation got.
 //!
-//! What was read to identify a claim (a head, a ClientHello) stays in [`Client`]'s buffer and is replayed to whoever reads
-//! next; nothing a client glued behind a head is lost. [`Established`] is a client that has been sent its 200, made only by
+//! What was read to identify a claim (a head, a ClientHello) stays in the buffer and is replayed to whoever reads next;
+//! nothing a client glued behind a head is lost. [`Established`] is the proof that a client has been sent its 200, made only by
 //! [`Client::establish`].
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::addrs::{ClientAddr, ListenAddr};
-use crate::reply::alert_record;
 
 /// How long a client whose last answer has been sent may still drain our bytes, and how much of its own we throw away.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_OCTETS: usize = 256 * 1024;
 
+/// How far the conversation got: what manner of answer the client would still understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Far {
+    /// A head is due: an HTTP status is understood.
+    Head,
+    /// The 200 of CONNECT has been sent: a TLS alert is understood.
+    Established,
+    /// The stream belongs to a relay, which answers for itself.
+    Relayed,
+}
+
 /// An accepted connection.
 pub struct Client {
     addr: ClientAddr,
     listener: ListenAddr,
-    io: TcpStream,
+    socket: Socket,
     buffer: BytesMut,
+    far: Far,
 }
 
-/// A client that has been answered 200: from here on it speaks TLS, or nothing.
-pub struct Established(Client);
+/// The client has been answered 200: from here on it speaks TLS, or nothing.
+pub struct Established(());
 
 impl Client {
     pub fn new(io: TcpStream, addr: ClientAddr, listener: ListenAddr) -> Self {
-        Self { addr, listener, io, buffer: BytesMut::new() }
+        Self { addr, listener, socket: Socket(Arc::new(io)), buffer: BytesMut::new(), far: Far::Head }
     }
 
     pub fn addr(&self) -> ClientAddr {
@@ -43,6 +56,10 @@ impl Client {
 
     pub fn listener(&self) -> ListenAddr {
         self.listener
+    }
+
+    pub fn far(&self) -> Far {
+        self.far
     }
 
     /// Bytes received and not yet used.
@@ -56,35 +73,68 @@ impl Client {
     /// Whatever the socket says.
     pub async fn fill(&mut self) -> io::Result<usize> {
         self.buffer.reserve(2048);
-        self.io.read_buf(&mut self.buffer).await
+        loop {
+            self.socket.0.readable().await?;
+            match self.socket.0.try_read_buf(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
     }
 
     /// Sends an answer of ours whole.
     ///
     /// # Errors
     /// Whatever the socket says.
-    pub async fn send(&mut self, answer: &[u8]) -> io::Result<()> {
-        self.io.write_all(answer).await
+    pub async fn send(&mut self, mut answer: &[u8]) -> io::Result<()> {
+        while !answer.is_empty() {
+            self.socket.0.writable().await?;
+            match self.socket.0.try_write(answer) {
+                Ok(n) => answer.advance(n),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Sends the 200 of CONNECT (RFC 9110 section 9.3.6: no content, no framing fields).
     ///
     /// # Errors
     /// Whatever the socket says: the client is gone.
-    pub async fn establish(mut self) -> io::Result<Established> {
-        self.io.write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n").await?;
-        Ok(Established(self))
+    pub async fn establish(&mut self) -> io::Result<Established> {
+        self.send(b"HTTP/1.1 200 Connection Established\r\n\r\n").await?;
+        self.far = Far::Established;
+        Ok(Established(()))
+    }
+
+    /// The stream with its unread bytes in front, for a relay. Nothing is answered from here any more.
+    pub fn stream(&mut self) -> Prefixed {
+        self.far = Far::Relayed;
+        Prefixed { socket: self.socket.clone(), prefix: std::mem::take(&mut self.buffer) }
+    }
+
+    /// The stream lent out for one exchange, to be given back with what was read ahead of need.
+    pub fn lend(&mut self) -> (Socket, BytesMut) {
+        (self.socket.clone(), std::mem::take(&mut self.buffer))
+    }
+
+    /// Takes back what [`Client::lend`] gave.
+    pub fn give_back(&mut self, buffer: BytesMut) {
+        self.buffer = buffer;
     }
 
     /// Ends the conversation so that the last answer arrives: no more from us, and the client's remaining bytes are read for
     /// a moment, since closing over unread bytes makes the kernel send a reset that can overtake the answer.
     pub async fn close(mut self) {
-        let _ = self.io.shutdown().await;
-        let mut thrown = self.buffer.len();
+        if SockRef::from(&*self.socket.0).shutdown(std::net::Shutdown::Write).is_err() {
+            return;
+        }
         let drain = async {
+            let mut thrown = self.buffer.len();
             while thrown < LINGER_OCTETS {
                 self.buffer.clear();
-                match self.io.read_buf(&mut self.buffer).await {
+                match self.fill().await {
                     Ok(0) | Err(_) => return,
                     Ok(n) => thrown += n,
                 }
@@ -93,46 +143,97 @@ impl Client {
         let _ = timeout(LINGER, drain).await;
     }
 
-    /// The stream with its unread bytes in front.
-    pub fn into_stream(self) -> Prefixed {
-        Prefixed { io: self.io, prefix: self.buffer }
+    /// Ends it as an error: what was sent must not pass for a whole message.
+    pub fn abort(self) {
+        let _ = SockRef::from(&*self.socket.0).set_linger(Some(Duration::ZERO));
     }
 }
 
-impl Established {
-    pub fn client(&mut self) -> &mut Client {
-        &mut self.0
-    }
+/// The client's socket, shared between the conversation and the relay that has taken it over.
+#[derive(Clone)]
+pub struct Socket(Arc<TcpStream>);
 
-    /// Refuses at the level of TLS: a fatal alert, then the end.
-    pub async fn alert(mut self, description: u8) {
-        if self.0.send(&alert_record(description)).await.is_ok() {
-            self.0.close().await;
-        }
-    }
-
-    pub fn into_stream(self) -> Prefixed {
-        self.0.into_stream()
+impl Socket {
+    pub fn tcp(&self) -> &TcpStream {
+        &self.0
     }
 }
 
 /// The client's socket with the bytes already read replayed first.
 pub struct Prefixed {
-    io: TcpStream,
+    socket: Socket,
     prefix: BytesMut,
 }
 
 impl Prefixed {
     /// The bytes that were read ahead and the bare socket, for a relay that needs no replay.
-    pub fn into_parts(self) -> (BytesMut, TcpStream) {
-        (self.prefix, self.io)
+    pub fn into_parts(self) -> (BytesMut, Socket) {
+        (self.prefix, self.socket)
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            match self.0.try_read(buf.initialize_unfilled()) {
+                Ok(n) => {
+                    buf.advance(n);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.when_writable(cx, |socket| socket.try_write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.when_writable(cx, |socket| socket.try_write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+    }
+}
+
+impl Socket {
+    fn when_writable(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match write(&self.0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
     }
 }
 
 impl AsyncRead for Prefixed {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.prefix.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+            return Pin::new(&mut self.socket).poll_read(cx, buf);
         }
         let n = self.prefix.len().min(buf.remaining());
         buf.put_slice(&self.prefix[..n]);
@@ -147,7 +248,7 @@ impl AsyncRead for Prefixed {
 
 impl AsyncWrite for Prefixed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        Pin::new(&mut self.socket).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -155,19 +256,18 @@ impl AsyncWrite for Prefixed {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        Pin::new(&mut self.socket).poll_shutdown(cx)
     }
 }

@@ -1,2 +1,45 @@
-//! inspect
-pub mod fields;
+//! Inspection: TLS ends here for the hosts the policy inspects; requests are judged one by one, tenant headers set on each.
+//!
+//! The upstream's handshake and verification come first, the client's last, so that no client ever sees a trusted leaf for an
+//! origin that failed, except round a page of ours. Both legs speak the same protocol (ALPN is mirrored): nothing is
+//! translated between HTTP versions, where most smuggling lives.
+
+pub mod authority;
+pub mod certificate;
+pub mod constraints;
+pub mod h1;
+pub mod h2;
+mod h2_head;
+mod h2_pump;
+mod h2_settings;
+mod h2_stream;
+mod install;
+pub mod issuer;
+pub mod keyfile;
+pub mod leaf;
+pub mod page;
+#[cfg(test)]
+mod scene;
+pub mod scope;
+pub mod show;
+mod signing;
+
+use std::time::Duration;
+
+use crate::reason::{Reason, Side};
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The client's TLS handshake with us.
+    pub client_handshake: Duration,
+    /// An inspected connection or request over which nothing moved for this long is ended.
+    pub idle: Duration,
+}
+
+/// How an inspected connection ended, as distinct from its requests, each of which has its own record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub side: Side,
+    /// `None`: it finished in order.
+    pub reason: Option<Reason>,
+}

@@ -27,6 +27,24 @@ impl Outcome {
     }
 }
 
+/// Whose doing an ending was (`sekisho.side`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Upstream,
+    Sekisho,
+}
+
+impl Side {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Sekisho => "sekisho",
+        }
+    }
+}
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $word:literal, $outcome:ident;)+) => {
         /// Why an attempt ended as it did.

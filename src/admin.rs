@@ -1,0 +1,120 @@
+//! The admin listener: `/livez`, `/readyz`, `/metrics`. Read-only, and nothing of policy, keys or clients is in any answer.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::connection::Gate;
+use crate::record::{State, WhenUnwritable};
+use crate::telemetry::Health;
+
+mod metrics;
+
+/// Connections served at a time; more wait in the kernel's queue.
+const CONNECTIONS: usize = 32;
+/// A whole admin connection, from accept to close.
+const LIFE: Duration = Duration::from_secs(60);
+const HEAD: Duration = Duration::from_secs(5);
+
+/// What the listener may look at.
+#[derive(Clone)]
+pub struct Views {
+    pub health: Arc<Health>,
+    pub gate: Arc<Gate>,
+}
+
+/// Serves until it is aborted; its connections end with it.
+pub async fn serve(listener: TcpListener, views: Views) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "admin accept failed");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let views = views.clone();
+        connections.spawn(async move {
+            let _ = timeout(LIFE, connection(stream, views)).await;
+            drop(slot);
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connection(stream: TcpStream, views: Views) {
+    let service = service_fn(move |request| {
+        let answer = answer(&request, &views);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 * 1024);
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "admin connection ended");
+    }
+}
+
+fn answer(request: &Request<Incoming>, views: &Views) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
+    }
+    match request.uri().path() {
+        "/livez" => plain(StatusCode::OK, "ok\n".into()),
+        "/readyz" => readiness(views),
+        "/metrics" => {
+            let mut answer = plain(StatusCode::OK, metrics::text(views));
+            let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+            answer
+        }
+        _ => plain(StatusCode::NOT_FOUND, "not found: /livez, /readyz and /metrics are here\n".into()),
+    }
+}
+
+/// 503 only where traffic cannot be served safely; a failed reload is told in the body of a 200.
+fn readiness(views: &Views) -> Response<Full<Bytes>> {
+    if !views.health.is_started() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "starting\n".into());
+    }
+    if views.gate.drain().is_draining() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
+    }
+    match (views.gate.recorder().state(), views.health.degraded()) {
+        (State::Unwritable(WhenUnwritable::Deny), _) => {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".into())
+        }
+        (State::Unwritable(WhenUnwritable::Continue), _) => {
+            plain(StatusCode::OK, "degraded: the record cannot be written\n".into())
+        }
+        // The reason itself may name files and rules: it is in the log and the record, not here.
+        (State::Writable, Some(_)) => {
+            plain(StatusCode::OK, "degraded: the last reload failed, the old configuration is in force\n".into())
+        }
+        (State::Writable, None) => plain(StatusCode::OK, "ok\n".into()),
+    }
+}
+
+fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let fields = answer.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,120 @@
+//! The metrics, in the OpenMetrics text form. Labels are words of closed lists: nothing a client sends becomes one (M06).
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::Views;
+use crate::reason::Outcome;
+use crate::record::{Action, Conservation, State};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByAction {
+    action: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    action: Word,
+    outcome: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: Word,
+}
+
+/// A word of a closed list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Word(&'static str);
+
+impl EncodeLabelValue for Word {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.0, encoder)
+    }
+}
+
+/// Everything, as of now. The counters live where the work is done; this only writes them out.
+pub(super) fn text(views: &Views) -> String {
+    let mut registry = Registry::with_prefix("sekisho");
+    attempts(&mut registry, views);
+    record(&mut registry, views);
+    service(&mut registry, views);
+    let mut out = String::new();
+    if let Err(error) = encode(&mut out, &registry) {
+        tracing::error!(%error, "the metrics could not be written");
+    }
+    out
+}
+
+/// For each action: attempts = in progress + allowed + denied + failed, always.
+fn attempts(registry: &mut Registry, views: &Views) {
+    let snapshot = views.gate.recorder().snapshot();
+    let started = Family::<ByAction, Counter>::default();
+    let live = Family::<ByAction, Gauge>::default();
+    let ended = Family::<ByOutcome, Counter>::default();
+    for (action, counts) in [(Action::Connection, snapshot.connections), (Action::Request, snapshot.requests)] {
+        let Conservation { started: begun, live: open, allowed, denied, failed } = counts;
+        let action = Word(action.as_str());
+        started.get_or_create(&ByAction { action: action.clone() }).inc_by(begun);
+        live.get_or_create(&ByAction { action: action.clone() }).set(signed(open));
+        for (outcome, count) in [(Outcome::Allowed, allowed), (Outcome::Denied, denied), (Outcome::Failed, failed)] {
+            let labels = ByOutcome { action: action.clone(), outcome: Word(outcome.as_str()) };
+            ended.get_or_create(&labels).inc_by(count);
+        }
+    }
+    let reasons = Family::<ByReason, Counter>::default();
+    for (reason, count) in views.gate.recorder().reasons() {
+        reasons.get_or_create(&ByReason { reason: Word(reason.as_str()) }).inc_by(count);
+    }
+    registry.register("attempts", "Attempts begun, by action", started);
+    registry.register("attempts_in_progress", "Attempts without a terminal record yet", live);
+    registry.register("records", "Attempts with their terminal record, by action and outcome", ended);
+    registry.register("reasons", "Terminal records by reason; those that ended normally have none", reasons);
+}
+
+fn record(registry: &mut Registry, views: &Views) {
+    let snapshot = views.gate.recorder().snapshot();
+    registry.register("record_lines", "Lines handed to the file system", counter(snapshot.lines_written));
+    registry.register("record_queue_length", "Lines waiting to be written", gauge(snapshot.queue_length as u64));
+    registry.register("record_aggregated", "Events recorded as part of a count", counter(snapshot.aggregated));
+    registry.register("record_lost", "Events that could not be recorded", counter(snapshot.lost));
+    let writable = u64::from(views.gate.recorder().state() == State::Writable);
+    registry.register("record_writable", "1 while the record can be written", gauge(writable));
+    let unwritable = snapshot.unwritable.as_secs();
+    registry.register("record_unwritable_seconds", "Time the record could not be written", counter(unwritable));
+}
+
+fn service(registry: &mut Registry, views: &Views) {
+    let (reloads, failed) = views.health.reloads();
+    registry.register("reloads", "Reloads that took effect", counter(reloads));
+    registry.register("reloads_failed", "Reloads that were refused", counter(failed));
+    let degraded = u64::from(views.health.degraded().is_some());
+    registry.register("degraded", "1 while the configuration in force is not the file's", gauge(degraded));
+    registry.register("connections", "Client connections open", gauge(views.gate.connections() as u64));
+    registry.register("admitted", "Connection slots held", gauge(views.gate.limits().open() as u64));
+    let live = views.gate.live();
+    let leaves = live.leaves.as_ref().map_or(0, |leaves| leaves.len());
+    registry.register("leaf_certificates", "Leaf certificates kept", gauge(leaves as u64));
+    registry.register("build", "Version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+}
+
+fn counter(value: u64) -> Counter {
+    let counter = Counter::default();
+    counter.inc_by(value);
+    counter
+}
+
+fn gauge(value: u64) -> Gauge {
+    let gauge = Gauge::default();
+    gauge.set(signed(value));
+    gauge
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,133 @@
+//! The commands: arguments → one function per subcommand → exit code. What a person reads is written here, and only here.
+
+mod ca;
+mod check;
+mod explain;
+mod run;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{self, Config, LoadError, Scope};
+
+/// Everything went as asked; warnings do not count.
+const DONE: u8 = 0;
+/// Something is wrong; it has been said on standard error.
+const FAILED: u8 = 1;
+/// `explain`: the flow is denied.
+const DENIED: u8 = 3;
+
+#[derive(Parser)]
+#[command(name = "sekisho", version, about, long_about = None, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sekisho quickstart                                  try it: no root, no internet, no configuration
+  sekisho check --config /etc/sekisho/sekisho.toml    every problem at once, or the policy on one screen
+  sekisho explain --client 10.20.0.7 login.microsoftonline.com
+  sekisho ca init && sekisho run";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Load the configuration as `run` would and print its problems, or a summary of the policy
+    #[command(after_help = "Exit code: 0 with warnings too, 1 with errors.")]
+    Check {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Run the service: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM drains (twice: cuts)
+    Run {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Print the decision for one flow: the very function the proxy calls
+    #[command(after_help = "Exit code: 0 allowed, 3 denied, 1 error.\n\nExamples:\n  \
+        sekisho explain --client 10.20.0.7 login.microsoftonline.com\n  \
+        sekisho explain --client 10.20.0.7 --sni other.example www.example.com:443\n  \
+        sekisho explain --client 10.20.0.7 http://crl.example.com/root.crl")]
+    Explain(explain::Arguments),
+    /// Create or show the issuing CA
+    Ca {
+        #[command(subcommand)]
+        command: ca::Command,
+    },
+    /// Print a shell completion script
+    Completions { shell: Shell },
+}
+
+/// `--config`, for every command that reads one.
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long = "config", value_name = "FILE", default_value = "sekisho.toml")]
+    path: PathBuf,
+}
+
+impl ConfigFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Loads it, or says everything that is wrong with it.
+    fn load(&self, scope: Scope) -> Result<Config, ExitCode> {
+        config::load(&self.path, scope, SystemTime::now()).map_err(|error| report(&error))
+    }
+}
+
+/// Reads the arguments of this process and does what they say.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Check { config } => check::check(&config),
+        Command::Run { config } => run::run(&config),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Ca { command } => ca::ca(&command),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "sekisho", &mut script);
+            say(&String::from_utf8_lossy(&script));
+            DONE.into()
+        }
+    }
+}
+
+/// All problems of a configuration, then how many there are.
+fn report(error: &LoadError) -> ExitCode {
+    let errors = error.problems.iter().filter(|problem| problem.is_error()).count();
+    let warnings = error.problems.len() - errors;
+    complain(&format!("{error}\n\n{}: {}", error.file.display(), counted(errors, warnings)));
+    FAILED.into()
+}
+
+fn counted(errors: usize, warnings: usize) -> String {
+    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    match (errors, warnings) {
+        (0, 0) => "no problems".to_owned(),
+        (0, n) => plural(n, "warning"),
+        (n, 0) => plural(n, "error"),
+        (errors, warnings) => format!("{}, {}", plural(errors, "error"), plural(warnings, "warning")),
+    }
+}
+
+/// A failure in one sentence.
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    complain(&format!("sekisho: {error}"));
+    FAILED.into()
+}
+
+/// Writes to standard output. A reader that has gone (`| head`) is no error of ours.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end());
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,230 @@
+//! `sekisho explain`: the decision for one flow, by the very function the proxy calls, with the place in the file.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::{ConfigFile, DENIED, DONE, fail, say};
+use crate::addrs::ClientAddr;
+use crate::config::{Config, Scope};
+use crate::identify::client_hello::Sni;
+use crate::names::{Authority, AuthorityError, DnsName, NameError};
+use crate::policy::{Claim, Decision, Method, Rule, reconcile_inspect, reconcile_tunnel};
+use crate::reason::Reason;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The client's address
+    #[arg(long, value_name = "IP")]
+    client: IpAddr,
+    /// The server_name the client's hello would carry, if it is another than the host
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// For machines
+    #[arg(long)]
+    json: bool,
+    /// HOST, HOST:PORT (443 if left out), or an http:// URL
+    #[arg(value_name = "HOST[:PORT]")]
+    destination: String,
+}
+
+/// What is told, as `--json` has it.
+#[derive(Serialize)]
+struct Explanation {
+    decision: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    rule: RuleAt,
+    client: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// Names only.
+    headers_set: Vec<String>,
+    limits: LimitsThatApply,
+}
+
+#[derive(Serialize)]
+struct RuleAt {
+    id: String,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pattern: Option<String>,
+    /// `file:line`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place: Option<String>,
+}
+
+#[derive(Serialize)]
+struct LimitsThatApply {
+    connections_per_client: usize,
+    new_connections_per_second: u32,
+    burst: u32,
+    requests_per_second: u32,
+}
+
+pub(super) fn explain(arguments: &Arguments) -> ExitCode {
+    let config = match arguments.config.load(Scope::Full) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let sni = match arguments.sni.as_deref().map(|name| DnsName::parse(name.as_bytes())).transpose() {
+        Ok(sni) => sni,
+        Err(error) => return fail(&format!("--sni: {error}")),
+    };
+    let claim = match claim(&arguments.destination) {
+        Ok(claim) => claim,
+        Err(error) => return fail(&format!("{}: {error}", arguments.destination)),
+    };
+    let explanation = judge(&config, arguments.client, &claim, sni);
+    if arguments.json {
+        match serde_json::to_string_pretty(&explanation) {
+            Ok(json) => say(&json),
+            Err(error) => return fail(&error),
+        }
+    } else {
+        say(&explanation.to_text());
+    }
+    if explanation.reason.is_none() { DONE.into() } else { DENIED.into() }
+}
+
+/// The same doors as on the wire: the text is parsed as a CONNECT authority or a URI's would be.
+fn claim(text: &str) -> Result<Claim, AuthorityError> {
+    if let Some(rest) = text.strip_prefix("http://") {
+        let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+        let authority = Authority::parse_with_default(authority.as_bytes(), 80)?;
+        return Ok(Claim::Request { method: Method::Get, authority });
+    }
+    if text.contains("://") {
+        return Err(AuthorityError::Host(NameError::Character));
+    }
+    Authority::parse_with_default(text.as_bytes(), 443).map(Claim::Connect)
+}
+
+fn judge(config: &Config, client: IpAddr, claim: &Claim, sni: Option<DnsName>) -> Explanation {
+    let client_addr = ClientAddr::new(SocketAddr::new(client, 0));
+    let hello = |name: &DnsName| Sni::Name(sni.clone().unwrap_or_else(|| name.clone()));
+    let mut told = Told::default();
+    match config.policy.decide(client_addr, claim) {
+        Decision::Deny(denial) => {
+            told.deny(denial.reason(), None);
+            told.rule(config, denial.rule(), denial.group().map(|group| &**group));
+        }
+        Decision::Tunnel(permit) => {
+            told.allow("tunnel");
+            told.rule(config, permit.rule(), Some(permit.group()));
+            let sni = hello(permit.destination().name());
+            if let Err(disagreement) = reconcile_tunnel(permit, &sni) {
+                told.deny(disagreement.reason(), Some(disagreement.to_string()));
+            }
+        }
+        Decision::Inspect(permit) => {
+            told.allow("inspect");
+            told.rule(config, permit.rule(), Some(permit.group()));
+            told.headers = permit.headers().map(|header| header.name.clone()).collect();
+            let sni = hello(permit.destination().name());
+            if let Err(disagreement) = reconcile_inspect(permit, &sni) {
+                told.deny(disagreement.reason(), Some(disagreement.to_string()));
+            }
+        }
+        Decision::Plain(permit) => {
+            told.allow("plain_http");
+            told.rule(config, permit.rule(), Some(permit.group()));
+        }
+    }
+    told.finish(config, client_addr.ip(), claim)
+}
+
+/// Gathered while the decision is read.
+#[derive(Default)]
+struct Told {
+    decision: &'static str,
+    reason: Option<Reason>,
+    detail: Option<String>,
+    rule: Option<RuleAt>,
+    group: Option<String>,
+    headers: Vec<String>,
+}
+
+impl Told {
+    fn allow(&mut self, decision: &'static str) {
+        self.decision = decision;
+    }
+
+    fn deny(&mut self, reason: Reason, detail: Option<String>) {
+        (self.decision, self.reason, self.detail) = ("deny", Some(reason), detail);
+    }
+
+    fn rule(&mut self, config: &Config, rule: &Rule, group: Option<&str>) {
+        self.group = group.map(str::to_owned);
+        self.rule = Some(RuleAt {
+            id: rule.id().to_owned(),
+            name: rule.name().to_owned(),
+            pattern: rule.pattern().map(ToString::to_string),
+            place: rule.line().map(|line| format!("{}:{line}", config.file.display())),
+        });
+    }
+
+    fn finish(self, config: &Config, client: IpAddr, claim: &Claim) -> Explanation {
+        let per_client = &config.limits.per_client;
+        let unknown = || RuleAt { id: String::new(), name: String::new(), pattern: None, place: None };
+        Explanation {
+            decision: self.decision,
+            reason: self.reason.map(Reason::as_str),
+            rule: self.rule.unwrap_or_else(unknown),
+            client,
+            group: self.group,
+            destination: claim.authority().to_string(),
+            detail: self.detail,
+            headers_set: self.headers,
+            limits: LimitsThatApply {
+                connections_per_client: per_client.connections,
+                new_connections_per_second: per_client.new_connections_per_second.get(),
+                burst: per_client.burst.get(),
+                requests_per_second: per_client.requests_per_second.get(),
+            },
+        }
+    }
+}
+
+impl Explanation {
+    fn to_text(&self) -> String {
+        let mut out = String::new();
+        let mut row = |name: &str, value: &str| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(out, "{name:<13} {value}");
+        };
+        row("decision", &self.reason.map_or_else(|| self.decision.to_owned(), |reason| format!("deny ({reason})")));
+        row("destination", &self.destination);
+        let group = self.group.as_deref().unwrap_or("in no [[clients]] network");
+        row("client", &format!("{} ({group})", self.client));
+        row("rule", &format!("{} {}", self.rule.id, self.rule.name));
+        if let (Some(pattern), Some(place)) = (&self.rule.pattern, &self.rule.place) {
+            row("matched", &format!("{pattern} at {place}"));
+        }
+        if let Some(detail) = &self.detail {
+            row("detail", detail);
+        }
+        if !self.headers_set.is_empty() {
+            row("headers set", &self.headers_set.join(", "));
+        }
+        let limits = &self.limits;
+        row(
+            "limits",
+            &format!(
+                "{} connections, {} new/s (burst {}), {} requests/s for this client",
+                limits.connections_per_client,
+                limits.new_connections_per_second,
+                limits.burst,
+                limits.requests_per_second
+            ),
+        );
+        out
+    }
+}

@@ -1,0 +1,247 @@
+//! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
+//!
+//! `document` is the text as TOML, `reader` the typed reading of it, `schema` its keys, `lower` (with `service`, `tenant`,
+//! `header`, `settings`, `finding`) the rules that need no other file, `files` the files it names, `problem` what is wrong,
+//! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
+//! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
+//!
+//! Deny is what is left when something is missing: no service, no client, an empty list all permit nothing (L01); a file that
+//! is missing, broken or holds an unknown key gives no `Config` at all (L02, L05, L06).
+
+mod document;
+mod files;
+mod finding;
+mod header;
+mod lower;
+mod problem;
+mod reader;
+mod schema;
+mod service;
+mod settings;
+mod summary;
+mod tenant;
+mod units;
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::digest;
+
+use self::problem::Problems;
+pub use self::problem::{LoadError, Problem, Severity};
+pub use self::summary::summary;
+pub use self::units::show_duration;
+use crate::addrs::ListenAddr;
+use crate::inspect::issuer::Issuer;
+use crate::policy::{HostPattern, Mode, Policy};
+use crate::upstream::trust::Sources;
+use crate::upstream::{connect, resolve, verify, vet};
+use crate::{admit, identify, inspect, record, tunnel};
+
+/// Largest file that is read: a million names take about a third of it.
+const MAX_FILE: u64 = 64 << 20;
+
+/// A configuration that holds: compiled, loaded, immutable.
+pub struct Config {
+    /// 12 hexadecimal digits of the SHA-256 of the file, its trust sources and the issuing certificate.
+    pub revision: Arc<str>,
+    pub file: PathBuf,
+    pub site: Site,
+    /// At least one.
+    pub listeners: Vec<ListenAddr>,
+    /// `None`: no admin listener.
+    pub admin: Option<ListenAddr>,
+    pub policy: Arc<Policy>,
+    pub resolver: resolve::Settings,
+    pub guard: vet::Settings,
+    pub dial: connect::Settings,
+    pub verify: verify::Settings,
+    /// Where `[issuing_ca]` says the files are, whether they exist or not.
+    pub issuing_files: Option<IssuingFiles>,
+    /// With [`Scope::Full`], present wherever a service inspects.
+    pub issuing: Option<Arc<Issuer>>,
+    pub limits: admit::Settings,
+    pub identify: identify::Settings,
+    pub tunnel: tunnel::Settings,
+    pub inspect: inspect::Settings,
+    /// How long open connections may go on after SIGTERM.
+    pub drain: Duration,
+    pub record: record::Settings,
+    /// What `verify` trusts, as configured, globs expanded.
+    pub trust: Sources,
+    /// What is worth knowing, in file order; no errors.
+    pub warnings: Vec<Problem>,
+}
+
+/// `[site]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The body's name, `sekisho` where the file gives none. 1 to 100 printable characters.
+    pub name: String,
+    /// `None`: no measures are looked for.
+    pub case: Option<Case>,
+}
+
+/// The three uses of the guideline, by which its mandatory measures differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Case {
+    /// ア: licence authentication and pattern files only.
+    Authentication,
+    /// イ: cloud tools are used, nothing is taken in.
+    Collaboration,
+    /// ウ: files are exchanged with others.
+    FileExchange,
+}
+
+impl Case {
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Authentication => "authentication",
+            Self::Collaboration => "collaboration",
+            Self::FileExchange => "file-exchange",
+        }
+    }
+}
+
+/// `[issuing_ca]`, resolved against the configuration's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuingFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// How much of what the file names must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// As `run` needs it.
+    Full,
+    /// For `ca init`: the files of `[issuing_ca]` are not looked at.
+    WithoutIssuingCa,
+}
+
+impl Config {
+    /// Every pattern of every inspected service, in file order: what an issuing CA must cover.
+    pub fn inspected(&self) -> impl Iterator<Item = &HostPattern> {
+        let inspected = self.policy.services().filter(|service| service.mode == Mode::Inspect);
+        inspected.flat_map(|service| service.hosts).map(|(pattern, _)| pattern)
+    }
+}
+
+/// Reads the configuration at `path`. `now` is the wall clock, for the validity of certificates and CRLs.
+///
+/// # Errors
+/// Every problem of the file at once, warnings with them. A file that cannot be read is one problem.
+pub fn load(path: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadError> {
+    let shown = path.display().to_string();
+    let text = read(path, &shown).map_err(|problem| LoadError { file: path.to_owned(), problems: vec![problem] })?;
+    let mut problems = Problems::new(&shown, &text);
+    let config = assemble(path, scope, now, &mut problems);
+    let failed = problems.any_error();
+    let problems = problems.into_sorted();
+    match config {
+        Some(config) if !failed => Ok(Config { warnings: problems, ..config }),
+        Some(_) | None => Err(LoadError { file: path.to_owned(), problems }),
+    }
+}
+
+/// The problems of `text` as far as they show without any other file. Does no I/O and never panics, whatever the text.
+pub fn problems_of(file: &str, text: &str) -> Vec<Problem> {
+    let mut problems = Problems::new(file, text);
+    if let Some(tree) = document::parse(&mut problems) {
+        lower::lower(&tree, Path::new(""), &mut problems);
+    }
+    problems.into_sorted()
+}
+
+/// The file's text without a byte order mark, which some editors put in front.
+fn read(path: &Path, shown: &str) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound => "name it with --config FILE; `sekisho quickstart` writes one to begin with",
+            _ => "check the file's owner and mode: the user that runs sekisho must be able to read it",
+        };
+        return Err(Problem::of_file(shown, &format!("no readable file ({error})"), "the configuration", hint));
+    }
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(Problem::of_file(
+            shown,
+            "a file of more than 64 MiB",
+            "a configuration",
+            "is this the right file?",
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count() + 1;
+        let found = format!("text that is not UTF-8 in line {line}");
+        Problem::of_file(shown, &found, "UTF-8", "save it as UTF-8 (文字コード: UTF-8), not as Shift_JIS or UTF-16")
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+}
+
+/// `None` where an error stands in `problems`.
+fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<'_>) -> Option<Config> {
+    let text = problems.text();
+    let tree = document::parse(problems)?;
+    let base = path.parent().unwrap_or(Path::new(""));
+    let lowered = lower::lower(&tree, base, problems);
+    let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
+    let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
+    let issuing_files = lowered.issuing.map(|(files, _)| files);
+    Some(Config {
+        revision: revision(text, pulled.trust.revision(), issuing_files.as_ref()),
+        file: path.to_owned(),
+        site: lowered.site,
+        listeners: lowered.listeners,
+        admin: lowered.admin,
+        policy: Arc::new(policy),
+        resolver: lowered.resolver,
+        guard: lowered.upstream.guard,
+        dial: lowered.upstream.dial,
+        verify: verify::Settings {
+            trust: pulled.trust,
+            handshake: timeouts.upstream_handshake,
+            cache: lowered.upstream.verify_cache,
+        },
+        issuing_files,
+        issuing: pulled.issuer,
+        limits: lowered.limits,
+        identify: identify::Settings { request_head: timeouts.request_head, client_hello: timeouts.client_hello },
+        tunnel: tunnel::Settings { idle: timeouts.tunnel_idle },
+        inspect: inspect::Settings { client_handshake: timeouts.client_handshake, idle: timeouts.inspected_idle },
+        drain: timeouts.drain,
+        record: lowered.record,
+        trust: pulled.sources,
+        warnings: Vec::new(),
+    })
+}
+
+/// The issuing key is not in it: the certificate says which one it is.
+fn revision(text: &str, trust: &str, issuing: Option<&IssuingFiles>) -> Arc<str> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(text.as_bytes());
+    context.update(b"\0");
+    context.update(trust.as_bytes());
+    if let Some(certificate) = issuing.and_then(|files| fs::read(&files.certificate).ok()) {
+        context.update(b"\0");
+        context.update(&certificate);
+    }
+    let hash = context.finish();
+    hash.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+/// Short: its parts hold secrets and a million names.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("file", &self.file).field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

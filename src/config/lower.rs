@@ -1,0 +1,245 @@
+//! From the tree of values to what a [`super::Config`] is made of: every rule that needs no file but this one.
+//!
+//! Lowering never stops at a problem: what is wrong is left out or takes its default, and the configuration is refused in the
+//! end. What may not be here: I/O (`files`).
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::problem::{At, Problems, quoted};
+use super::reader::Table;
+use super::service::{self, Service};
+use super::settings::{self, Timeouts, Upstream};
+use super::{Case, IssuingFiles, Site, finding, schema, units};
+use crate::addrs::ListenAddr;
+use crate::policy::{Conflict, ConflictKind, HostPattern, Mode, Policy, PolicySource};
+use crate::upstream::resolve;
+use crate::{admit, record};
+
+/// The configuration before the files it names are read.
+pub(super) struct Lowered<'t> {
+    pub site: Site,
+    pub listeners: Vec<ListenAddr>,
+    pub admin: Option<ListenAddr>,
+    /// `None` only where there is an error.
+    pub policy: Option<Policy>,
+    /// Every inspected pattern and where it stands.
+    pub inspected: Vec<(HostPattern, At)>,
+    pub resolver: resolve::Settings,
+    pub upstream: Upstream<'t>,
+    pub issuing: Option<(IssuingFiles, At)>,
+    pub limits: admit::Settings,
+    pub timeouts: Timeouts,
+    pub record: record::Settings,
+}
+
+/// Paths are resolved against `base`, the directory of the file.
+pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, problems: &mut Problems<'_>) -> Lowered<'t> {
+    let root = Table::root(tree, &schema::ROOT, problems);
+    let (site, case_at) = site(&root, problems);
+    let listeners = listeners(&root, problems);
+    let admin = admin(&root, &listeners, problems);
+    let groups = service::groups(&root, problems);
+    let services = service::services(&root, &groups, problems);
+    finding::look(&site, &case_at, &services, problems);
+    let timeouts = settings::timeouts(&root, problems);
+    let resolver = settings::resolver(&root, timeouts.dns, problems);
+    let upstream = settings::upstream(&root, base, problems);
+    let issuing = settings::issuing_ca(&root, base, problems);
+    require_issuing_ca(issuing.is_some(), &services, problems);
+    let inspected = services.iter().filter(|service| service.mode == Mode::Inspect).flat_map(|service| &service.hosts);
+    let inspected = inspected.map(|host| (host.pattern.clone(), host.at.clone())).collect();
+    let limits = settings::limits(&root, problems);
+    let record = settings::record(&root, base, problems);
+    let policy = compile(groups, services, problems);
+    let listeners = listeners.into_iter().map(|(address, _)| address).collect();
+    Lowered { site, listeners, admin, policy, inspected, resolver, upstream, issuing, limits, timeouts, record }
+}
+
+fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At) {
+    const CASES: [(&str, Case); 3] = [
+        ("authentication", Case::Authentication),
+        ("collaboration", Case::Collaboration),
+        ("file-exchange", Case::FileExchange),
+    ];
+    let table = root.table("site", Some(&schema::SITE), problems);
+    let name = table.text("name", problems).and_then(|text| {
+        let sound = !text.text.trim().is_empty()
+            && text.text.chars().count() <= 100
+            && !text.text.chars().any(char::is_control);
+        if !sound {
+            problems.error(&text.at, quoted(text.text), "the body's name: 1 to 100 printable characters");
+        }
+        sound.then(|| text.text.to_owned())
+    });
+    let case = table.choice("case", &CASES, problems);
+    last_line(&table, problems);
+    (Site { name: name.unwrap_or_else(|| "sekisho".to_owned()), case }, table.place("case"))
+}
+
+/// L04: a file cut short can still be sound TOML with a rule, or the half of one, missing.
+fn last_line<'t>(site: &Table<'t>, problems: &mut Problems<'_>) {
+    const HINT: &str = "the file may be cut short: compare it with its source before anything else";
+    let text = problems.text();
+    let end = At { offset: text.len(), key: String::new() };
+    let marker = site.text("last_line", problems);
+    let Some(marker) = marker else {
+        if !text.is_empty() && !text.ends_with('\n') {
+            let problem = problems.error(&end, "no line break at the end of the file", "a last line that is whole");
+            problem.hint(format!("{HINT};\nif it is complete, add a line break"));
+        }
+        return;
+    };
+    if !marker.text.starts_with('#') {
+        problems.error(&marker.at, quoted(marker.text), "a comment, such as \"# end of sekisho.toml\"");
+    } else if text.lines().next_back() != Some(marker.text) {
+        let expected = format!("{}, as site.last_line says", quoted(marker.text));
+        problems.error(&end, "another last line", expected).hint(HINT);
+    }
+}
+
+fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(ListenAddr, At)> {
+    let tables = root.tables("listener", &schema::LISTENER, problems);
+    if !root.has("listener") {
+        root.missing("listener", "at least one [[listener]] with an address, such as \"0.0.0.0:8080\"", problems);
+    }
+    let mut listeners: Vec<(ListenAddr, At)> = Vec::new();
+    for table in tables {
+        if let Some(mode) = table.text("mode", problems).filter(|mode| mode.text != "explicit") {
+            let problem = problems.error(&mode.at, quoted(mode.text), "\"explicit\"");
+            if mode.text == "transparent" {
+                problem.hint("mode = \"transparent\" comes with a later version of sekisho; clients name this proxy (PAC) until then");
+            }
+        }
+        let Some((address, at)) = address(&table, problems) else { continue };
+        if let Some((other, first)) = listeners.iter().find(|(other, _)| collide(*other, address)) {
+            let line = problems.line(first.offset);
+            let found = format!("\"{address}\", which collides with \"{other}\" (line {line})");
+            problems.error(&at, found, "an address and port of its own for each listener");
+        }
+        listeners.push((address, at));
+    }
+    listeners
+}
+
+fn admin<'t>(root: &Table<'t>, listeners: &[(ListenAddr, At)], problems: &mut Problems<'_>) -> Option<ListenAddr> {
+    let table = root.table("admin", Some(&schema::ADMIN), problems);
+    if !table.is_present() {
+        return None;
+    }
+    let (address, at) = address(&table, problems)?;
+    if let Some((other, first)) = listeners.iter().find(|(other, _)| collide(*other, address)) {
+        let line = problems.line(first.offset);
+        let found = format!("\"{address}\", which collides with the listener \"{other}\" (line {line})");
+        problems.error(&at, found, "an address and port that no listener has");
+    } else if !address.ip().is_loopback() {
+        let found = format!("\"{address}\", which other machines reach");
+        problems.warning(
+            &at,
+            found,
+            "a loopback address such as \"127.0.0.1:9090\", or a firewall rule in front of it",
+        );
+    }
+    Some(address)
+}
+
+fn address<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Option<(ListenAddr, At)> {
+    const EXPECTED: &str = "an IP address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"";
+    let text = table.required_text("address", EXPECTED, problems)?;
+    // Port 0 (one the kernel chooses) is for trials on one machine: nobody else could be told of it.
+    let usable = |socket: &SocketAddr| socket.port() != 0 || socket.ip().is_loopback();
+    match units::socket(text.text).filter(usable) {
+        Some(socket) => Some((ListenAddr::new(socket), text.at)),
+        None => {
+            problems.error(&text.at, quoted(text.text), EXPECTED);
+            None
+        }
+    }
+}
+
+/// Whether the kernel refuses the second of two: the same port, and the same address or the family's any-address.
+fn collide(one: ListenAddr, other: ListenAddr) -> bool {
+    let any = |ip: IpAddr| ip.is_unspecified();
+    let family = one.ip().is_ipv4() == other.ip().is_ipv4();
+    let meet = one.ip() == other.ip() || (family && (any(one.ip()) || any(other.ip())));
+    one.port() == other.port() && one.port() != 0 && meet
+}
+
+fn require_issuing_ca(present: bool, services: &[Service], problems: &mut Problems<'_>) {
+    let first = services.iter().find(|service| service.mode == Mode::Inspect);
+    if let (false, Some(service)) = (present, first) {
+        problems
+            .error(&service.mode_at, "mode = \"inspect\" without [issuing_ca]", "an issuing CA to inspect with")
+            .hint("add [issuing_ca] with certificate = \"ca.pem\" and key = \"ca.key\"; `sekisho ca init` makes both files");
+    }
+}
+
+fn compile(groups: Vec<service::Group>, services: Vec<Service>, problems: &mut Problems<'_>) -> Option<Policy> {
+    let at_line = |line: usize, problems: &Problems<'_>, services: &[Service], pattern: Option<&HostPattern>| {
+        let hosts = services.iter().flat_map(|service| &service.hosts);
+        let mut hosts = hosts.filter(|host| problems.line(host.at.offset) == line && pattern == Some(&host.pattern));
+        hosts.next_back().map(|host| host.at.clone())
+    };
+    let places: Vec<At> = groups.iter().map(|group| group.at.clone()).collect();
+    let at_group =
+        |line: usize, problems: &Problems<'_>| places.iter().find(|at| problems.line(at.offset) == line).cloned();
+    let sources: Vec<_> = services.iter().map(|service| service.to_source(problems)).collect();
+    let source = PolicySource { groups: groups.into_iter().map(|group| group.source).collect(), services: sources };
+    match Policy::compile(source) {
+        Ok(policy) => return Some(policy),
+        Err(conflicts) => {
+            for conflict in conflicts {
+                let pattern = pattern_of(&conflict);
+                let at =
+                    at_line(conflict.line, problems, &services, pattern).or_else(|| at_group(conflict.line, problems));
+                report(&conflict, at, problems);
+            }
+        }
+    }
+    None
+}
+
+fn pattern_of(conflict: &Conflict) -> Option<&HostPattern> {
+    match &conflict.kind {
+        ConflictKind::SamePattern { pattern, .. } | ConflictKind::PatternTwice { pattern, .. } => Some(pattern),
+        ConflictKind::UnknownGroup { .. }
+        | ConflictKind::SameNetwork { .. }
+        | ConflictKind::SameGroupName { .. }
+        | ConflictKind::HeadersNotEverywhere { .. }
+        | ConflictKind::PlainHttpInspected { .. } => None,
+    }
+}
+
+fn report(conflict: &Conflict, at: Option<At>, problems: &mut Problems<'_>) {
+    let at = at.unwrap_or_else(|| At { offset: problems.line_start(conflict.line), key: String::new() });
+    let (found, expected) = match &conflict.kind {
+        ConflictKind::SamePattern { pattern, first, .. } => (
+            format!(
+                "\"{pattern}\", which service {:?} (line {}) has too, with ports and clients that overlap",
+                first.0, first.1
+            ),
+            "each pattern in one service, or in two whose ports or clients have nothing in common".to_owned(),
+        ),
+        ConflictKind::PatternTwice { pattern, first, .. } => (
+            format!("\"{pattern}\" a second time (first in line {first})"),
+            "each pattern once in a service".to_owned(),
+        ),
+        ConflictKind::SameNetwork { network, first, .. } => (
+            format!("\"{network}\", which clients {:?} (line {}) has too", first.0, first.1),
+            "each network in one [[clients]]: a client is in one group".to_owned(),
+        ),
+        // These are said already where the service was read, with the very key.
+        ConflictKind::UnknownGroup { .. }
+        | ConflictKind::SameGroupName { .. }
+        | ConflictKind::HeadersNotEverywhere { .. }
+        | ConflictKind::PlainHttpInspected { .. } => {
+            if problems.any_error() {
+                return;
+            }
+            (conflict.to_string(), String::new())
+        }
+    };
+    problems.error(&at, found, expected);
+}

@@ -1,0 +1,164 @@
+//! Every key of the configuration, section by section: what is not here is refused as unknown.
+//!
+//! `resolver.hosts` has no list: its keys are host names.
+
+/// The keys one table may hold.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// As the administrator writes the header.
+    pub section: &'static str,
+    pub names: &'static [&'static str],
+}
+
+pub(super) static ROOT: Keys = Keys {
+    section: "the top level",
+    names: &[
+        "site",
+        "listener",
+        "admin",
+        "clients",
+        "resolver",
+        "upstream",
+        "issuing_ca",
+        "service",
+        "limits",
+        "timeouts",
+        "record",
+    ],
+};
+pub(super) static SITE: Keys = Keys { section: "[site]", names: &["name", "case", "last_line"] };
+pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "address"] };
+pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
+pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks"] };
+pub(super) static RESOLVER: Keys = Keys { section: "[resolver]", names: &["servers", "hosts"] };
+pub(super) static UPSTREAM: Keys = Keys {
+    section: "[upstream]",
+    names: &[
+        "roots",
+        "extra_roots",
+        "crls",
+        "crl_unknown",
+        "crl_stale",
+        "min_tls",
+        "verify_cache",
+        "allow_addresses",
+        "nat64",
+        "bind",
+        "connect_timeout",
+    ],
+};
+pub(super) static ISSUING_CA: Keys = Keys { section: "[issuing_ca]", names: &["certificate", "key"] };
+pub(super) static SERVICE: Keys = Keys {
+    section: "[[service]]",
+    names: &["name", "hosts", "ports", "mode", "clients", "allow_broad", "plain_http", "tenant", "header"],
+};
+pub(super) static HEADER: Keys = Keys { section: "[[service.header]]", names: &["name", "value"] };
+pub(super) static LIMITS: Keys = Keys { section: "[limits]", names: &["connections", "per_client"] };
+pub(super) static PER_CLIENT: Keys = Keys {
+    section: "[limits.per_client]",
+    names: &["connections", "new_connections_per_second", "burst", "requests_per_second"],
+};
+pub(super) static TIMEOUTS: Keys = Keys {
+    section: "[timeouts]",
+    names: &[
+        "client_hello",
+        "client_handshake",
+        "upstream_handshake",
+        "dns",
+        "request_head",
+        "tunnel_idle",
+        "inspected_idle",
+        "drain",
+    ],
+};
+pub(super) static RECORD: Keys = Keys { section: "[record]", names: &["path", "when_unwritable"] };
+
+/// Where a key that stands in the wrong table may belong. Keys that stand in several sections (`name`) are no help there.
+static SECTIONS: [&Keys; 13] = [
+    &SITE,
+    &LISTENER,
+    &ADMIN,
+    &CLIENTS,
+    &RESOLVER,
+    &UPSTREAM,
+    &ISSUING_CA,
+    &SERVICE,
+    &HEADER,
+    &LIMITS,
+    &PER_CLIENT,
+    &TIMEOUTS,
+    &RECORD,
+];
+
+/// Keys that are tables themselves: a wrong one is no misplaced setting.
+static TABLES: [&str; 3] = ["per_client", "tenant", "header"];
+
+impl Keys {
+    /// What the administrator may have meant by the unknown key `name`.
+    pub fn suggestion(&self, name: &str) -> Option<String> {
+        let folded = name.to_ascii_lowercase().replace('-', "_");
+        let near = self.names.iter().map(|known| (distance(&folded, known), *known)).min();
+        if let Some((0..=2, known)) = near.filter(|(steps, known)| *steps * 2 < known.len()) {
+            return Some(format!("did you mean {known:?}?"));
+        }
+        if TABLES.contains(&folded.as_str()) {
+            return None;
+        }
+        let mut homes = SECTIONS.iter().filter(|keys| keys.names.contains(&folded.as_str()));
+        match (homes.next(), homes.next()) {
+            (Some(home), None) => Some(format!("{folded:?} belongs in {}", home.section)),
+            _ => None,
+        }
+    }
+}
+
+/// Levenshtein's distance; a text much longer than any key is not measured.
+fn distance(from: &str, to: &str) -> usize {
+    if from.len() > 64 {
+        return usize::MAX;
+    }
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (b, pair) in to.iter().zip(row.windows(2)) {
+            if let [diagonal, above] = *pair {
+                left = (diagonal + usize::from(a != *b)).min(above + 1).min(left + 1);
+                next.push(left);
+            }
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l05_a_misspelt_key_is_told_its_spelling_and_a_misplaced_one_its_section() {
+        for (keys, name, expected) in [
+            (&SERVICE, "host", Some("did you mean \"hosts\"?")),
+            (&SERVICE, "Plain-HTTP", Some("did you mean \"plain_http\"?")),
+            (&TIMEOUTS, "connect_timeout", Some("\"connect_timeout\" belongs in [upstream]")),
+            (&SERVICE, "colour", None),
+            (&LIMITS, "address", None),
+            (&CLIENTS, "nmae", None),
+            (&CLIENTS, "naem", None),
+            (&CLIENTS, "nam", Some("did you mean \"name\"?")),
+        ] {
+            assert_eq!(keys.suggestion(name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, steps) in
+            [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("ports", "port", 1), ("ab", "ba", 2)]
+        {
+            assert_eq!(distance(a, b), steps, "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The sections that become one phase's settings each: resolver, upstream, limits, timeouts, record, issuing CA.
+//!
+//! Every default of the configuration's sample stands here. No file is opened here (`files`).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::IssuingFiles;
+use super::problem::{At, Problems, quoted};
+use super::reader::{Table, Text};
+use super::schema;
+use super::units::{self, NetworkError};
+use crate::admit;
+use crate::names::DnsName;
+use crate::record::{self, WhenUnwritable};
+use crate::upstream::trust::{MinTls, Roots, Stale, Unknown};
+use crate::upstream::{connect, resolve, vet};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// How long each phase may take.
+#[derive(Debug)]
+pub(super) struct Timeouts {
+    pub client_hello: Duration,
+    pub client_handshake: Duration,
+    pub upstream_handshake: Duration,
+    pub dns: Duration,
+    pub request_head: Duration,
+    pub tunnel_idle: Duration,
+    pub inspected_idle: Duration,
+    pub drain: Duration,
+}
+
+/// `[upstream]` before its files are read.
+#[derive(Debug)]
+pub(super) struct Upstream<'t> {
+    pub at: At,
+    pub roots: Roots,
+    pub roots_at: At,
+    pub extra_roots: Vec<(PathBuf, At)>,
+    /// Globs not yet expanded.
+    pub crls: Vec<Text<'t>>,
+    pub crl_unknown: Unknown,
+    pub crl_stale: Stale,
+    pub min_tls: MinTls,
+    pub verify_cache: Duration,
+    pub guard: vet::Settings,
+    pub dial: connect::Settings,
+}
+
+pub(super) fn timeouts<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Timeouts {
+    let table = root.table("timeouts", Some(&schema::TIMEOUTS), problems);
+    let mut read = |name: &str, ceiling: Duration, default: Duration| {
+        table.duration(name, &(MILLISECOND..=ceiling), problems).unwrap_or(default)
+    };
+    let seconds = Duration::from_secs;
+    Timeouts {
+        client_hello: read("client_hello", 2 * MINUTE, seconds(10)),
+        client_handshake: read("client_handshake", 2 * MINUTE, seconds(10)),
+        upstream_handshake: read("upstream_handshake", 2 * MINUTE, seconds(10)),
+        dns: read("dns", MINUTE, seconds(5)),
+        request_head: read("request_head", 5 * MINUTE, seconds(15)),
+        tunnel_idle: read("tunnel_idle", 24 * HOUR, HOUR),
+        inspected_idle: read("inspected_idle", HOUR, 2 * MINUTE),
+        drain: read("drain", HOUR, seconds(30)),
+    }
+}
+
+pub(super) fn resolver<'t>(root: &Table<'t>, timeout: Duration, problems: &mut Problems<'_>) -> resolve::Settings {
+    let table = root.table("resolver", Some(&schema::RESOLVER), problems);
+    let mut servers = Vec::new();
+    for text in table.texts("servers", problems).unwrap_or_default() {
+        match units::socket_or_port(text.text, 53) {
+            Some(server) if server.port() != 0 && !server.ip().is_unspecified() => servers.push(server),
+            _ => {
+                let expected =
+                    "a name server's address, with a port where it is not 53: \"10.0.0.53\" or \"[2001:db8::53]:5353\"";
+                problems.error(&text.at, quoted(text.text), expected);
+            }
+        }
+    }
+    let mut hosts: HashMap<DnsName, Vec<IpAddr>> = HashMap::new();
+    let free = table.table("hosts", None, problems);
+    for (name, texts) in free.free_lists(problems) {
+        let addresses = texts.iter().filter_map(|text| address(text, problems)).collect();
+        if texts.is_empty() {
+            problems.error(&name.at, "no address", "at least one IP address");
+        }
+        match DnsName::parse_unicode(name.text) {
+            Ok(host) => {
+                if hosts.insert(host, addresses).is_some() {
+                    problems.error(&name.at, "the same name a second time", "each name once, whatever its letter case");
+                }
+            }
+            Err(error) => {
+                problems.error(&name.at, format!("{} ({error})", quoted(name.text)), "a host name");
+            }
+        }
+    }
+    resolve::Settings { servers, hosts, timeout }
+}
+
+pub(super) fn upstream<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<'_>) -> Upstream<'t> {
+    let table = root.table("upstream", Some(&schema::UPSTREAM), problems);
+    let (roots, roots_at) = roots(&table, base, problems);
+    let extra = table.texts("extra_roots", problems).unwrap_or_default();
+    let extra_roots = extra.into_iter().filter_map(|text| Some((file(&text, base, problems)?, text.at))).collect();
+    let mut crls = table.texts("crls", problems).unwrap_or_default();
+    crls.retain(|text| file(text, base, problems).is_some());
+    let unknown = [("allow", Unknown::Allow), ("deny", Unknown::Deny)];
+    let stale = [("deny", Stale::Deny), ("allow", Stale::Allow)];
+    let tls = [("1.2", MinTls::Tls12), ("1.3", MinTls::Tls13)];
+    Upstream {
+        roots,
+        roots_at,
+        extra_roots,
+        crls,
+        crl_unknown: table.choice("crl_unknown", &unknown, problems).unwrap_or(Unknown::Allow),
+        crl_stale: table.choice("crl_stale", &stale, problems).unwrap_or(Stale::Deny),
+        min_tls: table.choice("min_tls", &tls, problems).unwrap_or(MinTls::Tls12),
+        verify_cache: table.duration("verify_cache", &(Duration::ZERO..=24 * HOUR), problems).unwrap_or(10 * MINUTE),
+        guard: guard(&table, problems),
+        dial: dial(&table, problems),
+        at: table.at,
+    }
+}
+
+fn roots<'t>(table: &Table<'t>, base: &Path, problems: &mut Problems<'_>) -> (Roots, At) {
+    let Some(text) = table.text("roots", problems) else { return (Roots::Bundled, table.at.clone()) };
+    let roots = match text.text {
+        "bundled" => Roots::Bundled,
+        "system" => Roots::System,
+        _ => file(&text, base, problems).map_or(Roots::Bundled, Roots::File),
+    };
+    (roots, text.at)
+}
+
+fn guard<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> vet::Settings {
+    let mut allow = Vec::new();
+    for text in table.texts("allow_addresses", problems).unwrap_or_default() {
+        let Some(net) = network(&text, problems) else { continue };
+        if net.prefix_len() == 0 {
+            let expected = "only the networks that a permitted name may really lead to";
+            problems.warning(
+                &text.at,
+                format!("{}, which switches the address guard off", quoted(text.text)),
+                expected,
+            );
+        }
+        allow.push(net);
+    }
+    let mut nat64 = Vec::new();
+    for text in table.texts("nat64", problems).unwrap_or_default() {
+        match network(&text, problems) {
+            Some(IpNet::V6(prefix)) if prefix.prefix_len() == 96 => nat64.push(prefix),
+            Some(_) => {
+                problems.error(&text.at, quoted(text.text), "an IPv6 prefix of 96 bits, such as \"2001:db8:64::/96\"");
+            }
+            None => {}
+        }
+    }
+    vet::Settings { allow, nat64 }
+}
+
+fn dial<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> connect::Settings {
+    let bind = table.text("bind", problems).and_then(|text| {
+        let ip = address(&text, problems)?;
+        if ip.is_unspecified() || ip.is_multicast() {
+            problems.error(&text.at, quoted(text.text), "the address of this machine that faces the breakout line");
+            return None;
+        }
+        Some(ip)
+    });
+    let timeout =
+        table.duration("connect_timeout", &(MILLISECOND..=MINUTE), problems).unwrap_or(Duration::from_secs(5));
+    connect::Settings { bind, timeout }
+}
+
+pub(super) fn limits<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> admit::Settings {
+    const MANY: RangeInclusive<u64> = 1..=1_000_000;
+    let table = root.table("limits", Some(&schema::LIMITS), problems);
+    let inner = table.table("per_client", Some(&schema::PER_CLIENT), problems);
+    let connections = table.integer("connections", &MANY, "a number", problems).map_or(20_000, |(number, _)| number);
+    let per_client = match inner.integer("connections", &MANY, "a number", problems) {
+        Some((number, at)) if number > connections => {
+            let expected = format!("at most limits.connections, which is {connections}");
+            problems.error(&at, number.to_string(), expected);
+            number
+        }
+        Some((number, _)) => number,
+        None => connections.min(512),
+    };
+    let rate =
+        inner.integer("new_connections_per_second", &MANY, "a number", problems).map_or(100, |(number, _)| number);
+    let burst = match inner.integer("burst", &MANY, "a number", problems) {
+        Some((number, at)) => {
+            if number < rate {
+                let expected =
+                    format!("at least new_connections_per_second, which is {rate}: fewer come through at once");
+                problems.warning(&at, number.to_string(), expected);
+            }
+            number
+        }
+        None => rate.max(200),
+    };
+    let requests = inner.integer("requests_per_second", &MANY, "a number", problems).map_or(500, |(number, _)| number);
+    let rate_of = |number: u64| u32::try_from(number).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+    let count_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    admit::Settings {
+        connections: count_of(connections),
+        per_client: admit::PerClient {
+            connections: count_of(per_client),
+            new_connections_per_second: rate_of(rate),
+            burst: rate_of(burst),
+            requests_per_second: rate_of(requests),
+        },
+    }
+}
+
+pub(super) fn record<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<'_>) -> record::Settings {
+    let table = root.table("record", Some(&schema::RECORD), problems);
+    let path = table.text("path", problems).and_then(|text| file(&text, base, problems));
+    let words = [("deny", WhenUnwritable::Deny), ("continue", WhenUnwritable::Continue)];
+    let when_unwritable = table.choice("when_unwritable", &words, problems).unwrap_or(WhenUnwritable::Deny);
+    record::Settings { path: path.unwrap_or_else(|| base.join("access.jsonl")), when_unwritable }
+}
+
+/// `None` where there is no `[issuing_ca]`.
+pub(super) fn issuing_ca<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<'_>) -> Option<(IssuingFiles, At)> {
+    let table = root.table("issuing_ca", Some(&schema::ISSUING_CA), problems);
+    if !table.is_present() {
+        return None;
+    }
+    let certificate = table.required_text("certificate", "the issuing certificate's PEM file", problems);
+    let key = table.required_text("key", "the PEM file of the certificate's key", problems);
+    let path = |text: Option<&Text<'t>>, problems: &mut Problems<'_>| {
+        text.and_then(|text| file(text, base, problems)).unwrap_or_default()
+    };
+    let files = IssuingFiles { certificate: path(certificate.as_ref(), problems), key: path(key.as_ref(), problems) };
+    Some((files, certificate.map_or(table.at, |text| text.at)))
+}
+
+/// A CIDR block; what is wrong with it is said with its corrected form.
+pub(super) fn network(text: &Text<'_>, problems: &mut Problems<'_>) -> Option<IpNet> {
+    let (found, fixed) = match units::network(text.text) {
+        Ok(net) => return Some(net),
+        Err(NetworkError::HostBits(net)) => {
+            (format!("{}, an address inside its network", quoted(text.text)), Some(net))
+        }
+        Err(NetworkError::NoPrefix(net)) => (format!("{} without a prefix length", quoted(text.text)), Some(net)),
+        Err(NetworkError::Form) => (quoted(text.text), None),
+    };
+    let problem = problems.error(&text.at, found, "a network such as \"10.20.0.0/16\" or \"fd00:20::/48\"");
+    if let Some(net) = fixed {
+        problem.hint(format!("write \"{net}\""));
+    }
+    None
+}
+
+fn address(text: &Text<'_>, problems: &mut Problems<'_>) -> Option<IpAddr> {
+    let ip = text.text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+    if ip.is_none() {
+        problems.error(&text.at, quoted(text.text), "an IP address");
+    }
+    ip
+}
+
+/// A path, relative to the configuration's directory.
+fn file(text: &Text<'_>, base: &Path, problems: &mut Problems<'_>) -> Option<PathBuf> {
+    if text.text.is_empty() || text.text.contains('\0') {
+        problems.error(&text.at, quoted(text.text), "a file, relative to this one or absolute");
+        return None;
+    }
+    Some(base.join(text.text))
+}

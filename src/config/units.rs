@@ -1,0 +1,173 @@
+//! Values with a grammar of their own: durations, networks, addresses with a port. Text in, value or what is wrong out.
+//!
+//! What may not be here: keys, problems, defaults.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+
+/// Why a text is not a duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    #[error("the unit is missing")]
+    NoUnit(u64),
+    #[error("not a whole number with a unit")]
+    Form,
+    #[error("too long")]
+    TooLong,
+}
+
+/// Reads `500ms`, `30s`, `10m`, `1h`: one whole number, one unit.
+///
+/// # Errors
+/// [`DurationError`].
+pub fn duration(text: &str) -> Result<Duration, DurationError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = match number.parse() {
+        Ok(number) => number,
+        Err(_) if number.is_empty() => return Err(DurationError::Form),
+        Err(_) => return Err(DurationError::TooLong),
+    };
+    let scale = match unit {
+        "ms" => return Ok(Duration::from_millis(number)),
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "" => return Err(DurationError::NoUnit(number)),
+        _ => return Err(DurationError::Form),
+    };
+    number.checked_mul(scale).map(Duration::from_secs).ok_or(DurationError::TooLong)
+}
+
+/// `span` as the configuration would write it, with the largest unit that leaves no rest.
+pub fn show_duration(span: Duration) -> String {
+    let (seconds, millis) = (span.as_secs(), span.subsec_millis());
+    match seconds {
+        _ if millis != 0 => format!("{}ms", span.as_millis()),
+        0 => "0s".to_owned(),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+/// Why a text is not a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    #[error("not an address with a prefix length")]
+    Form,
+    #[error("an address without its prefix length")]
+    NoPrefix(IpNet),
+    #[error("an address inside the network instead of its first one")]
+    HostBits(IpNet),
+}
+
+/// Reads a CIDR block. An IPv4-mapped IPv6 block (`::ffff:10.0.0.0/104`) becomes the IPv4 block it is.
+///
+/// # Errors
+/// [`NetworkError`], with the corrected form where there is one.
+pub fn network(text: &str) -> Result<IpNet, NetworkError> {
+    let Ok(net) = text.parse::<IpNet>() else {
+        let address: IpAddr = text.parse().map_err(|_| NetworkError::Form)?;
+        return Err(NetworkError::NoPrefix(address.to_canonical().into()));
+    };
+    let exact = net.trunc();
+    if exact == net { Ok(canonical(exact)) } else { Err(NetworkError::HostBits(canonical(exact))) }
+}
+
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    mapped.and_then(|(addr, prefix)| Ipv4Net::new(addr, prefix).ok()).map_or(net, IpNet::V4)
+}
+
+/// Reads `address:port`, IPv6 in brackets. Names are not taken: nothing is resolved to read a configuration.
+pub fn socket(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+/// Reads `address:port` or a bare address, whose port is `port`.
+pub fn socket_or_port(text: &str, port: u16) -> Option<SocketAddr> {
+    socket(text).or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_their_neighbours() {
+        for (text, expected) in [
+            ("500ms", Ok(Duration::from_millis(500))),
+            ("0s", Ok(Duration::ZERO)),
+            ("30s", Ok(Duration::from_secs(30))),
+            ("10m", Ok(Duration::from_secs(600))),
+            ("1h", Ok(Duration::from_secs(3600))),
+            ("10", Err(DurationError::NoUnit(10))),
+            ("", Err(DurationError::Form)),
+            ("s", Err(DurationError::Form)),
+            ("-1s", Err(DurationError::Form)),
+            ("+1s", Err(DurationError::Form)),
+            ("1.5h", Err(DurationError::Form)),
+            ("1 s", Err(DurationError::Form)),
+            ("1S", Err(DurationError::Form)),
+            ("1d", Err(DurationError::Form)),
+            ("1分", Err(DurationError::Form)),
+            ("１s", Err(DurationError::Form)),
+            ("99999999999999999999s", Err(DurationError::TooLong)),
+            ("18446744073709551615h", Err(DurationError::TooLong)),
+        ] {
+            assert_eq!(duration(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_are_written() {
+        for text in ["500ms", "1500ms", "0s", "59s", "1m", "90s", "1h", "25h"] {
+            assert_eq!(duration(text).map(show_duration).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn networks_and_their_neighbours() {
+        let net = |text: &str| text.parse::<IpNet>().expect(text);
+        for (text, expected) in [
+            ("10.20.0.0/16", Ok(net("10.20.0.0/16"))),
+            ("10.20.0.1/16", Err(NetworkError::HostBits(net("10.20.0.0/16")))),
+            ("10.20.0.1/32", Ok(net("10.20.0.1/32"))),
+            ("10.20.0.1", Err(NetworkError::NoPrefix(net("10.20.0.1/32")))),
+            ("fd00:20::/48", Ok(net("fd00:20::/48"))),
+            ("fd00:20::1", Err(NetworkError::NoPrefix(net("fd00:20::1/128")))),
+            ("::ffff:10.0.0.0/104", Ok(net("10.0.0.0/8"))),
+            ("::ffff:10.0.0.1/104", Err(NetworkError::HostBits(net("10.0.0.0/8")))),
+            ("::ffff:10.0.0.1/128", Ok(net("10.0.0.1/32"))),
+            ("::ffff:0:0/96", Ok(net("0.0.0.0/0"))),
+            ("::ffff:0:0/95", Err(NetworkError::HostBits(net("::fffe:0:0/95")))),
+            ("::ffff:10.0.0.1", Err(NetworkError::NoPrefix(net("10.0.0.1/32")))),
+            ("10.20.0.0/33", Err(NetworkError::Form)),
+            ("10.20/16", Err(NetworkError::Form)),
+            ("office", Err(NetworkError::Form)),
+            ("", Err(NetworkError::Form)),
+        ] {
+            assert_eq!(network(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sockets() {
+        for (text, strict, with_default) in [
+            ("10.0.0.53:5353", Some("10.0.0.53:5353"), Some("10.0.0.53:5353")),
+            ("10.0.0.53", None, Some("10.0.0.53:53")),
+            ("[2001:db8::53]:53", Some("[2001:db8::53]:53"), Some("[2001:db8::53]:53")),
+            ("2001:db8::53", None, Some("[2001:db8::53]:53")),
+            ("localhost:8080", None, None),
+            (":8080", None, None),
+            ("10.0.0.53:65536", None, None),
+        ] {
+            assert_eq!(socket(text).map(|a| a.to_string()).as_deref(), strict, "{text}");
+            assert_eq!(socket_or_port(text, 53).map(|a| a.to_string()).as_deref(), with_default, "{text}");
+        }
+    }
+}

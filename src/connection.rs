@@ -1,0 +1,82 @@
+//! THE SPINE: one connection's journey, phase by phase, in the order they run.
+//!
+//! [`serve`] holds the client's connection: admit, then one attempt after the other. [`drive`] is one attempt. It forks once, on
+//! the type of the permit; each phase takes what only the phase before can make, so that none can be left out. No phase calls
+//! another: only this file knows them all.
+
+mod gate;
+mod trip;
+
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+pub use self::gate::{Gate, Live};
+use self::trip::{Claimed, Ended, Next, Trip, Way};
+use crate::addrs::{ClientAddr, ListenAddr};
+use crate::admit::Admission;
+use crate::client::Client;
+use crate::http1::RequestReader;
+use crate::policy::{reconcile_inspect, reconcile_tunnel};
+
+/// Serves one accepted connection to its end. Everything it holds is given back when this returns or is dropped.
+pub async fn serve(gate: Arc<Gate>, stream: TcpStream, addr: ClientAddr, listener: ListenAddr) {
+    let _present = gate.enter();
+    let mut client = Client::new(stream, addr, listener);
+    let admission = match gate.admit(&client) {
+        Ok(admission) => admission,
+        Err(reason) => return trip::turn_away(&gate, client, reason).await,
+    };
+    let mut reader = RequestReader::default();
+    let mut first = true;
+    while let Some((mut trip, claimed)) = Trip::claim(&gate, &mut client, &admission, &mut reader, first).await {
+        first = false;
+        let driven = tokio::select! {
+            driven = drive(&mut trip, claimed, &mut client, &admission) => driven,
+            () = gate.drain().cut() => Err(Ended::cut()),
+        };
+        let next = match driven {
+            Ok(next) => next,
+            Err(ended) => trip.refuse(ended, &mut client).await,
+        };
+        match next {
+            Next::Request if gate.drain().is_draining() => break,
+            Next::Request => {}
+            Next::Close => break,
+            Next::Abort => return client.abort(),
+        }
+    }
+    client.close().await;
+}
+
+/// One attempt, from what was claimed to the end of the relay.
+async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, _admitted: &Admission) -> Result<Next, Ended> {
+    let asked = claimed?;
+    match trip.decide(asked)? {
+        Way::Tunnel(permit) => {
+            let connection = trip.dial(permit.destination()).await?;
+            let upstream = trip.verify(permit.destination(), connection).await?;
+            let established = trip.establish(client).await?;
+            let hello = trip.client_hello(client, &established).await?;
+            let agreed = reconcile_tunnel(permit, &hello.sni)?;
+            trip.tunnel(agreed, client, upstream).await
+        }
+        Way::Inspect(permit) => {
+            let established = trip.establish(client).await?;
+            let hello = trip.client_hello(client, &established).await?;
+            let agreed = reconcile_inspect(permit, &hello.sni)?;
+            let upstream = match trip.dial(agreed.destination()).await {
+                Ok(connection) => trip.handshake(agreed.destination(), connection, &hello).await,
+                Err(ended) => Err(ended),
+            };
+            match upstream {
+                Ok(upstream) => trip.inspect(agreed, client, &hello, upstream).await,
+                Err(ended) => trip.page(agreed, client, &hello, ended).await,
+            }
+        }
+        Way::Plain(permit, head) => {
+            let connection = trip.dial(permit.destination()).await?;
+            trip.plain(permit, &head, client, connection).await
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What every connection shares: the configuration in force with what is built from it, the limits, the record, the drain.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+
+use crate::admit::{Admission, Limits};
+use crate::client::Client;
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::inspect::leaf::{self, LeafCache};
+use crate::inspect::scope::Ruling;
+use crate::reason::Reason;
+use crate::record::{Recorder, State, WhenUnwritable};
+use crate::upstream::resolve::Resolver;
+use crate::upstream::verify::Verdicts;
+use crate::upstream::vet::SelfAddrs;
+
+/// A configuration and what is made from it. Immutable; a reload makes another.
+pub struct Live {
+    pub config: Config,
+    pub resolver: Resolver,
+    pub selves: SelfAddrs,
+    /// Present wherever a service inspects.
+    pub leaves: Option<Arc<LeafCache>>,
+}
+
+impl Live {
+    pub fn new(config: Config) -> Self {
+        let resolver = Resolver::new(&config.resolver);
+        let selves = SelfAddrs::new(config.listeners.iter().copied().chain(config.admin).collect());
+        let leaves = config.issuing.as_ref().map(|issuer| Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)));
+        Self { config, resolver, selves, leaves }
+    }
+}
+
+/// The shared state of the service.
+pub struct Gate {
+    live: ArcSwap<Live>,
+    /// The policy alone, for inspected connections, which are decided anew at each request.
+    ruling: Arc<ArcSwap<Ruling>>,
+    /// Counts reloads; tunnels wait on it.
+    reloads: watch::Sender<u64>,
+    /// Outlives reloads: a verdict's key holds the trust it was found under.
+    pub verdicts: Verdicts,
+    limits: Arc<Limits>,
+    recorder: Recorder,
+    drain: Drain,
+    connections: AtomicUsize,
+    left: Notify,
+}
+
+impl Gate {
+    pub fn new(live: Live, recorder: Recorder, drain: Drain) -> Arc<Self> {
+        let limits = Limits::new(live.config.limits.clone());
+        Arc::new(Self {
+            ruling: Arc::new(ArcSwap::from_pointee(ruling(&live))),
+            live: ArcSwap::from_pointee(live),
+            reloads: watch::Sender::new(0),
+            verdicts: Verdicts::default(),
+            limits,
+            recorder,
+            drain,
+            connections: AtomicUsize::new(0),
+            left: Notify::new(),
+        })
+    }
+
+    /// Puts another configuration in force, for new attempts, for every request of the inspected connections that are open,
+    /// and for the tunnels, each of which asks it whether it may go on.
+    pub fn replace(&self, live: Live) {
+        self.limits.reconfigure(live.config.limits.clone());
+        self.ruling.store(Arc::new(ruling(&live)));
+        self.live.store(Arc::new(live));
+        self.reloads.send_modify(|count| *count += 1);
+    }
+
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    pub fn ruling(&self) -> &Arc<ArcSwap<Ruling>> {
+        &self.ruling
+    }
+
+    pub fn reloads(&self) -> watch::Receiver<u64> {
+        self.reloads.subscribe()
+    }
+
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// A slot for the client, or why there is none.
+    ///
+    /// # Errors
+    /// The reason to answer with.
+    pub fn admit(&self, client: &Client) -> Result<Admission, Reason> {
+        if self.drain.is_draining() {
+            return Err(Reason::ShuttingDown);
+        }
+        self.limits.admit(client.addr())
+    }
+
+    /// Whether the record lets new work begin.
+    ///
+    /// # Errors
+    /// `record_unavailable`.
+    pub fn recordable(&self) -> Result<(), Reason> {
+        match self.recorder.state() {
+            State::Writable | State::Unwritable(WhenUnwritable::Continue) => Ok(()),
+            State::Unwritable(WhenUnwritable::Deny) => Err(Reason::RecordUnavailable),
+        }
+    }
+
+    /// Counts a connection for as long as the value lives.
+    pub fn enter(self: &Arc<Self>) -> Present {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Present(Arc::clone(self))
+    }
+
+    /// Connections open now, those that are being turned away included.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when no connection is open.
+    pub async fn idle(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.connections() == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+fn ruling(live: &Live) -> Ruling {
+    Ruling { policy: Arc::clone(&live.config.policy), revision: Arc::clone(&live.config.revision) }
+}
+
+/// A connection that is there.
+pub struct Present(Arc<Gate>);
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        if self.0.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.left.notify_waiters();
+        }
+    }
+}

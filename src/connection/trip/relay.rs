@@ -1,0 +1,325 @@
+//! The ends of the journey: a tunnel, an inspected connection, a page in its place, a plain request.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwapOption;
+use bytes::BytesMut;
+use rustls::AlertDescription;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::{Ended, Next, Stage, Trip};
+use crate::client::{Client, Prefixed};
+use crate::exchange::fields::Restrictions;
+use crate::exchange::{ConnectionState, Exchange};
+use crate::forward::{self, Hop, Leg, Terms, forward};
+use crate::http1::{Connection, Framing, Limits, RequestHead, Target, write_response};
+use crate::identify::client_hello::ClientHello;
+use crate::inspect::leaf::Alpn;
+use crate::inspect::scope::Scope;
+use crate::inspect::{self, h1, h2, page};
+use crate::policy::{Agreed, Decision, Destination, Inspect, Permit, Plain, Tunnel};
+use crate::reason::{Outcome, Reason, Side};
+use crate::reply::{Page, reason_phrase};
+use crate::tunnel::{self, TunnelEnd};
+use crate::upstream;
+use crate::upstream::verify::VerifiedUpstream;
+
+impl Trip {
+    /// Copies both ways until both sides have ended, a reload takes the permission away, or the service is cut.
+    pub async fn tunnel(
+        &mut self,
+        _agreed: Agreed<Tunnel>,
+        client: &mut Client,
+        upstream: VerifiedUpstream<Tunnel>,
+    ) -> Result<Next, Ended> {
+        self.attempt.established();
+        let counters = tunnel::Counters::default();
+        let (prefix, socket) = client.stream().into_parts();
+        let stream = upstream.into_stream();
+        let end = {
+            let relaying = pin!(tunnel::relay(&prefix, socket.tcp(), &stream, &counters, &self.live.config.tunnel));
+            tokio::select! {
+                end = relaying => Ok(end),
+                () = self.withdrawn() => Err(Reason::PolicyWithdrawn),
+                () = self.gate.drain().cut() => Err(Reason::ShuttingDown),
+            }
+        };
+        let fields = &mut self.attempt.fields;
+        fields.source_bytes = Some(counters.sent.load(Ordering::Relaxed));
+        fields.destination_bytes = Some(counters.received.load(Ordering::Relaxed));
+        let (side, reason, next) = match end {
+            Ok(TunnelEnd::Finished) => (None, None, Next::Close),
+            Ok(TunnelEnd::Idle) => (Some(Side::Sekisho), Some(Reason::IdleTimeout), Next::Abort),
+            Ok(TunnelEnd::ClientClosed) => (Some(Side::Client), Some(Reason::ClientClosed), Next::Abort),
+            Ok(TunnelEnd::UpstreamClosed) => (Some(Side::Upstream), Some(Reason::UpstreamClosed), Next::Abort),
+            Err(reason) => (Some(Side::Sekisho), Some(reason), Next::Abort),
+        };
+        self.conclude(side, Outcome::Allowed, reason);
+        Ok(next)
+    }
+
+    /// Resolves when a reload no longer permits this tunnel: it is asked of the new policy as it was of the old.
+    async fn withdrawn(&self) {
+        let mut reloads = self.gate.reloads();
+        while reloads.changed().await.is_ok() {
+            let live = self.gate.live();
+            let permitted = self.claim.as_ref().map(|claim| live.config.policy.decide(self.client, claim));
+            if !matches!(permitted, Some(Decision::Tunnel(_))) {
+                return;
+            }
+        }
+    }
+
+    /// The client's handshake, last, with a leaf for a destination that has been verified; then the request loop.
+    pub async fn inspect(
+        &mut self,
+        agreed: Agreed<Inspect>,
+        client: &mut Client,
+        hello: &ClientHello,
+        upstream: VerifiedUpstream<Inspect>,
+    ) -> Result<Next, Ended> {
+        let (alpn, upstream) = match self.speak(hello, upstream).await {
+            Ok(spoken) => spoken,
+            Err(ended) => return self.page(agreed, client, hello, ended).await,
+        };
+        let stream = self.accept(client, agreed.destination(), alpn).await?;
+        self.attempt.established();
+        let scope = Arc::new(self.scope(&agreed, None));
+        let settings = &self.live.config;
+        let ended = tokio::select! {
+            ended = async {
+                match upstream {
+                    Spoken::H1(leg) => {
+                        h1::run(&scope, Leg::new(stream, BytesMut::new()), leg, settings.identify.request_head).await
+                    }
+                    Spoken::H2(upstream) => h2::run(Arc::clone(&scope), stream, upstream).await,
+                }
+            } => ended,
+            () = self.gate.drain().cut() => {
+                scope.connection.end_with(Reason::ShuttingDown);
+                inspect::Ended { side: Side::Sekisho, reason: Some(Reason::ShuttingDown) }
+            }
+        };
+        let withdrawn = scope.withdrawn.load(Ordering::Relaxed).then_some(Reason::PolicyWithdrawn);
+        let (sent, received) = scope.connection.octets();
+        self.attempt.fields.source_bytes = Some(sent);
+        self.attempt.fields.destination_bytes = Some(received);
+        self.conclude(Some(ended.side), Outcome::Allowed, withdrawn.or(ended.reason));
+        Ok(Next::Abort)
+    }
+
+    /// The upstream made ready in the protocol it chose, which the client must have offered.
+    async fn speak(
+        &mut self,
+        hello: &ClientHello,
+        upstream: VerifiedUpstream<Inspect>,
+    ) -> Result<(Option<Alpn>, Spoken), Ended> {
+        let offered = |protocol: &[u8]| hello.alpn.iter().any(|offer| **offer == *protocol);
+        if upstream.alpn() == Some(b"h2") {
+            let limit = self.live.config.verify.handshake;
+            let opened = timeout(limit, h2::open_upstream(upstream.into_stream())).await;
+            let failed = |reason| Ended::new(Side::Upstream, Stage::Verify, reason);
+            return match opened {
+                Ok(Ok(upstream)) => Ok((Some(Alpn::H2), Spoken::H2(upstream))),
+                Ok(Err(error)) => Err(failed(error.reason()).because(error)),
+                Err(_) => {
+                    Err(failed(Reason::UpstreamTimeout).because("no HTTP/2 SETTINGS within the handshake deadline"))
+                }
+            };
+        }
+        let alpn = match (hello.alpn.is_empty(), offered(Alpn::Http11.as_bytes())) {
+            (true, _) => None,
+            (false, true) => Some(Alpn::Http11),
+            (false, false) => return Err(Ended::new(Side::Upstream, Stage::Verify, Reason::NoApplicationProtocol)),
+        };
+        Ok((alpn, Spoken::H1(Leg::new(upstream.into_stream(), BytesMut::new()))))
+    }
+
+    /// Answers every request of an inspected connection with the page of `ended`, under a leaf for the destination; no byte
+    /// of the failed origin is in it. Where a page cannot be, the failure goes back to be told as an alert.
+    pub async fn page(
+        &mut self,
+        agreed: Agreed<Inspect>,
+        client: &mut Client,
+        hello: &ClientHello,
+        ended: Ended,
+    ) -> Result<Next, Ended> {
+        let Some(alpn) = page_protocol(hello) else { return Err(ended) };
+        if matches!(ended.reason, Reason::NoApplicationProtocol | Reason::ClientClosed) {
+            return Err(ended);
+        }
+        // The record is queued before the client sees the page.
+        let scope = Arc::new(self.scope(&agreed, Some(ended.reason)));
+        self.note_ended(&ended);
+        self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
+        self.attempt.commit();
+        let Ok(stream) = self.accept(client, agreed.destination(), alpn).await else { return Ok(Next::Abort) };
+        let head_limit = self.live.config.identify.request_head;
+        tokio::select! {
+            () = page::serve(&scope, stream, alpn, head_limit) => {}
+            () = self.gate.drain().cut() => scope.connection.end_with(Reason::ShuttingDown),
+        }
+        Ok(Next::Abort)
+    }
+
+    /// The TLS handshake with the client.
+    async fn accept(
+        &mut self,
+        client: &mut Client,
+        destination: &Destination,
+        alpn: Option<Alpn>,
+    ) -> Result<TlsStream<Prefixed>, Ended> {
+        let sekisho = |reason| Ended::new(Side::Sekisho, Stage::Relay, reason);
+        let leaves = self.live.leaves.as_ref().ok_or_else(|| sekisho(Reason::IssuingFailed))?;
+        let config = leaves
+            .server_config(destination.name(), alpn, SystemTime::now())
+            .map_err(|error| sekisho(Reason::IssuingFailed).because(error))?;
+        let handshake = TlsAcceptor::from(config).accept(client.stream());
+        match timeout(self.live.config.inspect.client_handshake, handshake).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Ended::new(Side::Client, Stage::Relay, handshake_reason(&error)).because(error)),
+            Err(_) => Err(Ended::new(Side::Client, Stage::Relay, Reason::TlsFailed)
+                .because("the client did not finish the TLS handshake in time")),
+        }
+    }
+
+    fn scope(&self, agreed: &Agreed<Inspect>, refusal: Option<Reason>) -> Scope {
+        let mut common = self.attempt.fields.clone();
+        common.connection = Some(self.attempt.id());
+        Scope {
+            client: self.client,
+            destination: agreed.destination().clone(),
+            ruling: Arc::clone(self.gate.ruling()),
+            limits: Arc::clone(self.gate.limits()),
+            recorder: self.gate.recorder().clone(),
+            drain: self.gate.drain().clone(),
+            idle: self.live.config.inspect.idle,
+            common,
+            connection: Arc::new(ConnectionState::default()),
+            standing: ArcSwapOption::empty(),
+            withdrawn: false.into(),
+            refusal,
+        }
+    }
+
+    /// Forwards one `http:` request on a connection of its own.
+    pub async fn plain(
+        &mut self,
+        permit: Permit<Plain>,
+        head: &RequestHead,
+        client: &mut Client,
+        connection: upstream::connect::Connection,
+    ) -> Result<Next, Ended> {
+        let host = match permit.destination().port() {
+            80 => permit.destination().name().to_string(),
+            port => format!("{}:{port}", permit.destination().name()),
+        };
+        let state = Arc::new(ConnectionState::default());
+        let attempt = self.attempt.hand_over();
+        let mut exchange = Exchange::new(attempt, Ok(()), Arc::new(Restrictions::default()), host, Arc::clone(&state));
+        let terms = Terms { idle: self.live.config.inspect.idle, hop: Hop::Plain, limits: Limits::default() };
+        let (socket, buffer) = client.lend();
+        let mut near = Leg::new(socket, buffer);
+        let mut far = Leg::new(connection.into_plain(&permit), BytesMut::new());
+        let next = tokio::select! {
+            next = forward(head, &mut exchange, &mut near, &mut far, &terms) => next,
+            () = self.gate.drain().cut() => {
+                state.end_with(Reason::ShuttingDown);
+                forward::Next::Abort
+            }
+        };
+        client.give_back(near.buffer);
+        Ok(match next {
+            forward::Next::KeepAlive | forward::Next::UpstreamEnds => Next::Request,
+            forward::Next::Close | forward::Next::Switched => Next::Close,
+            forward::Next::Abort => Next::Abort,
+            forward::Next::Refuse(reason) => {
+                let page = exchange.refuse(reason);
+                let _ = client.send(&plain_page(&page, self.head_only)).await;
+                Next::Close
+            }
+        })
+    }
+
+    fn conclude(&mut self, side: Option<Side>, outcome: Outcome, reason: Option<Reason>) {
+        if reason.is_some() {
+            self.attempt.fields.side = side.map(Side::as_str);
+            self.attempt.fields.stage = Some(Stage::Relay.as_str());
+        }
+        self.attempt.conclude(outcome, reason);
+    }
+}
+
+/// An upstream ready to be relayed to, in its protocol.
+enum Spoken {
+    H1(Leg<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>),
+    H2(h2::Upstream),
+}
+
+/// What is offered to the upstream: of the client's protocols those that are inspected, in its order. `None`: it has some,
+/// and none of ours. A client without ALPN speaks HTTP/1.1.
+pub(super) fn mirrored(hello: &ClientHello) -> Option<Vec<Vec<u8>>> {
+    if hello.alpn.is_empty() {
+        return Some(vec![Alpn::Http11.as_bytes().to_vec()]);
+    }
+    let known = [Alpn::H2.as_bytes(), Alpn::Http11.as_bytes()];
+    let offered: Vec<_> =
+        hello.alpn.iter().filter(|offer| known.contains(&&***offer)).map(|offer| offer.to_vec()).collect();
+    if offered.is_empty() { None } else { Some(offered) }
+}
+
+/// The protocol of a page: the simplest the client offers. The outer `None`: none that we speak.
+fn page_protocol(hello: &ClientHello) -> Option<Option<Alpn>> {
+    let offered = |alpn: Alpn| hello.alpn.iter().any(|offer| **offer == *alpn.as_bytes());
+    match hello.alpn.is_empty() {
+        true => Some(None),
+        false if offered(Alpn::Http11) => Some(Some(Alpn::Http11)),
+        false if offered(Alpn::H2) => Some(Some(Alpn::H2)),
+        false => None,
+    }
+}
+
+/// A client that says with an alert that it does not trust our leaf is told from one whose TLS failed otherwise.
+fn handshake_reason(error: &std::io::Error) -> Reason {
+    let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match alert {
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::UnsupportedCertificate,
+        )) => Reason::ClientRejectedCertificate,
+        Some(_) => Reason::TlsFailed,
+        None => Reason::ClientClosed,
+    }
+}
+
+/// The path of a request, for the record.
+pub(super) fn path(head: &RequestHead) -> &[u8] {
+    match head.target() {
+        Target::Origin(path) | Target::Absolute { path_and_query: path, .. } => path,
+        Target::Authority(_) | Target::Asterisk => b"",
+    }
+}
+
+/// A page on plain HTTP; the connection ends behind it.
+pub(super) fn plain_page(page: &Page, head_only: bool) -> Vec<u8> {
+    let mut out = BytesMut::with_capacity(page.body.len() + 512);
+    let via = ("via", String::from("1.1 sekisho"));
+    let fields = page.fields.iter().chain([&via]).map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let framing = Framing::Length(page.body.len() as u64);
+    let phrase = reason_phrase(page.status).as_bytes();
+    if let Err(error) = write_response(&mut out, page.status, phrase, fields, framing, Connection::Close) {
+        tracing::error!(%error, status = page.status, "a page of our own could not be written");
+    } else if !head_only {
+        out.extend_from_slice(page.body.as_bytes());
+    }
+    out.to_vec()
+}

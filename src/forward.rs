@@ -1,0 +1,258 @@
+//! One HTTP/1.1 exchange between two legs: the request re-serialised to the upstream, the response to the client, both
+//! streamed at once, neither read faster than the other side takes it.
+//!
+//! Knows nothing of policy: whether a request goes on, under which authority and with which fields set, its `Exchange` says.
+
+mod response;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::timeout;
+
+use crate::exchange::fields::{request_field_passes, request_trailer_passes};
+use crate::exchange::{Counters, Exchange};
+use crate::http1::{
+    BodyReader, Connection, Expectation, Framing, Limits, Part, RequestHead, Target, Version, write_chunk,
+    write_last_chunk, write_request,
+};
+use crate::reason::{Outcome, Reason};
+
+/// Octets read at a time, and the most a side holds of what the other has not taken.
+const CHUNK: usize = 16 * 1024;
+/// What a client may send ahead of the answer before we stop reading it.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// One side: a stream, and what was read from it and not yet used.
+pub struct Leg<S> {
+    pub io: S,
+    pub buffer: BytesMut,
+}
+
+impl<S> Leg<S> {
+    pub fn new(io: S, buffer: BytesMut) -> Self {
+        Self { io, buffer }
+    }
+}
+
+/// What this hop is to the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    /// A forward proxy for `http:`: it names itself in `Via` (RFC 9110 section 7.6.3) and passes no upgrade on.
+    Plain,
+    /// Inside inspected TLS: it names itself nowhere and passes a WebSocket on.
+    Inspected,
+}
+
+/// What an exchange needs beside its legs.
+pub struct Terms {
+    /// Nothing moving for this long ends the exchange.
+    pub idle: Duration,
+    pub hop: Hop,
+    pub limits: Limits,
+}
+
+/// How the exchange left its two connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Both carry another request.
+    KeepAlive,
+    /// The answer is complete; the client's connection carries another request, the upstream's does not.
+    UpstreamEnds,
+    /// The client's connection ends behind what was sent.
+    Close,
+    /// The client's connection ends as an error: what was sent must not pass for a whole message.
+    Abort,
+    /// 101: both legs are raw from here on.
+    Switched,
+    /// Nothing was sent to the client yet: answer with the page of this reason, then close.
+    Refuse(Reason),
+}
+
+/// Sends `head` and its content to the upstream and the answer to the client. The exchange is concluded here, except for
+/// [`Next::Refuse`], which the caller answers, and [`Next::Switched`], which goes on.
+pub async fn forward<C, U>(
+    head: &RequestHead,
+    exchange: &mut Exchange,
+    client: &mut Leg<C>,
+    upstream: &mut Leg<U>,
+    terms: &Terms,
+) -> Next
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut out = BytesMut::with_capacity(1024);
+    if let Err(reason) = write_head(head, exchange, terms, &mut out) {
+        return Next::Refuse(reason);
+    }
+    match timeout(terms.idle, upstream.io.write_all(&out)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) => return Next::Refuse(Reason::UpstreamClosed),
+        Err(_) => return Next::Refuse(Reason::UpstreamTimeout),
+    }
+    if upstream.io.flush().await.is_err() {
+        return Next::Refuse(Reason::UpstreamClosed);
+    }
+    if head.expectation() == Expectation::Continue
+        && client.io.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err()
+    {
+        exchange.conclude(Outcome::Failed, Some(Reason::ClientClosed));
+        return Next::Abort;
+    }
+    let counters = exchange.counters();
+    let (client_read, client_write) = tokio::io::split(&mut client.io);
+    let (upstream_read, upstream_write) = tokio::io::split(&mut upstream.io);
+    let mut request = Request {
+        body: BodyReader::new(head.framing()),
+        framing: head.framing(),
+        from: client_read,
+        buffer: &mut client.buffer,
+        to: upstream_write,
+        counters: Arc::clone(&counters),
+        idle: terms.idle,
+        sent: false,
+    };
+    let mut answer = response::Answer::new(head, exchange, upstream_read, &mut upstream.buffer, client_write, terms);
+    let next = tokio::select! {
+        broken = request.send_and_watch() => answer.interrupted(broken),
+        next = answer.relay() => next,
+    };
+    finish(next, request.sent, head)
+}
+
+/// An answer that came before the request was all sent leaves both connections in the middle of a message.
+fn finish(next: Next, sent: bool, head: &RequestHead) -> Next {
+    match next {
+        Next::KeepAlive | Next::UpstreamEnds if !sent => Next::Close,
+        Next::KeepAlive if head.has_unexpected_content() => Next::UpstreamEnds,
+        other => other,
+    }
+}
+
+/// Hop-by-hop fields and every copy of ours go, then ours are set last (G03), then the writer adds the one framing.
+fn write_head(head: &RequestHead, exchange: &Exchange, terms: &Terms, out: &mut BytesMut) -> Result<(), Reason> {
+    let path = match head.target() {
+        Target::Origin(path) => path,
+        Target::Absolute { path_and_query, .. } => path_and_query,
+        Target::Asterisk => b"*",
+        Target::Authority(_) => return Err(Reason::MethodNotPermitted),
+    };
+    let restrictions = exchange.restrictions();
+    let passed = head.fields().filter(|(name, _)| request_field_passes(name, restrictions, head.connection_options()));
+    let via = (terms.hop == Hop::Plain).then_some((&b"Via"[..], via_value(head.version())));
+    let ours = restrictions.iter().map(|field| (field.name.as_str().as_bytes(), field.value.as_bytes()));
+    let fields = passed.chain(via).chain(ours);
+    let connection = websocket(head, terms.hop).map_or(Connection::Persist, |_| Connection::Upgrade(b"websocket"));
+    write_request(out, head.method(), path, exchange.host(), fields, head.framing(), connection)
+        .map_err(|_| Reason::MalformedRequest)?;
+    // G07: a head that has no room for our fields is refused, never sent without them.
+    if out.len() > terms.limits.head { Err(Reason::HeadTooLarge) } else { Ok(()) }
+}
+
+fn via_value(version: Version) -> &'static [u8] {
+    match version {
+        Version::Http10 => b"1.0 sekisho",
+        Version::Http11 => b"1.1 sekisho",
+    }
+}
+
+/// The one upgrade that is passed on (RFC 6455). Everything else, `h2c` above all, is stripped (E19).
+fn websocket(head: &RequestHead, hop: Hop) -> Option<()> {
+    let asked = head.upgrade().filter(|_| hop == Hop::Inspected)?;
+    (asked.eq_ignore_ascii_case(b"websocket") && *head.method() == crate::http1::Method::Get).then_some(())
+}
+
+/// How the client's direction came to its end before the answer was complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Broken {
+    ClientClosed,
+    /// The content is not unambiguous.
+    Malformed,
+    UpstreamClosed,
+    ClientIdle,
+}
+
+/// The client's direction: content to the upstream, then a watch on the client.
+struct Request<'a, C, U> {
+    body: BodyReader,
+    framing: Framing,
+    from: ReadHalf<&'a mut C>,
+    buffer: &'a mut BytesMut,
+    to: WriteHalf<&'a mut U>,
+    counters: Arc<Counters>,
+    idle: Duration,
+    /// The whole request is with the upstream.
+    sent: bool,
+}
+
+impl<C, U> Request<'_, C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Resolves only when something is wrong: the answer's end is the exchange's.
+    async fn send_and_watch(&mut self) -> Broken {
+        if let Err(broken) = self.send().await {
+            return broken;
+        }
+        // The next request may come early; it waits in the buffer, up to a bound (E16).
+        while self.buffer.len() < READ_AHEAD {
+            self.buffer.reserve(2048);
+            match self.from.read_buf(self.buffer).await {
+                Ok(0) | Err(_) => return Broken::ClientClosed,
+                Ok(_) => {}
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn send(&mut self) -> Result<(), Broken> {
+        let mut out = BytesMut::new();
+        loop {
+            match self.body.advance(self.buffer).map_err(|_| Broken::Malformed)? {
+                Part::Data(data) => {
+                    self.counters.add_sent(data.len());
+                    if self.framing == Framing::Chunked {
+                        write_chunk(&mut out, &data);
+                        self.write(&out).await?;
+                        out.clear();
+                    } else {
+                        self.write(&data).await?;
+                    }
+                }
+                Part::NeedMore => {
+                    self.to.flush().await.map_err(|_| Broken::UpstreamClosed)?;
+                    self.buffer.reserve(CHUNK);
+                    let read = timeout(self.idle, self.from.read_buf(self.buffer)).await;
+                    match read.map_err(|_| Broken::ClientIdle)? {
+                        Ok(0) | Err(_) => return Err(Broken::ClientClosed),
+                        Ok(_) => {}
+                    }
+                }
+                Part::End(trailers) => {
+                    if self.framing == Framing::Chunked {
+                        let fields = trailers.iter().flat_map(|trailers| trailers.fields());
+                        write_last_chunk(&mut out, fields.filter(|(name, _)| request_trailer_passes(name)))
+                            .map_err(|_| Broken::Malformed)?;
+                        self.write(&out).await?;
+                    }
+                    self.to.flush().await.map_err(|_| Broken::UpstreamClosed)?;
+                    self.sent = true;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A write that the upstream refuses is not the end yet: its answer may be on the way and says why.
+    async fn write(&mut self, octets: &[u8]) -> Result<(), Broken> {
+        match timeout(self.idle, self.to.write_all(octets)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => Err(Broken::UpstreamClosed),
+        }
+    }
+}

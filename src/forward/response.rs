@@ -1,0 +1,304 @@
+//! The upstream's direction of an exchange: interim answers, the head, the content, the trailers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::timeout;
+
+use super::{Broken, CHUNK, Hop, Next, Terms, websocket};
+use crate::exchange::fields::{response_field_passes, response_trailer_passes};
+use crate::exchange::{Counters, Exchange};
+use crate::http1::{
+    BodyReader, Connection, Framing, Limits, Method, Part, RequestHead, ResponseHead, ResponseReader, Version,
+    write_chunk, write_last_chunk, write_response,
+};
+use crate::reason::{Outcome, Reason};
+
+/// Interim answers to one request; more are an attack or a defect (E17).
+const MAX_INTERIM: usize = 16;
+
+pub(super) struct Answer<'a, C, U> {
+    method: Method,
+    version: Version,
+    keep_alive: bool,
+    websocket: bool,
+    exchange: &'a mut Exchange,
+    counters: Arc<Counters>,
+    from: ReadHalf<&'a mut U>,
+    buffer: &'a mut BytesMut,
+    to: WriteHalf<&'a mut C>,
+    idle: Duration,
+    hop: Hop,
+    limits: Limits,
+    /// Something of the final answer has been given to the client's stream.
+    begun: bool,
+}
+
+/// How reading on from the upstream failed.
+enum Lost {
+    Closed,
+    Timeout,
+}
+
+impl<'a, C, U> Answer<'a, C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    pub(super) fn new(
+        head: &RequestHead,
+        exchange: &'a mut Exchange,
+        from: ReadHalf<&'a mut U>,
+        buffer: &'a mut BytesMut,
+        to: WriteHalf<&'a mut C>,
+        terms: &Terms,
+    ) -> Self {
+        Self {
+            method: head.method().clone(),
+            version: head.version(),
+            keep_alive: head.keep_alive(),
+            websocket: websocket(head, terms.hop).is_some(),
+            counters: exchange.counters(),
+            exchange,
+            from,
+            buffer,
+            to,
+            idle: terms.idle,
+            hop: terms.hop,
+            limits: terms.limits,
+            begun: false,
+        }
+    }
+
+    pub(super) async fn relay(&mut self) -> Next {
+        let head = match self.final_head().await {
+            Ok(head) => head,
+            Err(next) => return next,
+        };
+        if head.status() == 101 {
+            return self.switch(&head).await;
+        }
+        let framing = self.framing_to_client(&head);
+        let persists = self.keep_alive && framing != Framing::UntilClose;
+        if self.send_head(&head, framing, persists).await.is_err() {
+            return self.client_left();
+        }
+        let mut body = BodyReader::new(head.framing());
+        let chunked = framing == Framing::Chunked && head.framing() != Framing::None;
+        if let Err(next) = self.send_body(&mut body, chunked).await {
+            return next;
+        }
+        self.exchange.conclude(Outcome::Allowed, None);
+        let upstream_persists = head.keep_alive() && head.framing() != Framing::UntilClose && self.buffer.is_empty();
+        match (persists, upstream_persists) {
+            (false, _) => Next::Close,
+            (true, true) => Next::KeepAlive,
+            (true, false) => Next::UpstreamEnds,
+        }
+    }
+
+    /// The client's direction broke first.
+    pub(super) fn interrupted(&mut self, broken: Broken) -> Next {
+        let reason = match broken {
+            Broken::ClientClosed => Reason::ClientClosed,
+            Broken::Malformed => Reason::MalformedRequest,
+            Broken::UpstreamClosed => Reason::UpstreamClosed,
+            Broken::ClientIdle => Reason::IdleTimeout,
+        };
+        if !self.begun && matches!(broken, Broken::Malformed | Broken::UpstreamClosed) {
+            return Next::Refuse(reason);
+        }
+        match broken {
+            Broken::ClientClosed => self.client_left(),
+            Broken::Malformed | Broken::UpstreamClosed | Broken::ClientIdle => {
+                self.exchange.conclude(Outcome::Failed, Some(reason));
+                Next::Abort
+            }
+        }
+    }
+
+    /// The client went away: behind the head of an answer this is its choice, before it the request failed.
+    fn client_left(&mut self) -> Next {
+        let outcome = if self.begun { Outcome::Allowed } else { Outcome::Failed };
+        self.exchange.conclude(outcome, Some(Reason::ClientClosed));
+        Next::Abort
+    }
+
+    /// The first answer that is final, or a 101. 103 passes on (RFC 8297); other interim answers end here, 100 among them,
+    /// since no expectation was sent.
+    async fn final_head(&mut self) -> Result<ResponseHead, Next> {
+        let mut reader = ResponseReader::default();
+        let mut interim = 0;
+        loop {
+            match reader.read(self.buffer, &self.method, &self.limits) {
+                Ok(Some(head)) if head.status() == 101 && !self.websocket => return Err(self.malformed("101 unasked")),
+                Ok(Some(head)) if head.is_interim() && head.status() != 101 => {
+                    interim += 1;
+                    if interim > MAX_INTERIM {
+                        return Err(self.malformed("more than 16 interim answers"));
+                    }
+                    if head.status() == 103
+                        && self.version == Version::Http11
+                        && self.send_interim(&head).await.is_err()
+                    {
+                        return Err(self.client_left());
+                    }
+                }
+                Ok(Some(head)) => return Ok(head),
+                Ok(None) => match self.fill().await {
+                    Ok(()) => {}
+                    Err(Lost::Closed) => return Err(Next::Refuse(Reason::UpstreamClosed)),
+                    Err(Lost::Timeout) => return Err(Next::Refuse(Reason::UpstreamTimeout)),
+                },
+                Err(error) => return Err(self.malformed(&error.to_string())),
+            }
+        }
+    }
+
+    fn malformed(&mut self, detail: &str) -> Next {
+        self.exchange.explain(detail);
+        Next::Refuse(Reason::UpstreamMalformed)
+    }
+
+    /// One read from the upstream. While the client still sends, its progress counts as progress.
+    async fn fill(&mut self) -> Result<(), Lost> {
+        self.buffer.reserve(CHUNK);
+        loop {
+            let before = self.counters.total();
+            match timeout(self.idle, self.from.read_buf(self.buffer)).await {
+                Ok(Ok(0) | Err(_)) => return Err(Lost::Closed),
+                Ok(Ok(_)) => return Ok(()),
+                Err(_) if self.counters.total() != before => {}
+                Err(_) => return Err(Lost::Timeout),
+            }
+        }
+    }
+
+    /// What frames the answer to this client: HTTP/1.0 knows no chunks, and nobody is told to read until the end of a
+    /// connection where a chunk can say it.
+    fn framing_to_client(&self, head: &ResponseHead) -> Framing {
+        match (head.declared_framing(), self.version) {
+            (Framing::Chunked | Framing::UntilClose, Version::Http10) => Framing::UntilClose,
+            (Framing::UntilClose, Version::Http11) => Framing::Chunked,
+            (framing, _) => framing,
+        }
+    }
+
+    async fn send_head(&mut self, head: &ResponseHead, framing: Framing, persists: bool) -> Result<(), ()> {
+        let connection = match (persists, self.version) {
+            (false, _) => Connection::Close,
+            (true, Version::Http10) => Connection::KeepAlive,
+            (true, Version::Http11) => Connection::Persist,
+        };
+        self.write_head(head, framing, connection).await?;
+        self.exchange.responded(head.status());
+        self.begun = true;
+        Ok(())
+    }
+
+    async fn send_interim(&mut self, head: &ResponseHead) -> Result<(), ()> {
+        self.write_head(head, Framing::None, Connection::Persist).await
+    }
+
+    async fn write_head(
+        &mut self,
+        head: &ResponseHead,
+        framing: Framing,
+        connection: Connection<'_>,
+    ) -> Result<(), ()> {
+        let mut out = BytesMut::with_capacity(1024);
+        let passed = head.fields().filter(|(name, _)| response_field_passes(name, head.connection_options()));
+        let via = (self.hop == Hop::Plain).then_some((&b"Via"[..], super::via_value(head.version())));
+        write_response(&mut out, head.status(), head.reason_phrase(), passed.chain(via), framing, connection)
+            .map_err(|_| ())?;
+        self.write(&out).await
+    }
+
+    /// The upstream took up the WebSocket: from here on both legs are raw (E20: not one byte before this).
+    async fn switch(&mut self, head: &ResponseHead) -> Next {
+        if !head.upgrade().is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+            return self.malformed("101 to another protocol than the one asked for");
+        }
+        self.exchange.responded(101);
+        if self.write_head(head, Framing::None, Connection::Upgrade(b"websocket")).await.is_err() {
+            return self.client_left();
+        }
+        if self.to.flush().await.is_err() {
+            return self.client_left();
+        }
+        Next::Switched
+    }
+
+    /// Content as it comes. An upstream that ends inside it must not look like one that finished (N02): no last chunk is
+    /// written, and the caller ends the client's connection as an error.
+    async fn send_body(&mut self, body: &mut BodyReader, chunked: bool) -> Result<(), Next> {
+        let mut out = BytesMut::new();
+        loop {
+            match body.advance(self.buffer) {
+                Ok(Part::Data(data)) => {
+                    self.counters.add_received(data.len());
+                    let sent = if chunked {
+                        out.clear();
+                        write_chunk(&mut out, &data);
+                        self.write(&out).await
+                    } else {
+                        self.write(&data).await
+                    };
+                    sent.map_err(|()| self.client_left())?;
+                }
+                Ok(Part::NeedMore) => self.more(body).await?,
+                Ok(Part::End(trailers)) => {
+                    if chunked {
+                        out.clear();
+                        let fields = trailers.iter().flat_map(|trailers| trailers.fields());
+                        let kept = fields.filter(|(name, _)| response_trailer_passes(name));
+                        if write_last_chunk(&mut out, kept).is_err() || self.write(&out).await.is_err() {
+                            return Err(self.client_left());
+                        }
+                    }
+                    return self.to.flush().await.map_err(|_| self.client_left());
+                }
+                Err(error) => {
+                    self.exchange.explain(&error.to_string());
+                    return Err(self.truncated(Reason::UpstreamMalformed));
+                }
+            }
+        }
+    }
+
+    async fn more(&mut self, body: &mut BodyReader) -> Result<(), Next> {
+        if self.to.flush().await.is_err() {
+            return Err(self.client_left());
+        }
+        match self.fill_or_end().await {
+            Ok(true) => Ok(()),
+            Ok(false) => body.eof().map_err(|_| self.truncated(Reason::UpstreamTruncated)),
+            Err(Lost::Closed) => Err(self.truncated(Reason::UpstreamTruncated)),
+            Err(Lost::Timeout) => Err(self.truncated(Reason::IdleTimeout)),
+        }
+    }
+
+    /// Whether there is more; an end in order is told from a broken one.
+    async fn fill_or_end(&mut self) -> Result<bool, Lost> {
+        self.buffer.reserve(CHUNK);
+        match timeout(self.idle, self.from.read_buf(self.buffer)).await {
+            Ok(Ok(n)) => Ok(n > 0),
+            Ok(Err(_)) => Err(Lost::Closed),
+            Err(_) => Err(Lost::Timeout),
+        }
+    }
+
+    fn truncated(&mut self, reason: Reason) -> Next {
+        self.exchange.conclude(Outcome::Failed, Some(reason));
+        Next::Abort
+    }
+
+    async fn write(&mut self, octets: &[u8]) -> Result<(), ()> {
+        match timeout(self.idle, self.to.write_all(octets)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(()),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Claim: what the client asks for, read from its own bytes. Facts, no opinions.
+//!
+//! On the explicit listener a head comes first: CONNECT, or an absolute-form `http:` request; behind a CONNECT comes the
+//! ClientHello. Both are read by sans-IO parsers (`http1`, `client_hello`) fed here, under a time limit.
+
+pub mod client_hello;
+mod records;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use self::client_hello::{ClientHello, HelloError, HelloReader, Progress};
+use crate::client::{Client, Established};
+use crate::http1::{self, HeadError, Limits, RequestHead, RequestReader, Target};
+use crate::names::{Authority, AuthorityError};
+use crate::policy::{Claim, Method};
+use crate::reason::Reason;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// For a whole request head.
+    pub request_head: Duration,
+    /// For a whole ClientHello.
+    pub client_hello: Duration,
+}
+
+/// What a client asked for.
+pub enum Asked {
+    Connect(Authority),
+    /// An absolute-form `http:` request, to be forwarded as it is decided.
+    Plain {
+        authority: Authority,
+        head: Box<RequestHead>,
+    },
+}
+
+impl Asked {
+    pub fn claim(&self) -> Claim {
+        match self {
+            Self::Connect(authority) => Claim::Connect(authority.clone()),
+            Self::Plain { authority, head } => {
+                let method = match head.method() {
+                    http1::Method::Get => Method::Get,
+                    http1::Method::Head => Method::Head,
+                    http1::Method::Post => Method::Post,
+                    http1::Method::Put | http1::Method::Delete | http1::Method::Connect | http1::Method::Options => {
+                        Method::Other
+                    }
+                    http1::Method::Trace | http1::Method::Patch | http1::Method::Other(_) => Method::Other,
+                };
+                Claim::Request { method, authority: authority.clone() }
+            }
+        }
+    }
+}
+
+/// Why there is no claim.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    #[error("the client closed the connection before a whole request head had come")]
+    Closed,
+    #[error("no whole request head within {0:?}")]
+    Timeout(Duration),
+    #[error("{0}")]
+    Head(#[from] HeadError),
+    /// With the authority as it was written.
+    #[error("{error}")]
+    Authority { error: AuthorityError, written: Vec<u8> },
+    #[error("{0}")]
+    Form(&'static str),
+}
+
+impl ClaimError {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Closed => Reason::ClientClosed,
+            Self::Timeout(_) => Reason::RequestHeadTimeout,
+            Self::Head(error) => error.reason(),
+            Self::Authority { error: AuthorityError::Host(_), .. } => Reason::MalformedName,
+            Self::Authority { .. } | Self::Form(_) => Reason::MalformedRequest,
+        }
+    }
+
+    /// Whether the connection may carry a further request: only where the end of this one is certain.
+    pub fn is_recoverable(&self) -> bool {
+        match self {
+            Self::Authority { .. } => true,
+            Self::Closed | Self::Timeout(_) | Self::Head(_) | Self::Form(_) => false,
+        }
+    }
+}
+
+/// What waiting for a head came to.
+pub enum Awaited {
+    /// The client ended the connection in order, with nothing half-sent.
+    Over,
+    Head(Box<RequestHead>),
+    Failed(ClaimError),
+}
+
+/// Reads the next request head. The time limit is for all of it, the wait for its first byte included.
+pub async fn next_head(client: &mut Client, reader: &mut RequestReader, settings: &Settings) -> Awaited {
+    let limits = Limits::default();
+    let reading = async {
+        loop {
+            match reader.read(client.buffer(), &limits) {
+                Ok(Some(head)) => return Awaited::Head(Box::new(head)),
+                Ok(None) => {}
+                Err(error) => return Awaited::Failed(error.into()),
+            }
+            match client.fill().await {
+                Ok(0) | Err(_) if client.buffer().is_empty() => return Awaited::Over,
+                Ok(0) | Err(_) => return Awaited::Failed(ClaimError::Closed),
+                Ok(_) => {}
+            }
+        }
+    };
+    match timeout(settings.request_head, reading).await {
+        Ok(awaited) => awaited,
+        Err(_) if client.buffer().is_empty() => Awaited::Over,
+        Err(_) => Awaited::Failed(ClaimError::Timeout(settings.request_head)),
+    }
+}
+
+/// What a head asks for. CONNECT needs an authority with a port; everything else must be `http:` in absolute-form.
+///
+/// # Errors
+/// [`ClaimError`]: nothing has been looked up or dialled.
+pub fn asked(head: Box<RequestHead>) -> Result<Asked, ClaimError> {
+    let parse = |written: &[u8], parsed: Result<Authority, AuthorityError>| {
+        parsed.map_err(|error| ClaimError::Authority { error, written: written.to_vec() })
+    };
+    match head.target() {
+        Target::Authority(written) => {
+            let authority = parse(written, Authority::parse(written))?;
+            same_host(&head, &authority, authority.port)?;
+            Ok(Asked::Connect(authority))
+        }
+        Target::Absolute { scheme, authority: written, .. } if scheme.eq_ignore_ascii_case(b"http") => {
+            // The authority of the URI is the claim; `Host` is rewritten from it (RFC 9112 section 3.2.2).
+            let authority = parse(written, Authority::parse_with_default(written, 80))?;
+            Ok(Asked::Plain { authority, head })
+        }
+        Target::Absolute { .. } => {
+            Err(ClaimError::Form("only http: is taken in absolute-form; https: goes through CONNECT"))
+        }
+        Target::Origin(_) | Target::Asterisk => {
+            Err(ClaimError::Form("this is a proxy: CONNECT or an absolute-form http: request is due, not origin-form"))
+        }
+    }
+}
+
+/// `Host` beside CONNECT names the same authority; without a port it takes the authority's (RFC 9112 section 3.2).
+fn same_host(head: &RequestHead, authority: &Authority, port: u16) -> Result<(), ClaimError> {
+    let Some(host) = head.host() else { return Ok(()) };
+    let parsed = Authority::parse_with_default(host, port)
+        .map_err(|error| ClaimError::Authority { error, written: host.to_vec() })?;
+    if parsed == *authority { Ok(()) } else { Err(ClaimError::Form("Host names another authority than CONNECT")) }
+}
+
+/// Why there is no ClientHello.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientHelloError {
+    #[error("the client closed the connection before a whole ClientHello had come")]
+    Closed,
+    #[error("no whole ClientHello within {0:?}")]
+    Timeout(Duration),
+    #[error("{0}")]
+    Hello(#[from] HelloError),
+}
+
+impl ClientHelloError {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Closed => Reason::ClientClosed,
+            Self::Timeout(_) => Reason::ClientHelloTimeout,
+            Self::Hello(error) => error.reason(),
+        }
+    }
+}
+
+/// Reads the ClientHello of a client that has had its 200. Its bytes stay in the client's buffer, to be replayed.
+///
+/// # Errors
+/// [`ClientHelloError`]; never an answer that lets bytes pass unread.
+pub async fn client_hello(
+    client: &mut Client,
+    _due: &Established,
+    settings: &Settings,
+) -> Result<ClientHello, ClientHelloError> {
+    let mut reader = HelloReader::default();
+    let reading = async {
+        loop {
+            match reader.advance(client.buffer()) {
+                Progress::Done(hello) => return Ok(hello),
+                Progress::Invalid(error) => return Err(error.into()),
+                Progress::Incomplete => {}
+            }
+            if let Ok(0) | Err(_) = client.fill().await {
+                return Err(ClientHelloError::Closed);
+            }
+        }
+    };
+    timeout(settings.client_hello, reading).await.unwrap_or(Err(ClientHelloError::Timeout(settings.client_hello)))
+}

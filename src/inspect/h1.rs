@@ -1,0 +1,254 @@
+//! The HTTP/1.1 request loop of an inspected connection: one request after the other on one pair of legs, each judged.
+
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Ended;
+use super::scope::{Facts, Scope};
+use crate::exchange::{After, Counters, Exchange};
+use crate::forward::{Hop, Leg, Next, Terms, forward};
+use crate::http1::{
+    Connection, Framing, HeadError, Limits, Method, RequestHead, RequestReader, Target, write_response,
+};
+use crate::reason::{Outcome, Reason, Side};
+use crate::reply::{Page, reason_phrase};
+
+const FINISHED: Ended = Ended { side: Side::Client, reason: None };
+
+fn ended(side: Side, reason: Reason) -> Ended {
+    Ended { side, reason: Some(reason) }
+}
+
+/// What the wait for the next request came to.
+enum Waited {
+    Request(Box<RequestHead>),
+    Unreadable(HeadError),
+    Over(Ended),
+}
+
+/// Serves requests until either side ends. Both legs are spent.
+pub async fn run<C, U>(scope: &Scope, mut client: Leg<C>, mut upstream: Leg<U>, request_head: Duration) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let terms = Terms { idle: scope.idle, hop: Hop::Inspected, limits: Limits::default() };
+    let mut reader = RequestReader::default();
+    let ended = loop {
+        let head = match next_request(scope, &mut reader, &mut client, &mut upstream, &terms, request_head).await {
+            Waited::Request(head) => head,
+            Waited::Unreadable(error) => {
+                let mut exchange = scope.open_unreadable(error.reason(), &error.to_string()).await;
+                refuse(&mut client.io, &mut exchange, error.reason(), &Method::Get, Connection::Close).await;
+                break FINISHED;
+            }
+            Waited::Over(ended) => break ended,
+        };
+        match one(scope, &head, &mut client, &mut upstream, &terms).await {
+            Step::Again => {}
+            Step::End(ended) => break ended,
+            // Dropping the stream without close_notify is what tells a client that the answer was cut.
+            Step::Abort => return FINISHED,
+        }
+    };
+    let _ = timeout(Duration::from_secs(1), client.io.shutdown()).await;
+    ended
+}
+
+enum Step {
+    Again,
+    End(Ended),
+    Abort,
+}
+
+async fn one<C, U>(scope: &Scope, head: &RequestHead, client: &mut Leg<C>, upstream: &mut Leg<U>, terms: &Terms) -> Step
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut exchange = scope.open(&facts(head)).await;
+    if let Err(refusal) = exchange.verdict() {
+        // A body that nobody read stands where the next head is due: then the connection ends with the answer.
+        let ends = refusal.after == After::EndConnection || head.framing().has_content() || !head.keep_alive();
+        let connection = if ends { Connection::Close } else { Connection::Persist };
+        refuse(&mut client.io, &mut exchange, refusal.reason, head.method(), connection).await;
+        let over = if scope.withdrawn.load(Ordering::Relaxed) {
+            ended(Side::Sekisho, Reason::PolicyWithdrawn)
+        } else {
+            FINISHED
+        };
+        return if ends || refusal.reason == Reason::NameMismatch { Step::End(over) } else { Step::Again };
+    }
+    match forward(head, &mut exchange, client, upstream, terms).await {
+        Next::KeepAlive if scope.drain.is_draining() => Step::End(FINISHED),
+        Next::KeepAlive => Step::Again,
+        Next::UpstreamEnds | Next::Close => Step::End(FINISHED),
+        Next::Abort => Step::Abort,
+        Next::Refuse(reason) => {
+            refuse(&mut client.io, &mut exchange, reason, head.method(), Connection::Close).await;
+            Step::End(FINISHED)
+        }
+        Next::Switched => {
+            raw(&mut exchange, client, upstream, terms.idle).await;
+            Step::End(FINISHED)
+        }
+    }
+}
+
+fn facts(head: &RequestHead) -> Facts<'_> {
+    let (asked, path): (Option<&[u8]>, &[u8]) = match head.target() {
+        Target::Origin(path) => (None, path),
+        Target::Absolute { authority, path_and_query, .. } => (Some(authority), path_and_query),
+        Target::Authority(authority) => (Some(authority), b""),
+        Target::Asterisk => (None, b"*"),
+    };
+    Facts { method: head.method().as_str(), authorities: [asked, head.host()], path, extended_connect: false }
+}
+
+/// Waits for a head: for as long as an idle connection may live, then for as long as a head may take.
+async fn next_request<C, U>(
+    scope: &Scope,
+    reader: &mut RequestReader,
+    client: &mut Leg<C>,
+    upstream: &mut Leg<U>,
+    terms: &Terms,
+    request_head: Duration,
+) -> Waited
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut begun = !client.buffer.is_empty();
+    let mut limit = pin!(sleep(if begun { request_head } else { terms.idle }));
+    loop {
+        match reader.read(&mut client.buffer, &terms.limits) {
+            Ok(Some(head)) => return Waited::Request(Box::new(head)),
+            Ok(None) => {}
+            Err(error) => return Waited::Unreadable(error),
+        }
+        client.buffer.reserve(2048);
+        let over = tokio::select! {
+            read = client.io.read_buf(&mut client.buffer) => match read {
+                Ok(0) | Err(_) if begun => Some(ended(Side::Client, Reason::ClientClosed)),
+                Ok(0) => Some(FINISHED),
+                Err(error) => Some(lost(&error)),
+                Ok(_) => None,
+            },
+            // An upstream that closes an idle connection ends it for both; one that speaks unasked has lost its place (E17).
+            _ = upstream.io.read_buf(&mut upstream.buffer), if !begun => Some(FINISHED),
+            () = limit.as_mut() => Some(if begun {
+                ended(Side::Client, Reason::RequestHeadTimeout)
+            } else {
+                ended(Side::Sekisho, Reason::IdleTimeout)
+            }),
+            () = scope.drain.draining(), if !begun => Some(FINISHED),
+        };
+        if let Some(ended) = over {
+            return Waited::Over(ended);
+        }
+        if !begun {
+            begun = true;
+            limit.as_mut().reset(Instant::now() + request_head);
+        }
+    }
+}
+
+/// A client that closes without close_notify has closed; one that sends an alert has found fault with our leaf after all, which
+/// TLS 1.3 lets it do behind its own Finished.
+fn lost(error: &std::io::Error) -> Ended {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::AlertReceived(_)) => ended(Side::Client, Reason::ClientRejectedCertificate),
+        Some(_) | None => ended(Side::Client, Reason::ClientClosed),
+    }
+}
+
+/// Answers in the upstream's place, the record first.
+pub async fn refuse<C: AsyncWrite + Unpin>(
+    client: &mut C,
+    exchange: &mut Exchange,
+    reason: Reason,
+    method: &Method,
+    connection: Connection<'_>,
+) {
+    let page = exchange.refuse(reason);
+    write_page(client, &page, method, connection).await;
+}
+
+/// One of our pages as an HTTP/1.1 response. That the client may be gone is no news.
+pub async fn write_page<C: AsyncWrite + Unpin>(
+    client: &mut C,
+    page: &Page,
+    method: &Method,
+    connection: Connection<'_>,
+) {
+    let mut out = BytesMut::with_capacity(page.body.len() + 512);
+    let fields = page.fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let framing = Framing::Length(page.body.len() as u64);
+    let phrase = reason_phrase(page.status).as_bytes();
+    if let Err(error) = write_response(&mut out, page.status, phrase, fields, framing, connection) {
+        tracing::error!(%error, status = page.status, "a page of our own could not be written");
+        return;
+    }
+    if *method != Method::Head {
+        out.extend_from_slice(page.body.as_bytes());
+    }
+    let _ = timeout(Duration::from_secs(10), async {
+        client.write_all(&out).await?;
+        client.flush().await
+    })
+    .await;
+}
+
+/// Both legs copied as they are, behind a 101, until both have ended, one broke, or nothing moved for `idle`.
+async fn raw<C, U>(exchange: &mut Exchange, client: &mut Leg<C>, upstream: &mut Leg<U>, idle: Duration)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let counters = exchange.counters();
+    let (mut client_read, mut client_write) = tokio::io::split(&mut client.io);
+    let (mut upstream_read, mut upstream_write) = tokio::io::split(&mut upstream.io);
+    let up = copy(&mut client.buffer, &mut client_read, &mut upstream_write, |n| counters.add_sent(n));
+    let down = copy(&mut upstream.buffer, &mut upstream_read, &mut client_write, |n| counters.add_received(n));
+    let reason = tokio::select! {
+        (up, down) = async { tokio::join!(up, down) } => up.and(down).err().map(|_| Reason::UpstreamClosed),
+        () = still(&counters, idle) => Some(Reason::IdleTimeout),
+    };
+    exchange.conclude(Outcome::Allowed, reason);
+}
+
+async fn copy<R, W>(buffer: &mut BytesMut, from: &mut R, to: &mut W, count: impl Fn(usize)) -> std::io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    loop {
+        if !buffer.is_empty() {
+            to.write_all(buffer).await?;
+            to.flush().await?;
+            count(buffer.len());
+            buffer.clear();
+        }
+        buffer.reserve(2048);
+        if from.read_buf(buffer).await? == 0 {
+            return to.shutdown().await;
+        }
+    }
+}
+
+/// Resolves when the counters stood still for `idle`, at most a quarter of it late.
+async fn still(counters: &Counters, idle: Duration) {
+    let mut seen = counters.total();
+    let mut quarters = 0;
+    while quarters < 4 {
+        sleep(idle / 4).await;
+        let total = counters.total();
+        quarters = if total == seen { quarters + 1 } else { 0 };
+        seen = total;
+    }
+}

@@ -1,0 +1,314 @@
+//! The HTTP/2 relay of an inspected connection: two connections, the client's and the upstream's, and the streams between them.
+//!
+//! Here is the life of the connections: the upstream's SETTINGS are awaited, GOAWAY is passed on as GOAWAY, an idle or draining
+//! connection is left in good order, and a client that cancels without end is sent away. What happens on one stream is
+//! `h2_stream`'s, every limit is `h2_settings`'.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::server::Connection;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::select;
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::Ended;
+use super::h2_settings::{self as settings, BEFORE_SETTINGS, CANCELLED_STREAMS, ExtendedConnect, GOODBYE};
+use super::h2_stream::{self as stream, Shared, StreamEnd};
+use super::scope::Scope;
+use crate::reason::{Reason, Side};
+
+/// Why an upstream that agreed to `h2` cannot be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    #[error("the upstream agreed to h2 and closed before its SETTINGS; check whether it is healthy")]
+    Closed,
+    #[error("the upstream agreed to h2 and broke off before its SETTINGS: {0}")]
+    Broken(h2::Error),
+    #[error("the upstream agreed to h2 and speaks something else: {0}")]
+    Malformed(h2::Error),
+}
+
+impl UpstreamError {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Closed | Self::Broken(_) => Reason::UpstreamClosed,
+            Self::Malformed(_) => Reason::UpstreamMalformed,
+        }
+    }
+}
+
+type Driver = Pin<Box<dyn Future<Output = Result<(), h2::Error>> + Send>>;
+
+/// An upstream connection whose SETTINGS have arrived.
+pub struct Upstream {
+    requests: SendRequest<Bytes>,
+    driver: Driver,
+}
+
+impl Upstream {
+    /// Whether the upstream announced extended CONNECT (RFC 8441 section 3).
+    pub fn extended_connect(&self) -> ExtendedConnect {
+        if self.requests.is_extended_connect_protocol_enabled() {
+            ExtendedConnect::Announced
+        } else {
+            ExtendedConnect::Absent
+        }
+    }
+}
+
+/// Speaks first to the upstream and waits until its SETTINGS have been applied. The caller puts a deadline round it.
+///
+/// # Errors
+/// [`UpstreamError`].
+pub async fn open_upstream<U>(io: U) -> Result<Upstream, UpstreamError>
+where
+    U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken =
+        |error: h2::Error| if error.is_io() { UpstreamError::Broken(error) } else { UpstreamError::Malformed(error) };
+    let (requests, connection) = settings::client().handshake::<U, Bytes>(io).await.map_err(broken)?;
+    let mut driver: Driver = Box::pin(connection);
+    poll_fn(|cx| match driver.as_mut().poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(UpstreamError::Closed)),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(broken(error))),
+        Poll::Pending if requests.current_max_send_streams() == BEFORE_SETTINGS => Poll::Pending,
+        Poll::Pending => Poll::Ready(Ok(())),
+    })
+    .await?;
+    Ok(Upstream { requests, driver })
+}
+
+/// Relays between a client that agreed to `h2` and `upstream` until one of them, or we, have enough.
+///
+/// Dropping the future ends everything at once: the streams' tasks, and both connections without a word.
+pub async fn run<C>(scope: Arc<Scope>, client_io: C, mut upstream: Upstream) -> Ended
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let client = match greet(&scope, client_io, &mut upstream).await {
+        Ok(client) => client,
+        Err(ended) => return ended,
+    };
+    let Upstream { requests, driver } = upstream;
+    let timer = Box::pin(sleep(scope.idle));
+    let shared = Arc::new(Shared { scope, requests: Mutex::new(requests.clone()) });
+    Relay {
+        shared,
+        client,
+        requests,
+        driver: Some(driver),
+        streams: JoinSet::new(),
+        cancellable: CANCELLED_STREAMS,
+        timer,
+        leaving: None,
+    }
+    .run()
+    .await
+}
+
+/// Waits for the client's preface, which is as long in coming as the client likes, but not longer than the idle limit.
+async fn greet<C>(scope: &Scope, io: C, upstream: &mut Upstream) -> Result<Connection<C, Bytes>, Ended>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = settings::server(upstream.extended_connect()).handshake::<C, Bytes>(io);
+    select! {
+        client = handshake => client.map_err(|error| client_ended(&error)),
+        result = &mut upstream.driver => Err(upstream_ended(result, Streams::None)),
+        () = scope.drain.draining() => Err(Ended { side: Side::Sekisho, reason: Some(Reason::ShuttingDown) }),
+        () = sleep(scope.idle) => Err(Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) }),
+    }
+}
+
+struct Relay<C> {
+    shared: Arc<Shared>,
+    client: Connection<C, Bytes>,
+    /// Only asked whether the upstream still takes requests; those that send have their own.
+    requests: SendRequest<Bytes>,
+    /// Gone when the upstream's connection has ended.
+    driver: Option<Driver>,
+    /// Aborted when dropped, so that a connection that is cut leaves nothing behind.
+    streams: JoinSet<StreamEnd>,
+    /// Streams the client may still cancel.
+    cancellable: usize,
+    /// Runs while there are no streams: for the idle limit, then for [`GOODBYE`].
+    timer: Pin<Box<Sleep>>,
+    /// Why the client was told GOAWAY, the first cause of several.
+    leaving: Option<Ended>,
+}
+
+/// What a connection waits for.
+enum Event {
+    Draining,
+    /// The upstream sent GOAWAY and finishes what it has.
+    UpstreamLeaving,
+    UpstreamOver(Result<(), h2::Error>),
+    StreamOver(Result<StreamEnd, JoinError>),
+    Request(http::Request<h2::RecvStream>, h2::server::SendResponse<Bytes>),
+    ClientOver(Option<h2::Error>),
+    Timer,
+}
+
+impl<C> Relay<C>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    async fn run(mut self) -> Ended {
+        let drain = self.shared.scope.drain.clone();
+        let mut draining = pin!(drain.draining());
+        loop {
+            let event = select! {
+                // The upstream before the client, so that what it has answered is known before more is asked of it.
+                biased;
+                () = &mut draining, if self.leaving.is_none() => Event::Draining,
+                event = poll_fn(|cx| poll_upstream(&mut self.driver, &mut self.requests, &self.leaving, cx)) => event,
+                Some(over) = self.streams.join_next() => Event::StreamOver(over),
+                accepted = self.client.accept() => match accepted {
+                    Some(Ok((request, respond))) => Event::Request(request, respond),
+                    Some(Err(error)) => Event::ClientOver(Some(error)),
+                    None => Event::ClientOver(None),
+                },
+                () = &mut self.timer, if self.streams.is_empty() => Event::Timer,
+            };
+            if let Some(ended) = self.handle(event) {
+                drop(draining);
+                let _ = timeout(GOODBYE, self.wind_up()).await;
+                return ended;
+            }
+        }
+    }
+
+    /// Acts on one event; the ending where it was the last.
+    fn handle(&mut self, event: Event) -> Option<Ended> {
+        match event {
+            Event::Request(request, respond) => {
+                self.streams.spawn(stream::serve(self.shared.clone(), request, respond));
+            }
+            Event::StreamOver(over) => self.stream_over(over),
+            Event::Draining => self.leave(Side::Sekisho, Some(Reason::ShuttingDown)),
+            Event::UpstreamLeaving => self.leave(Side::Upstream, None),
+            Event::UpstreamOver(result) => {
+                self.driver = None;
+                let ended = upstream_ended(result, Streams::of(&self.streams));
+                self.leave(ended.side, ended.reason);
+            }
+            Event::Timer => match self.leaving {
+                None => self.leave(Side::Sekisho, Some(Reason::IdleTimeout)),
+                // It was told, and stays: a client that holds on ends here all the same.
+                Some(ended) => return Some(ended),
+            },
+            Event::ClientOver(error) => return Some(self.client_over(error.as_ref())),
+        }
+        None
+    }
+
+    fn stream_over(&mut self, over: Result<StreamEnd, JoinError>) {
+        match over {
+            Ok(StreamEnd::Done) => self.cancellable = CANCELLED_STREAMS.min(self.cancellable.saturating_add(1)),
+            Ok(StreamEnd::EndConnection(reason)) => self.leave(Side::Sekisho, Some(reason)),
+            Ok(StreamEnd::Cancelled) => {
+                self.cancellable = self.cancellable.saturating_sub(1);
+                if self.cancellable == 0 {
+                    self.leave(Side::Client, Some(Reason::RateLimited));
+                    self.client.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                }
+            }
+            // Its stream was reset as the task fell; the others have not noticed.
+            Err(error) => tracing::error!(%error, "a stream's task ended by a defect; please report it"),
+        }
+        if self.streams.is_empty() {
+            let wait = if self.leaving.is_some() { GOODBYE } else { self.shared.scope.idle };
+            self.timer.as_mut().reset(Instant::now() + wait);
+        }
+    }
+
+    /// Tells the client to open its next stream elsewhere. Streams that run may finish.
+    fn leave(&mut self, side: Side, reason: Option<Reason>) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Ended { side, reason });
+            self.client.graceful_shutdown();
+            self.timer.as_mut().reset(Instant::now() + GOODBYE);
+        }
+    }
+
+    fn client_over(&self, error: Option<&h2::Error>) -> Ended {
+        match (self.leaving, error) {
+            (Some(ended), _) => ended,
+            (None, Some(error)) => client_ended(error),
+            (None, None) => {
+                let reason = (!self.streams.is_empty()).then_some(Reason::ClientClosed);
+                Ended { side: Side::Client, reason }
+            }
+        }
+    }
+
+    /// The client's connection is over. Its streams see that at once and conclude, so that their records say what they were;
+    /// then nothing uses the upstream's any more, which ends it with GOAWAY and close_notify.
+    async fn wind_up(self) {
+        let Self { shared, client, requests, driver, mut streams, .. } = self;
+        drop(client);
+        while streams.join_next().await.is_some() {}
+        drop((shared, requests));
+        if let Some(driver) = driver {
+            let _ = driver.await;
+        }
+    }
+}
+
+/// Whether an ending caught streams at work.
+enum Streams {
+    None,
+    Some,
+}
+
+impl Streams {
+    fn of(set: &JoinSet<StreamEnd>) -> Self {
+        if set.is_empty() { Self::None } else { Self::Some }
+    }
+}
+
+/// Drives the upstream's connection. Its GOAWAY is seen by asking for leave to send another request.
+fn poll_upstream(
+    driver: &mut Option<Driver>,
+    requests: &mut SendRequest<Bytes>,
+    leaving: &Option<Ended>,
+    cx: &mut Context<'_>,
+) -> Poll<Event> {
+    let Some(connection) = driver else {
+        return Poll::Pending;
+    };
+    match connection.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Event::UpstreamOver(result)),
+        Poll::Pending if leaving.is_none() => match requests.poll_ready(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(Event::UpstreamLeaving),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        },
+        Poll::Pending => Poll::Pending,
+    }
+}
+
+fn upstream_ended(result: Result<(), h2::Error>, streams: Streams) -> Ended {
+    let reason = match (result, streams) {
+        (Err(error), _) if error.is_library() => Some(Reason::UpstreamMalformed),
+        (_, Streams::Some) => Some(Reason::UpstreamClosed),
+        // A server that closes what nobody uses is in its right, however it does it.
+        (_, Streams::None) => None,
+    };
+    Ended { side: Side::Upstream, reason }
+}
+
+fn client_ended(error: &h2::Error) -> Ended {
+    let reason = match error.reason() {
+        Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_library() => Reason::RateLimited,
+        Some(_) if error.is_library() => Reason::MalformedRequest,
+        Some(_) | None => Reason::ClientClosed,
+    };
+    Ended { side: Side::Client, reason: Some(reason) }
+}

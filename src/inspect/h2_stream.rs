@@ -1,0 +1,315 @@
+//! One stream of an inspected HTTP/2 connection: judged, begun upstream, relayed both ways at once, concluded.
+//!
+//! What may not be here: which fields pass (`fields`, by way of `h2_head`), the life of the two connections (`h2`).
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::server::SendResponse;
+use h2::{Reason as Code, RecvStream, SendStream};
+use http::{Request, Response};
+use tokio::select;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::h2_head::{self as head, Expectation, Form, RequestHead};
+use super::h2_pump::{Awaited, Halt, Last, Progress, pump, send};
+use super::h2_settings::INFORMATIONAL;
+use super::scope::Scope;
+use crate::exchange::fields::{request_trailer_passes, response_trailer_passes};
+use crate::exchange::{After, Exchange, Refusal};
+use crate::reason::{Outcome, Reason};
+
+/// What the streams of one connection share.
+pub struct Shared {
+    pub scope: Arc<Scope>,
+    /// One at a time: clones of the handle would queue behind the upstream's `MAX_CONCURRENT_STREAMS` inside the crate, which
+    /// sends what it has queued even when its client has gone.
+    pub requests: Mutex<SendRequest<Bytes>>,
+}
+
+/// What the end of a stream means for its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamEnd {
+    Done,
+    /// The client cancelled it before its answer was complete.
+    Cancelled,
+    /// The connection takes no further request.
+    EndConnection(Reason),
+}
+
+/// How much of an answer the client's leg has been given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Nothing,
+    Head,
+    All,
+}
+
+/// Why an exchange did not run to its end.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    ClientGone,
+    /// The client's content is not what its head announced (E15); the crate has reset the stream.
+    ClientMalformed,
+    /// The upstream has certainly not acted on the request. This code tells the client that it may try again.
+    Unprocessed(Code),
+    /// The upstream failed. The code is for a client that has the head already.
+    Upstream(Reason, Code),
+    Stalled(Awaited),
+    Internal,
+}
+
+/// Runs one stream to its end.
+pub async fn serve(shared: Arc<Shared>, request: Request<RecvStream>, respond: SendResponse<Bytes>) -> StreamEnd {
+    let (parts, body) = request.into_parts();
+    let (exchange, judged, form, expectation) = {
+        let asked = RequestHead::read(&parts);
+        let exchange = shared.scope.open(&asked.facts()).await;
+        let judged = asked.judge(&exchange);
+        (exchange, judged, asked.form(), asked.expectation())
+    };
+    // A stream may last for hours; its head need not.
+    drop(parts);
+    let mut stream = Stream { shared, exchange, respond, form, sent: Sent::Nothing };
+    match judged {
+        Ok(request) => stream.relay(request, body, expectation).await,
+        Err(refusal) => stream.refuse(refusal).await,
+    }
+}
+
+struct Stream {
+    shared: Arc<Shared>,
+    exchange: Exchange,
+    respond: SendResponse<Bytes>,
+    form: Form,
+    sent: Sent,
+}
+
+impl Stream {
+    async fn refuse(&mut self, refusal: Refusal) -> StreamEnd {
+        self.answer(refusal.reason).await;
+        match refusal.after {
+            After::Continue => StreamEnd::Done,
+            After::EndConnection => StreamEnd::EndConnection(refusal.reason),
+        }
+    }
+
+    async fn relay(&mut self, request: Request<()>, body: RecvStream, expectation: Expectation) -> StreamEnd {
+        let idle = self.shared.scope.idle;
+        let progress = Progress::new();
+        // What `forward` holds of the upstream's stream resets it with CANCEL when dropped incomplete.
+        let ended = select! {
+            biased;
+            ended = self.forward(&progress, request, body, expectation) => ended,
+            () = progress.stalled(idle) => Err(Fault::Stalled(progress.awaited())),
+        };
+        match ended {
+            Ok(()) => {
+                self.exchange.conclude(Outcome::Allowed, None);
+                StreamEnd::Done
+            }
+            Err(fault) => self.settle(fault).await,
+        }
+    }
+
+    /// Both directions at once: the answer may come before the request is complete (RFC 9113 section 8.1).
+    async fn forward(
+        &mut self,
+        progress: &Progress,
+        request: Request<()>,
+        mut body: RecvStream,
+        expectation: Expectation,
+    ) -> Result<(), Fault> {
+        let contentless = body.is_end_stream();
+        let (response, mut to) = self.begin(request, contentless).await?;
+        progress.touch();
+        if contentless {
+            return self.download(progress, response).await;
+        }
+        if expectation == Expectation::Continue {
+            // Ours to answer, never the upstream's; a client that has gone is noticed below.
+            let _ = self.respond.send_informational(head::please_continue());
+        }
+        let counters = self.exchange.counters();
+        let moved = |octets| {
+            counters.add_sent(octets);
+            progress.touch();
+        };
+        progress.await_from(Awaited::Both);
+        let mut upload = pin!(pump(&mut body, &mut to, request_trailer_passes, moved));
+        let mut download = pin!(self.download(progress, response));
+        select! {
+            biased;
+            uploaded = &mut upload => match uploaded {
+                Err(Halt::Source(error)) => Err(client_fault(&error)),
+                // After a reset the upstream's answer says why it wants no more of it.
+                Ok(()) | Err(Halt::Sink) => {
+                    progress.await_from(Awaited::Upstream);
+                    download.await
+                }
+            },
+            answered = &mut download => {
+                answered?;
+                // The answer is complete: what becomes of the rest of the request changes nothing.
+                let _ = upload.await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Opens the upstream's stream as soon as it takes one more.
+    async fn begin(
+        &mut self,
+        request: Request<()>,
+        contentless: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), Fault> {
+        let open = async {
+            let mut requests = self.shared.requests.lock().await;
+            poll_fn(|cx| requests.poll_ready(cx)).await.map_err(|_| Fault::Unprocessed(Code::REFUSED_STREAM))?;
+            requests.send_request(request, contentless).map_err(|error| {
+                let connection = error.is_go_away() || error.is_io();
+                if connection { Fault::Unprocessed(Code::REFUSED_STREAM) } else { Fault::Internal }
+            })
+        };
+        select! {
+            biased;
+            _ = poll_fn(|cx| self.respond.poll_reset(cx)) => Err(Fault::ClientGone),
+            opened = open => opened,
+        }
+    }
+
+    async fn download(&mut self, progress: &Progress, response: ResponseFuture) -> Result<(), Fault> {
+        let response = self.await_head(response).await?;
+        progress.touch();
+        let (parts, mut body) = response.into_parts();
+        let status = parts.status;
+        let complete = head::is_contentless(status, self.form) || body.is_end_stream();
+        let answer =
+            head::to_client(parts, self.form).map_err(|reason| Fault::Upstream(reason, Code::INTERNAL_ERROR))?;
+        self.exchange.responded(status.as_u16());
+        let mut to = self.respond.send_response(answer, complete).map_err(|_| Fault::ClientGone)?;
+        self.sent = Sent::Head;
+        if !complete {
+            let counters = self.exchange.counters();
+            let moved = |octets| {
+                counters.add_received(octets);
+                progress.touch();
+            };
+            pump(&mut body, &mut to, response_trailer_passes, moved).await.map_err(|halt| match halt {
+                Halt::Source(error) => upstream_fault(&error),
+                Halt::Sink => Fault::ClientGone,
+            })?;
+        }
+        self.sent = Sent::All;
+        Ok(())
+    }
+
+    async fn await_head(&mut self, mut response: ResponseFuture) -> Result<Response<RecvStream>, Fault> {
+        let mut informational = 0;
+        poll_fn(|cx| {
+            if self.respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Fault::ClientGone));
+            }
+            while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+                informational += 1;
+                if informational > INFORMATIONAL {
+                    return Poll::Ready(Err(Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR)));
+                }
+                if let Some(hints) = head::early_hints(interim) {
+                    let _ = self.respond.send_informational(hints);
+                }
+            }
+            poll_response(&mut response, cx)
+        })
+        .await
+    }
+
+    /// Tells the client what went wrong in the way that its part of the conversation still permits, and concludes.
+    async fn settle(&mut self, fault: Fault) -> StreamEnd {
+        let (outcome, reason) = match (fault, self.sent) {
+            // The answer was complete; only the rest of the request, or the other way of a tunnel, was cut short.
+            (_, Sent::All) => (Outcome::Allowed, None),
+            (Fault::ClientGone, Sent::Head) => (Outcome::Allowed, Some(Reason::ClientClosed)),
+            (Fault::ClientGone, Sent::Nothing) => (Outcome::Failed, Some(Reason::ClientClosed)),
+            (Fault::ClientMalformed, Sent::Nothing | Sent::Head) => (Outcome::Denied, Some(Reason::MalformedRequest)),
+            (Fault::Unprocessed(code), Sent::Nothing | Sent::Head) => {
+                self.respond.send_reset(code);
+                (Outcome::Failed, Some(Reason::UpstreamClosed))
+            }
+            (Fault::Upstream(_, code), Sent::Head) => {
+                self.respond.send_reset(code);
+                (Outcome::Failed, Some(Reason::UpstreamTruncated))
+            }
+            (Fault::Stalled(_), Sent::Head) => {
+                self.respond.send_reset(Code::CANCEL);
+                (Outcome::Allowed, Some(Reason::IdleTimeout))
+            }
+            (Fault::Internal, Sent::Head) => {
+                self.respond.send_reset(Code::INTERNAL_ERROR);
+                (Outcome::Failed, Some(Reason::InternalError))
+            }
+            (Fault::Upstream(reason, _), Sent::Nothing) => return self.fail(reason).await,
+            (Fault::Stalled(Awaited::Both), Sent::Nothing) => return self.fail(Reason::IdleTimeout).await,
+            (Fault::Stalled(Awaited::Upstream), Sent::Nothing) => return self.fail(Reason::UpstreamTimeout).await,
+            (Fault::Internal, Sent::Nothing) => return self.fail(Reason::InternalError).await,
+        };
+        self.exchange.conclude(outcome, reason);
+        match (fault, self.sent) {
+            (Fault::ClientGone | Fault::ClientMalformed, Sent::Nothing | Sent::Head) => StreamEnd::Cancelled,
+            _ => StreamEnd::Done,
+        }
+    }
+
+    async fn fail(&mut self, reason: Reason) -> StreamEnd {
+        self.answer(reason).await;
+        StreamEnd::Done
+    }
+
+    /// The page for `reason`, recorded before it is sent. Nothing has been sent yet.
+    async fn answer(&mut self, reason: Reason) {
+        let page = self.exchange.page(reason);
+        self.exchange.responded(page.status);
+        self.exchange.conclude(reason.outcome(), Some(reason));
+        self.exchange.commit();
+        let Ok(answer) = head::of_page(&page) else {
+            return self.respond.send_reset(Code::INTERNAL_ERROR);
+        };
+        let bare = self.form == Form::Head;
+        // A client that has gone needs no page, one that does not take it in time gets none.
+        if let Ok(mut to) = self.respond.send_response(answer, bare)
+            && !bare
+            && timeout(self.shared.scope.idle, send(&mut to, page.body.into(), Last::Yes)).await.is_err()
+        {
+            self.respond.send_reset(Code::CANCEL);
+        }
+    }
+}
+
+fn poll_response(response: &mut ResponseFuture, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Fault>> {
+    Pin::new(response).poll(cx).map_err(|error| upstream_fault(&error))
+}
+
+/// The client's leg broke while its content was read.
+fn client_fault(error: &h2::Error) -> Fault {
+    if error.is_library() && error.is_reset() { Fault::ClientMalformed } else { Fault::ClientGone }
+}
+
+/// What an error of an upstream's stream means. The crate reports a GOAWAY only to streams behind its last stream identifier,
+/// which the upstream has not processed (RFC 9113 section 6.8).
+fn upstream_fault(error: &h2::Error) -> Fault {
+    let code = error.reason().unwrap_or(Code::INTERNAL_ERROR);
+    match code {
+        _ if error.is_library() => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),
+        _ if error.is_go_away() => Fault::Unprocessed(Code::REFUSED_STREAM),
+        // After HTTP_1_1_REQUIRED a browser comes back with HTTP/1.1, which ALPN then mirrors to the upstream.
+        Code::REFUSED_STREAM | Code::HTTP_1_1_REQUIRED => Fault::Unprocessed(code),
+        Code::CANCEL => Fault::Upstream(Reason::UpstreamClosed, code),
+        // Other codes speak of the upstream's leg; NO_ERROR would even pass for a complete answer.
+        _ => Fault::Upstream(Reason::UpstreamClosed, Code::INTERNAL_ERROR),
+    }
+}

@@ -1,0 +1,163 @@
+//! The policy: who may reach which name on which port, and how. A pure core: facts in, decisions out.
+//!
+//! `pattern` is how names are listed, `table` which pattern answers for a name, `clients` who a client is, `decision` the
+//! decision and its evidence, `reconcile` the comparison with the ClientHello, `compile` how all of it is made from the
+//! configuration. What may not be here: I/O, a clock, a logger, metrics; and no `Result` on the way of a decision.
+
+mod clients;
+mod compile;
+mod decision;
+mod index;
+mod pattern;
+mod reconcile;
+mod rule;
+mod table;
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use self::clients::{GroupId, Networks};
+pub use self::compile::{Conflict, ConflictKind, GroupSource, HeaderHosts, PolicySource, ServiceSource, SetHeader};
+pub use self::decision::{Claim, Decision, Denial, Destination, Inspect, Method, Permit, Plain, Tunnel};
+pub use self::pattern::{Breadth, HostPattern, PatternError};
+pub use self::reconcile::{Agreed, Disagreement, reconcile_inspect, reconcile_tunnel};
+pub use self::rule::Rule;
+use self::rule::Title;
+use self::table::{Entry, Table};
+
+/// The way in which a CONNECT to a service is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Copied untouched, after the origin's certificate was verified.
+    Tunnel,
+    /// TLS ends here; requests are read, headers set.
+    Inspect,
+}
+
+impl Mode {
+    /// The word of the configuration and of the record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tunnel => "tunnel",
+            Self::Inspect => "inspect",
+        }
+    }
+}
+
+/// A compiled policy, immutable. Made only by [`Policy::compile`]; asked by [`Policy::decide`].
+#[derive(Debug)]
+pub struct Policy {
+    groups: Vec<Group>,
+    networks: Networks,
+    services: Vec<Service>,
+    table: Table,
+}
+
+#[derive(Debug)]
+struct Group {
+    name: Arc<str>,
+    networks: Vec<IpNet>,
+    line: usize,
+}
+
+#[derive(Debug)]
+struct Service {
+    title: Arc<Title>,
+    line: usize,
+    hosts: Vec<(HostPattern, usize)>,
+    /// Sorted.
+    ports: Vec<u16>,
+    mode: Mode,
+    clients: Clients,
+    plain_http: bool,
+    headers: Arc<[SetHeader]>,
+}
+
+impl Service {
+    fn has_port(&self, port: u16) -> bool {
+        self.ports.binary_search(&port).is_ok()
+    }
+}
+
+#[derive(Debug)]
+enum Clients {
+    Everyone,
+    /// Sorted.
+    Only(Vec<GroupId>),
+}
+
+impl Clients {
+    fn include(&self, group: GroupId) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Only(groups) => groups.binary_search(&group).is_ok(),
+        }
+    }
+}
+
+/// A service as `check` and `explain` show it.
+#[derive(Debug, Clone)]
+pub struct ServiceSummary<'a> {
+    pub id: &'a str,
+    pub name: &'a str,
+    pub line: usize,
+    pub mode: Mode,
+    pub plain_http: bool,
+    /// Each with its line.
+    pub hosts: &'a [(HostPattern, usize)],
+    /// In ascending order, each once.
+    pub ports: &'a [u16],
+    /// The groups it is for, by name: all of them where the configuration names none.
+    pub groups: Vec<&'a str>,
+    /// Names only: values are never shown.
+    pub header_names: Vec<&'a str>,
+}
+
+/// A group as `check` and `explain` show it.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupSummary<'a> {
+    pub name: &'a str,
+    pub line: usize,
+    pub networks: &'a [IpNet],
+}
+
+impl Policy {
+    /// The services in the order of the file.
+    pub fn services(&self) -> impl Iterator<Item = ServiceSummary<'_>> {
+        self.services.iter().map(|service| ServiceSummary {
+            id: &service.title.id,
+            name: &service.title.name,
+            line: service.line,
+            mode: service.mode,
+            plain_http: service.plain_http,
+            hosts: &service.hosts,
+            ports: &service.ports,
+            groups: self.group_names(&service.clients),
+            header_names: service.headers.iter().map(|header| header.name.as_str()).collect(),
+        })
+    }
+
+    /// The groups in the order of the file.
+    pub fn groups(&self) -> impl Iterator<Item = GroupSummary<'_>> {
+        self.groups.iter().map(|group| GroupSummary { name: &group.name, line: group.line, networks: &group.networks })
+    }
+
+    fn group_names(&self, clients: &Clients) -> Vec<&str> {
+        (0..).zip(&self.groups).filter(|(id, _)| clients.include(*id)).map(|(_, group)| &*group.name).collect()
+    }
+
+    /// The service of an entry that the table gave.
+    fn service(&self, entry: Entry) -> &Service {
+        &self.services[entry.service as usize]
+    }
+
+    fn rule(&self, entry: Entry) -> Rule {
+        let service = self.service(entry);
+        let (pattern, line) = &service.hosts[entry.host as usize];
+        Rule::service(Arc::clone(&service.title), pattern.clone(), *line)
+    }
+}
+
+#[cfg(test)]
+mod tests;

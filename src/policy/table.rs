@@ -1,0 +1,565 @@
+//! The compiled allowlist: a trie over labels read from the right, and the one pattern that answers for a name.
+//!
+//! At each label, from the right: literal beats partial beats a whole `*` beats a leading `*.`; the first difference decides,
+//! and only patterns that match the whole name take part (the walk goes back where a better beginning has no end). Of two
+//! partial labels that match the same label the one with more literal characters wins, then the one with the longer prefix,
+//! then the longer suffix, then the first in byte order.
+//!
+//! A look-up costs a few hash probes for each label, whatever the size of the list: literal labels are found by hash, partial
+//! labels by hash for each *shape* (literal characters, length of prefix and of suffix) that stands at that place. Patterns that
+//! differ only between two stars of one label (`*a*`, `*b*`) share a shape and are compared one by one.
+//!
+//! What may not be here: what a pattern permits (`decision`), how a pattern is written (`pattern`).
+
+use std::hash::{Hash, Hasher};
+
+use super::index::{Id, Index, count_step, tag_of};
+use super::pattern::{HostPattern, LabelPattern, PartialLabel};
+use crate::names::DnsName;
+
+/// Where a pattern stands in the source: the service's and the host's ordinal, both from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) service: u32,
+    pub(super) host: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Listed {
+    entry: Entry,
+    next: Option<Id>,
+}
+
+/// A label seen after the labels of its parents. 32 bytes; with its label, entry and slot about 70 a name.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    parent: Option<Id>,
+    label_at: u32,
+    label_len: u8,
+    /// Entries of the pattern that ends here.
+    here: Option<Id>,
+    /// Entries of the pattern `*.` before this.
+    leading: Option<Id>,
+    /// The child for a whole `*`.
+    one: Option<Id>,
+    /// The shapes of the partial labels below.
+    shapes: Option<Id>,
+    /// Another partial label of the same shape, prefix and suffix.
+    sibling: Option<Id>,
+}
+
+/// What partial labels are found by. The order is the order of preference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Shape {
+    literals: std::cmp::Reverse<u8>,
+    prefix: std::cmp::Reverse<u8>,
+    suffix: std::cmp::Reverse<u8>,
+}
+
+impl Shape {
+    fn of(label: PartialLabel<'_>) -> Self {
+        // A label has at most 63 literal characters.
+        let short = |length: usize| std::cmp::Reverse(u8::try_from(length).unwrap_or(u8::MAX));
+        Self {
+            literals: short(label.literals()),
+            prefix: short(label.prefix().len()),
+            suffix: short(label.suffix().len()),
+        }
+    }
+
+    /// The prefix and the suffix that a label would have to share.
+    fn frame(self, label: &str) -> Option<(&str, &str)> {
+        if usize::from(self.literals.0) > label.len() {
+            return None;
+        }
+        let prefix = label.get(..usize::from(self.prefix.0))?;
+        let suffix = label.get(label.len().checked_sub(usize::from(self.suffix.0))?..)?;
+        Some((prefix, suffix))
+    }
+}
+
+/// The compiled patterns, each with its entries.
+#[derive(Debug)]
+pub(super) struct Table {
+    nodes: Vec<Node>,
+    labels: String,
+    shapes: Vec<Vec<Shape>>,
+    listed: Vec<Listed>,
+    index: Index,
+}
+
+/// The one pattern that answers for a name, by its entries in the order they were inserted; there is at least one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<'a> {
+    table: &'a Table,
+    first: Id,
+}
+
+impl<'a> Found<'a> {
+    pub(super) fn first(self) -> Entry {
+        self.table.listed[self.first.index()].entry
+    }
+
+    pub(super) fn entries(self) -> impl Iterator<Item = Entry> + 'a {
+        let table = self.table;
+        let at = move |id: Id| &table.listed[id.index()];
+        std::iter::successors(Some(at(self.first)), move |listed| listed.next.map(at)).map(|listed| listed.entry)
+    }
+}
+
+impl Table {
+    pub(super) fn new() -> Self {
+        let mut table = Self {
+            nodes: Vec::new(),
+            labels: String::new(),
+            shapes: Vec::new(),
+            listed: Vec::new(),
+            index: Index::new(),
+        };
+        table.push_node(None, "");
+        table
+    }
+
+    /// Adds `entry` to `pattern`, behind those that stand there.
+    ///
+    /// # Errors
+    /// The first entry there for which `excludes` holds; then `entry` is not added.
+    pub(super) fn insert(
+        &mut self,
+        pattern: &HostPattern,
+        entry: Entry,
+        excludes: impl Fn(Entry) -> bool,
+    ) -> Result<(), Entry> {
+        let mut at = Id::ROOT;
+        let mut leading = false;
+        for label in pattern.labels_from_right() {
+            match label {
+                LabelPattern::Literal(text) => at = self.literal_or_new(at, text),
+                LabelPattern::Partial(partial) => at = self.partial_or_new(at, partial),
+                LabelPattern::One => at = self.one_or_new(at),
+                LabelPattern::Leading => leading = true,
+            }
+        }
+        let listed = Id::of_index(self.listed.len());
+        let node = &mut self.nodes[at.index()];
+        let mut end = if leading { &mut node.leading } else { &mut node.here };
+        while let Some(id) = *end {
+            let before = &mut self.listed[id.index()];
+            if excludes(before.entry) {
+                return Err(before.entry);
+            }
+            end = &mut before.next;
+        }
+        *end = Some(listed);
+        self.listed.push(Listed { entry, next: None });
+        Ok(())
+    }
+
+    /// Gives back what was reserved for growth.
+    pub(super) fn shrink(&mut self) {
+        self.nodes.shrink_to_fit();
+        self.labels.shrink_to_fit();
+        self.listed.shrink_to_fit();
+    }
+
+    /// The best of the patterns that match `name`.
+    pub(super) fn lookup(&self, name: &DnsName) -> Option<Found<'_>> {
+        self.walk(Id::ROOT, Some(name.as_str())).map(|first| Found { table: self, first })
+    }
+
+    /// `rest` is what stands left of the labels already read. As deep as the deepest pattern, at most 127 labels.
+    fn walk(&self, at: Id, rest: Option<&str>) -> Option<Id> {
+        count_step();
+        let node = self.node(at);
+        let Some(rest) = rest else { return node.here };
+        let (left, label) = rest.rsplit_once('.').map_or((None, rest), |(left, label)| (Some(left), label));
+        if let Some(found) = self.literal(at, label).and_then(|child| self.walk(child, left)) {
+            return Some(found);
+        }
+        for &shape in node.shapes.map_or(&[][..], |id| &self.shapes[id.index()]) {
+            if let Some(found) = self.walk_partial(at, shape, label, left) {
+                return Some(found);
+            }
+        }
+        node.one.and_then(|child| self.walk(child, left)).or(node.leading)
+    }
+
+    fn walk_partial(&self, at: Id, shape: Shape, label: &str, left: Option<&str>) -> Option<Id> {
+        count_step();
+        let (prefix, suffix) = shape.frame(label)?;
+        let head = self.partial(at, shape, prefix, suffix)?;
+        if self.node(head).sibling.is_none() {
+            return PartialLabel(self.label(head)).matches(label).then(|| self.walk(head, left)).flatten();
+        }
+        let mut fitting: Vec<Id> =
+            self.siblings(head).filter(|id| PartialLabel(self.label(*id)).matches(label)).collect();
+        fitting.sort_unstable_by_key(|id| self.label(*id));
+        fitting.into_iter().find_map(|child| self.walk(child, left))
+    }
+
+    fn literal(&self, parent: Id, label: &str) -> Option<Id> {
+        count_step();
+        self.index
+            .find(tag_of_literal(parent, label), |id| self.node(id).parent == Some(parent) && self.label(id) == label)
+    }
+
+    /// The first of the children with this shape, prefix and suffix.
+    fn partial(&self, parent: Id, shape: Shape, prefix: &str, suffix: &str) -> Option<Id> {
+        self.index.find(tag_of_partial(parent, shape, prefix, suffix), |id| {
+            let label = PartialLabel(self.label(id));
+            self.node(id).parent == Some(parent)
+                && label.0.contains('*')
+                && Shape::of(label) == shape
+                && label.prefix() == prefix
+                && label.suffix() == suffix
+        })
+    }
+
+    fn siblings(&self, head: Id) -> impl Iterator<Item = Id> {
+        std::iter::successors(Some(head), |id| self.node(*id).sibling)
+    }
+
+    fn literal_or_new(&mut self, parent: Id, label: &str) -> Id {
+        if let Some(child) = self.literal(parent, label) {
+            return child;
+        }
+        let child = self.push_node(Some(parent), label);
+        self.index.insert(tag_of_literal(parent, label), child);
+        child
+    }
+
+    fn one_or_new(&mut self, parent: Id) -> Id {
+        if let Some(child) = self.node(parent).one {
+            return child;
+        }
+        let child = self.push_node(Some(parent), "*");
+        self.nodes[parent.index()].one = Some(child);
+        child
+    }
+
+    fn partial_or_new(&mut self, parent: Id, label: PartialLabel<'_>) -> Id {
+        if let Some(child) = self.literal(parent, label.0) {
+            return child;
+        }
+        let shape = Shape::of(label);
+        let head = self.partial(parent, shape, label.prefix(), label.suffix());
+        let child = self.push_node(Some(parent), label.0);
+        // Under its whole text too, by which the same label is found again; no name has a star in it.
+        self.index.insert(tag_of_literal(parent, label.0), child);
+        match head {
+            Some(head) => {
+                self.nodes[child.index()].sibling = self.node(head).sibling;
+                self.nodes[head.index()].sibling = Some(child);
+            }
+            None => self.index.insert(tag_of_partial(parent, shape, label.prefix(), label.suffix()), child),
+        }
+        self.add_shape(parent, shape);
+        child
+    }
+
+    fn add_shape(&mut self, parent: Id, shape: Shape) {
+        let id = self.node(parent).shapes.unwrap_or_else(|| {
+            self.shapes.push(Vec::new());
+            Id::of_index(self.shapes.len() - 1)
+        });
+        self.nodes[parent.index()].shapes = Some(id);
+        let shapes = &mut self.shapes[id.index()];
+        if let Err(place) = shapes.binary_search(&shape) {
+            shapes.insert(place, shape);
+        }
+    }
+
+    fn push_node(&mut self, parent: Option<Id>, label: &str) -> Id {
+        let id = Id::of_index(self.nodes.len());
+        let label_at = u32::try_from(self.labels.len()).expect("a configuration file is smaller than 4 GiB");
+        let label_len = u8::try_from(label.len()).expect("63 literal characters and at most 64 stars between them");
+        self.labels.push_str(label);
+        self.nodes.push(Node {
+            parent,
+            label_at,
+            label_len,
+            here: None,
+            leading: None,
+            one: None,
+            shapes: None,
+            sibling: None,
+        });
+        id
+    }
+
+    fn node(&self, id: Id) -> &Node {
+        &self.nodes[id.index()]
+    }
+
+    fn label(&self, id: Id) -> &str {
+        let node = self.node(id);
+        let start = node.label_at as usize;
+        &self.labels[start..start + usize::from(node.label_len)]
+    }
+}
+
+fn tag_of_literal(parent: Id, label: &str) -> u32 {
+    tag_of(|hasher| {
+        hasher.write_u32(parent.number());
+        hasher.write(label.as_bytes());
+    })
+}
+
+fn tag_of_partial(parent: Id, shape: Shape, prefix: &str, suffix: &str) -> u32 {
+    tag_of(|hasher| (parent.number(), shape, prefix, suffix).hash(hasher))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::index::STEPS;
+
+    fn table<T: AsRef<str>>(patterns: &[T]) -> Table {
+        let mut table = Table::new();
+        for (host, text) in (0..).zip(patterns) {
+            let pattern = HostPattern::parse(text.as_ref()).expect("a pattern");
+            table.insert(&pattern, Entry { service: 0, host }, |_| false).expect("nothing is excluded");
+        }
+        table
+    }
+
+    fn name(text: &str) -> DnsName {
+        DnsName::parse(text.as_bytes()).expect(text)
+    }
+
+    fn winner<'a, T: AsRef<str>>(table: &Table, patterns: &'a [T], host: &str) -> Option<&'a str> {
+        table.lookup(&name(host)).map(|found| patterns[found.first().host as usize].as_ref())
+    }
+
+    #[test]
+    fn the_more_specific_label_from_the_right_wins() {
+        let patterns = [
+            "*.example.com",
+            "a.example.com",
+            "a*.example.com",
+            "x.*.example.com",
+            "*.b.example.com",
+            "x.b*.example.com",
+            "*.*.example.com",
+            "x.b.example.com",
+            "*",
+        ];
+        let table = table(&patterns);
+        for (host, expected) in [
+            ("a.example.com", "a.example.com"),
+            ("ab.example.com", "a*.example.com"),
+            ("b.example.com", "*.example.com"),
+            ("x.b.example.com", "x.b.example.com"),
+            ("y.b.example.com", "*.b.example.com"),
+            ("x.bc.example.com", "x.b*.example.com"),
+            ("x.c.example.com", "x.*.example.com"),
+            // Literal `b` first, but nothing below it fits: back to `b*`, then to `*`.
+            ("y.bc.example.com", "*.*.example.com"),
+            ("y.c.example.com", "*.*.example.com"),
+            ("x.a.example.com", "x.*.example.com"),
+            ("y.a.example.com", "*.*.example.com"),
+            ("z.x.b.example.com", "*.b.example.com"),
+            ("z.x.c.example.com", "*.*.example.com"),
+            ("example.com", "*"),
+            ("com", "*"),
+        ] {
+            assert_eq!(winner(&table, &patterns, host), Some(expected), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_better_beginning_without_an_end_gives_way() {
+        let patterns = ["a.b.example.com", "c.b*.example.com", "d.*.example.com", "*.test", "x.y.allowed.test"];
+        let table = table(&patterns);
+        for (host, expected) in [
+            ("a.b.example.com", Some("a.b.example.com")),
+            ("c.b.example.com", Some("c.b*.example.com")),
+            ("d.b.example.com", Some("d.*.example.com")),
+            ("e.b.example.com", None),
+            ("b.example.com", None),
+            ("example.com", None),
+            ("a.a.b.example.com", None),
+            ("x.y.allowed.test", Some("x.y.allowed.test")),
+            ("z.y.allowed.test", Some("*.test")),
+            ("y.allowed.test", Some("*.test")),
+            ("allowed.test", Some("*.test")),
+            ("test", None),
+        ] {
+            assert_eq!(winner(&table, &patterns, host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn partial_labels_have_one_order() {
+        let patterns = [
+            "*.x.test",
+            "a*.x.test",
+            "*a.x.test",
+            "ab*.x.test",
+            "a*b.x.test",
+            "*ab.x.test",
+            "*b*.x.test",
+            "*a*.x.test",
+            "a*a*b.x.test",
+            "a*b*b.x.test",
+            "a*bb.x.test",
+        ];
+        let table = table(&patterns);
+        for (host, expected) in [
+            ("a.x.test", "a*.x.test"),
+            ("xa.x.test", "*a.x.test"),
+            ("ax.x.test", "a*.x.test"),
+            ("abx.x.test", "ab*.x.test"),
+            ("ab.x.test", "ab*.x.test"),
+            ("axb.x.test", "a*b.x.test"),
+            ("xab.x.test", "*ab.x.test"),
+            ("xbx.x.test", "*b*.x.test"),
+            ("xabx.x.test", "*a*.x.test"),
+            ("axabb.x.test", "a*bb.x.test"),
+            ("axabxb.x.test", "a*a*b.x.test"),
+            ("axbxb.x.test", "a*b*b.x.test"),
+            ("x.x.test", "*.x.test"),
+        ] {
+            assert_eq!(winner(&table, &patterns, host), Some(expected), "{host}");
+        }
+    }
+
+    /// The reference: octet by octet, every pattern against every name, no table.
+    fn naive_matches(pattern: &str, name: &str) -> bool {
+        let (mut patterns, mut names) = (pattern.split('.').rev().peekable(), name.split('.').rev());
+        while let Some(label) = patterns.next() {
+            let Some(given) = names.next() else { return false };
+            if label == "*" && patterns.peek().is_none() {
+                return true;
+            }
+            if label != "*" && !naive_glob(label.as_bytes(), given.as_bytes()) {
+                return false;
+            }
+        }
+        names.next().is_none()
+    }
+
+    fn naive_glob(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([], _) => text.is_empty(),
+            ([b'*', rest @ ..], _) => (0..=text.len()).any(|from| naive_glob(rest, &text[from..])),
+            ([first, rest @ ..], [head, tail @ ..]) => first == head && naive_glob(rest, tail),
+            (_, []) => false,
+        }
+    }
+
+    /// One key for each label from the right; the greatest wins.
+    fn naive_rank(pattern: &str) -> Vec<(u8, usize, usize, usize, std::cmp::Reverse<&str>)> {
+        let labels: Vec<&str> = pattern.split('.').collect();
+        let rank = |(at, label): (usize, &&'_ str)| match *label {
+            "*" => (u8::from(at > 0), 0, 0, 0),
+            _ if !label.contains('*') => (3, 0, 0, 0),
+            _ => {
+                let literals = label.chars().filter(|c| *c != '*').count();
+                (2, literals, label.find('*').unwrap_or(0), label.len() - 1 - label.rfind('*').unwrap_or(0))
+            }
+        };
+        let keys = labels.iter().enumerate().rev().map(rank);
+        keys.zip(labels.iter().rev()).map(|((a, b, c, d), label)| (a, b, c, d, std::cmp::Reverse(*label))).collect()
+    }
+
+    fn naive_winner<'a>(patterns: &'a [String], name: &str) -> Option<&'a str> {
+        let matching = patterns.iter().map(String::as_str).filter(|pattern| naive_matches(pattern, name));
+        matching.max_by_key(|pattern| naive_rank(pattern))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1500))]
+
+        #[test]
+        fn c14_the_table_agrees_with_the_reference(
+            patterns in prop::collection::btree_set("([abc]|\\*|[ab]{1,3}|[ab]?(\\*[ab]{1,2}){1,3}\\*?)(\\.([ab]|\\*|a\\*|\\*b|ab|a\\*b)){0,4}", 1..24),
+            names in prop::collection::vec("[ab]{1,5}(\\.[abc]{1,3}){0,4}", 1..24),
+        ) {
+            let patterns: Vec<String> = patterns.into_iter().collect();
+            let table = table(&patterns);
+            for host in names {
+                prop_assert_eq!(winner(&table, &patterns, &host), naive_winner(&patterns, &host), "{} in {:?}", host, patterns);
+            }
+        }
+
+        #[test]
+        fn one_pattern_alone_agrees_with_the_reference(
+            text in "([abc]|\\*|[ab]?(\\*[ab]{1,2}){1,3}\\*?)(\\.([ab]|\\*|a\\*|\\*b)){0,3}", host in "[ab]{1,5}(\\.[ab]{1,2}){0,3}",
+        ) {
+            let pattern = HostPattern::parse(&text).expect("a pattern");
+            prop_assert_eq!(pattern.matches(&name(&host)), naive_matches(&text, &host), "{} against {}", text, host);
+        }
+    }
+
+    #[test]
+    fn c14_a_quarter_of_a_million_names_one_character_away() {
+        let patterns =
+            ["login.allowed.test", "*.files.allowed.test", "*cdn.allowed.test", "a.*.b.allowed.test"].map(String::from);
+        let table = table(&patterns);
+        let seeds = ["login.allowed.test", "x.files.allowed.test", "xcdn.allowed.test", "a.m.b.allowed.test"];
+        // A linear congruential generator (Knuth's MMIX): the same names in every run.
+        let mut state = 0x5eed_u64;
+        let mut below = |limit: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % limit
+        };
+        let mut allowed = 0;
+        for _ in 0..250_000 {
+            let mut host = seeds[below(seeds.len())].as_bytes().to_vec();
+            let (at, character) = (below(host.len()), b"abcdefghijklmnopqrstuvwxyz0123456789.-_"[below(39)]);
+            match below(3) {
+                0 => host[at] = character,
+                1 => host.insert(at, character),
+                _ => drop(host.remove(at)),
+            }
+            let Ok(read) = DnsName::parse(&host) else { continue };
+            let found = table.lookup(&read).map(|found| patterns[found.first().host as usize].as_str());
+            assert_eq!(found, naive_winner(&patterns, read.as_str()), "{read}");
+            allowed += usize::from(found.is_some());
+        }
+        assert!((10_000..200_000).contains(&allowed), "{allowed} allowed: both verdicts are to be seen");
+    }
+
+    /// The most steps that one of `names` took.
+    fn steps(table: &Table, names: &[&str]) -> usize {
+        let cost = |host: &&str| {
+            STEPS.set(0);
+            table.lookup(&name(host));
+            STEPS.get()
+        };
+        names.iter().map(cost).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn the_steps_of_a_look_up_do_not_grow_with_the_list() {
+        let kinds: [fn(usize) -> String; 6] = [
+            |n| format!("host{n}.allowed.test"),
+            |n| format!("*.host{n}.test"),
+            |n| format!("host{n}*.allowed.test"),
+            |n| format!("*host{n}.allowed.test"),
+            |n| format!("a*host{n}.allowed.test"),
+            |n| format!("a.*.host{n}*.allowed.test"),
+        ];
+        let names = [
+            "host7.allowed.test",
+            "x.host7.test",
+            "xhost7.allowed.test",
+            "ahost7.allowed.test",
+            "no.allowed.test",
+            "a.b.host7.allowed.test",
+            "host7777777.allowed.test",
+            "unknown.example",
+        ];
+        let sized = |count: usize| {
+            let patterns: Vec<String> = (0..count).flat_map(|n| kinds.map(|kind| kind(n))).collect();
+            steps(&table(&patterns), &names)
+        };
+        // Numbers of one to four digits make four shapes for each partial kind; clusters of the hash index vary a little.
+        let (small, large) = (sized(1_001), sized(8_000));
+        assert!(large <= small + small / 2, "{small} steps, then {large}");
+        assert!(large < 150, "{large} steps");
+    }
+}

@@ -1,0 +1,243 @@
+//! The access record: one line of JSON per attempt, written by one thread, never lost without a word.
+//!
+//! What lives here: [`Recorder`], by which the rest of the service begins attempts and has the file opened, moved and closed.
+//! What may not: diagnostics (`telemetry`), metrics' names, and any decision about a client.
+//!
+//! * `fields` has every field once; `values` says how each is cut and masked, `line` how it is escaped, `id` makes `event.id`.
+//! * `attempt` is the guard whose `Drop` hands in the one terminal record.
+//! * `queue` is what waits, `shared` the lock round it, `counts` the arithmetic that shows that nothing is missing.
+//! * `writer` is the thread, `file` the file, `lifecycle` the events of the service itself.
+//!
+//! **Back-pressure without reserved slots.** `Drop` cannot wait, so room has to be found before work begins. To reserve a slot
+//! in a bounded channel for each attempt would be the obvious way, but a tunnel lives for hours and would hold its slot for as
+//! long: 20,000 idle tunnels would need 20,000 slots, and a few more would stop the service though nothing is waiting to be
+//! written. So [`Recorder::begin`] waits only while the queue holds `queue::CAPACITY` lines, and the terminal record is then
+//! always taken. The queue is bounded by that capacity plus a line or two for each live attempt, and admission bounds those.
+//!
+//! **What cannot be written is kept, then counted.** While the file cannot be written nobody waits: attempts are refused with
+//! `record_unavailable` under [`WhenUnwritable::Deny`], or go on under [`WhenUnwritable::Continue`]; [`Recorder::state`] says
+//! which. Lines are kept up to the capacity; further events are counted by action, outcome and reason and written as one line
+//! each, with `sekisho.count`, once the file can be written again. The sums stay exact and the memory bounded.
+//!
+//! **Numbers.** `event.sequence` is given under the queue's lock, so the order of the file, across rotated files too, is 1, 2, 3, …
+//! for each run: a gap or a step back is tampering or a lost page cache, whatever the wall clock did (attack K07). A file ends in
+//! `stop` or `continued` where all was in order; the next `start` or `reopen` says what it found.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+pub use self::attempt::Attempt;
+pub use self::counts::{Action, Conservation, Snapshot};
+pub use self::fields::{FieldDoc, Fields, TABLE};
+pub use self::id::EventId;
+pub use self::lifecycle::Lifecycle;
+pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath};
+
+use self::file::RecordFile;
+use self::queue::{Switch, as_lifecycle};
+use self::shared::{Shared, stop_line};
+use self::writer::Writer;
+use crate::reason::{Outcome, Reason};
+
+mod attempt;
+mod counts;
+mod fields;
+mod file;
+mod id;
+mod lifecycle;
+mod line;
+mod queue;
+mod shared;
+mod values;
+mod writer;
+
+/// `[record]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub path: PathBuf,
+    pub when_unwritable: WhenUnwritable,
+}
+
+/// What becomes of new attempts while the record cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenUnwritable {
+    /// They are refused with `record_unavailable`.
+    Deny,
+    /// They go on, and are recorded later, at worst as a count.
+    Continue,
+}
+
+/// Whether the record can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Writable,
+    Unwritable(WhenUnwritable),
+}
+
+/// Why there is no record, or not the one asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    #[error("the record {path} cannot be opened: {source}; its directory must exist and the service's user must be able to write there", path = .path.display())]
+    Open { path: PathBuf, source: std::io::Error },
+    #[error("the record {path} is {found}; it must be an ordinary file, or not be there yet", path = .path.display())]
+    NotAFile { path: PathBuf, found: &'static str },
+    #[error("the record {path} is in use by another sekisho; each needs a [record] path of its own", path = .path.display())]
+    InUse { path: PathBuf },
+    #[error("{path} does not begin like a record of sekisho and is left alone; move it away or correct [record] path", path = .path.display())]
+    NotARecord { path: PathBuf },
+    #[error("the record's writer thread could not be started: {0}")]
+    Thread(std::io::Error),
+    #[error("the system gives no random bytes, without which attempts have no identifiers")]
+    Random,
+    #[error("the record is closed: the service is stopping")]
+    Closed,
+    #[error(
+        "the record was closed with {lost} events unwritten: see the log for what kept the file from being written"
+    )]
+    Lost { lost: u64 },
+}
+
+/// The record of one run. Cloning gives another handle on the same one; the thread ends when the last handle is gone, or in
+/// order with [`Recorder::shutdown`].
+#[derive(Clone)]
+pub struct Recorder {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Recorder {
+    /// Opens the file, says `start` in it with `fields` and with what was found at its end, and starts the thread.
+    ///
+    /// # Errors
+    /// [`RecordError`]: without a record the service does not start, whatever `when_unwritable` says.
+    pub fn start(settings: Settings, mut fields: Fields) -> Result<Self, RecordError> {
+        let (file, found) = RecordFile::open(&settings.path)?;
+        file.warn_of_others(&settings.path);
+        let shared = Arc::new(Shared::new(settings.when_unwritable).map_err(|_| RecordError::Random)?);
+        found.tell(&mut fields);
+        as_lifecycle(&mut fields, Lifecycle::Start);
+        shared.push(&fields);
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            path: settings.path,
+            identity: file.identity(),
+            file: Some(file),
+            batch: Vec::new(),
+        };
+        let thread =
+            thread::Builder::new().name("record".to_owned()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
+        Ok(Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) })
+    }
+
+    /// Begins an attempt, when there is room for its record: waits while the writer is behind, but not for a file that cannot be
+    /// written (see [`Recorder::state`]). Dropping the future before it is done begins nothing.
+    pub async fn begin(&self, action: Action) -> Attempt {
+        self.inner.shared.admit(action).await;
+        Attempt::new(self.clone(), action)
+    }
+
+    /// Whether the record can be written; under [`WhenUnwritable::Deny`] whoever begins an attempt refuses it while not. Cheap.
+    pub fn state(&self) -> State {
+        self.inner.shared.state()
+    }
+
+    /// Records an event of the service itself. `start`, `stop` and what concerns the file are the record's own.
+    pub fn lifecycle(&self, kind: Lifecycle, mut fields: Fields) {
+        as_lifecycle(&mut fields, kind);
+        self.push(&fields);
+    }
+
+    /// The counters, all of one moment.
+    pub fn snapshot(&self) -> Snapshot {
+        self.inner.shared.snapshot()
+    }
+
+    /// Terminal records since start, by reason.
+    pub fn reasons(&self) -> Vec<(Reason, u64)> {
+        self.inner.shared.reasons()
+    }
+
+    /// Waits until everything handed in before is in the file: without end while that cannot be written, not at all after
+    /// [`Recorder::shutdown`].
+    pub async fn flush(&self) {
+        self.inner.shared.flush().await;
+    }
+
+    /// Opens the path anew, after a rotation has renamed the file. Everything handed in before is in the old one then. Does
+    /// nothing where the path still leads to the file in use.
+    ///
+    /// # Errors
+    /// [`RecordError`]: the file before stays in use, and the record says `reopen_failed`.
+    pub async fn reopen(&self) -> Result<(), RecordError> {
+        self.switch(None).await
+    }
+
+    /// Goes on under other settings: opens the new file first, and leaves the old one only then.
+    ///
+    /// # Errors
+    /// [`RecordError`]: nothing has changed.
+    pub async fn reconfigure(&self, settings: Settings) -> Result<(), RecordError> {
+        self.switch(Some(settings)).await
+    }
+
+    async fn switch(&self, to: Option<Settings>) -> Result<(), RecordError> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.shared.switch(Switch { to, reply });
+        answer.await.unwrap_or(Err(RecordError::Closed))
+    }
+
+    /// Writes everything handed in and the `stop` line, and ends the thread. Whatever comes later is lost, and counted and logged
+    /// as lost, so all attempts should have ended. Blocks up to about `within`, by the real clock: the end of a run must not
+    /// depend on a runtime that is being shut down itself.
+    ///
+    /// # Errors
+    /// [`RecordError::Lost`] where not everything could be written in that time.
+    pub fn shutdown(&self, within: Duration) -> Result<(), RecordError> {
+        /// For a retry that had begun just before the deadline.
+        const GRACE: Duration = Duration::from_secs(1);
+        self.inner.shared.close(within, Some(stop_line()));
+        if !self.inner.shared.wait_finished(within.saturating_add(GRACE)) {
+            // The thread hangs in a system call, on a dead network file system; it cannot be joined.
+            return Err(RecordError::Lost { lost: self.snapshot().queue_length as u64 });
+        }
+        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the record's writer thread panicked");
+        }
+        match self.snapshot().lost {
+            0 => Ok(()),
+            lost => Err(RecordError::Lost { lost }),
+        }
+    }
+
+    fn next_id(&self) -> EventId {
+        self.inner.shared.ids.next()
+    }
+
+    fn push(&self, fields: &Fields) {
+        self.inner.shared.push(fields);
+    }
+
+    fn end(&self, action: Action, outcome: Outcome, fields: &Fields) {
+        self.inner.shared.end(action, outcome, fields);
+    }
+}
+
+impl Drop for Inner {
+    /// Without a `stop` line: a run that was not shut down did not end in order.
+    fn drop(&mut self) {
+        const WITHIN: Duration = Duration::from_secs(5);
+        self.shared.close(WITHIN, None);
+    }
+}
+
+#[cfg(test)]
+mod tests;

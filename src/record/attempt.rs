@@ -1,0 +1,102 @@
+//! One attempt: a guard that leaves exactly one terminal record, whatever happens to the task that holds it.
+//!
+//! It begins as failed for `internal_error`; the spine says otherwise with [`Attempt::conclude`]. So a panic, an aborted task
+//! and a forgotten branch all leave a record that says a defect happened, and none leaves nothing (`panic = "unwind"`).
+
+use std::time::SystemTime;
+
+use tokio::time::Instant;
+
+use crate::reason::{Outcome, Reason};
+use crate::record::Recorder;
+use crate::record::counts::Action;
+use crate::record::fields::Fields;
+use crate::record::id::EventId;
+
+/// An attempt under way. Dropping it hands in its terminal record, without waiting.
+#[must_use = "dropping it ends the attempt"]
+pub struct Attempt {
+    /// What is known of it; the spine sets each when it becomes known.
+    pub fields: Fields,
+    recorder: Recorder,
+    action: Action,
+    id: EventId,
+    at: SystemTime,
+    began: Instant,
+    outcome: Outcome,
+    reason: Option<Reason>,
+    /// Its terminal record has been handed in, or is another's to hand in.
+    done: bool,
+}
+
+impl Attempt {
+    pub(super) fn new(recorder: Recorder, action: Action) -> Self {
+        Self {
+            fields: Fields::default(),
+            action,
+            id: recorder.next_id(),
+            at: SystemTime::now(),
+            began: Instant::now(),
+            outcome: Outcome::Failed,
+            reason: Some(Reason::InternalError),
+            done: false,
+            recorder,
+        }
+    }
+
+    /// The reference of a refusal page, and `sekisho.connection` of the requests that come by this connection.
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// Records that an allowed connection begins. To be called before the client hears of it: a process that is killed then
+    /// leaves no open tunnel unrecorded.
+    pub fn established(&mut self) {
+        self.complete();
+        self.fields.action = Some("established");
+        self.recorder.push(&self.fields);
+    }
+
+    /// Says how the attempt ends; the last word counts. `reason` is `None` where an allowed attempt ended normally.
+    pub fn conclude(&mut self, outcome: Outcome, reason: Option<Reason>) {
+        self.outcome = outcome;
+        self.reason = reason;
+    }
+
+    /// Concludes and hands in the terminal record now.
+    pub fn finish(mut self, outcome: Outcome, reason: Option<Reason>) {
+        self.conclude(outcome, reason);
+    }
+
+    /// Hands in the terminal record now, before the client sees the outcome. What is said later changes nothing.
+    pub fn commit(&mut self) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        self.complete();
+        self.fields.action = Some(self.action.as_str());
+        self.fields.outcome = Some(self.outcome);
+        self.fields.reason = self.reason;
+        self.recorder.end(self.action, self.outcome, &self.fields);
+    }
+
+    /// The same attempt for another guard to end; this one says no more.
+    pub fn hand_over(&mut self) -> Self {
+        let done = std::mem::replace(&mut self.done, true);
+        let fields = std::mem::take(&mut self.fields);
+        let Self { ref recorder, action, id, at, began, outcome, reason, .. } = *self;
+        Self { fields, recorder: recorder.clone(), action, id, at, began, outcome, reason, done }
+    }
+
+    fn complete(&mut self) {
+        self.fields.at = Some(self.at);
+        self.fields.id = Some(self.id);
+        self.fields.duration = Some(self.began.elapsed());
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.commit();
+    }
+}

@@ -1,0 +1,133 @@
+//! Every field of the record, once: the name in Rust, the type, the key, the meaning.
+//!
+//! The one table below makes the struct that the spine fills, the order in which a line is written, and [`TABLE`], from which
+//! the manual's table is made. Keys are those of the Elastic Common Schema as flat dotted names, and `sekisho.*` for what it
+//! has no name for. How a type is written, cut and masked is in `values`. Every field is optional, and none needs another to be
+//! written (attack K02: a logger that fell over a missing host).
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use crate::addrs::{ClientAddr, UpstreamAddr};
+use crate::reason::{Outcome, Reason};
+use crate::record::id::EventId;
+use crate::record::lifecycle::Lifecycle;
+use crate::record::line;
+use crate::record::values::{AskedAuthority, Names, Text, UrlPath, Value};
+
+/// One row of the manual's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldDoc {
+    pub key: &'static str,
+    /// The type in the words of the Elastic field reference; `keyword[]` is an array of them.
+    pub kind: &'static str,
+    /// One or more English sentences.
+    pub meaning: &'static str,
+}
+
+macro_rules! fields {
+    ($sequence:literal; $($vis:vis $name:ident: $type:ty = $key:literal, $meaning:literal;)+) => {
+        /// What is known of one event. The spine sets a field when it becomes known; what is not set is not in the line. The
+        /// fields that are not public are set by the record itself.
+        #[derive(Debug, Clone, Default)]
+        pub struct Fields {
+            $(#[doc = concat!("`", $key, "`: ", $meaning)] $vis $name: Option<$type>,)+
+        }
+
+        /// Every field in the order of a line.
+        pub const TABLE: &[FieldDoc] = &[
+            FieldDoc { key: "event.sequence", kind: <u64 as Value>::KIND, meaning: $sequence },
+            $(FieldDoc { key: $key, kind: <$type as Value>::KIND, meaning: $meaning },)+
+        ];
+
+        impl Fields {
+            /// Appends everything behind `line::head`, the newline included.
+            pub(super) fn write_body(&self, out: &mut Vec<u8>) {
+                $(if let Some(value) = &self.$name {
+                    out.extend_from_slice(concat!(",\"", $key, "\":").as_bytes());
+                    value.write(out);
+                })+
+                out.extend_from_slice(b"}\n");
+            }
+        }
+    };
+}
+
+fields! {
+    // event.sequence is given to a line when it is queued, so it has a meaning here and no place in the struct.
+    "Number of the line within this run of the service: 1, 2, 3, … without a gap, in the order of the file and across rotated files.";
+
+    pub(super) at: SystemTime = "@timestamp", "When the event began, UTC, milliseconds. For an attempt: when it was admitted; it ended `event.duration` later.";
+    pub(super) id: EventId = "event.id", "Identifier of the attempt, the reference shown on a refusal page. `established` and the terminal record of one connection share it.";
+    pub(super) action: &'static str = "event.action", "connection, request, established or lifecycle.";
+    pub(super) outcome: Outcome = "event.outcome", "allowed, denied or failed. Only in terminal records.";
+    pub(super) reason: Reason = "event.reason", "Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally.";
+    pub(super) duration: Duration = "event.duration", "Nanoseconds since `@timestamp`, by a clock that never jumps.";
+    pub(super) count: u64 = "sekisho.count", "How many events of the same action, outcome and reason this line stands for. Absent: 1.";
+    pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued or record_recovered.";
+    pub message: Text = "message", "A lifecycle event in a sentence.";
+    pub version: &'static str = "service.version", "Version of sekisho, in the start record.";
+    pub config_revision: Text = "sekisho.config_revision", "Revision of the configuration that decided.";
+
+    pub source_ip: IpAddr = "source.ip", "Address of the client that connected. Nothing a client sends can change it.";
+    pub source_port: u16 = "source.port", "Port of the client.";
+    pub client: Text = "sekisho.client", "The `[[clients]]` group of the client.";
+    pub listener: Text = "sekisho.listener", "The `[[listener]]` that accepted the connection.";
+    pub connection: EventId = "sekisho.connection", "For a request: `event.id` of the connection it came by.";
+
+    pub rule_id: Text = "rule.id", "Identifier of the rule that decided.";
+    pub rule_name: Text = "rule.name", "Name of the `[[service]]` that decided.";
+    pub mode: &'static str = "sekisho.mode", "tunnel or inspect.";
+    pub stage: &'static str = "sekisho.stage", "The stage of the journey at which the attempt ended.";
+    pub side: &'static str = "sekisho.side", "Whose doing the end was: client, upstream or sekisho.";
+
+    pub authority: AskedAuthority = "sekisho.authority", "The authority of the CONNECT or the URI as the client wrote it. A password reads ***, a query ….";
+    pub server_name: Text = "tls.client.server_name", "The server_name (SNI) of the client's ClientHello.";
+    pub domain: Text = "url.domain", "The host name the decision was about, in its normal form.";
+    pub method: Text = "http.request.method", "Method of the request.";
+    pub path: UrlPath = "url.path", "Path of the request, never with its query.";
+    pub status: u16 = "http.response.status_code", "Status the client was given.";
+    pub headers_set: Names = "sekisho.headers_set", "Names of the header fields that were set by the rule; never their values.";
+
+    pub destination_ip: IpAddr = "destination.ip", "Address that was connected to, or tried last.";
+    pub destination_port: u16 = "destination.port", "Port of the destination.";
+    pub source_bytes: u64 = "source.bytes", "Payload octets from the client to the destination.";
+    pub destination_bytes: u64 = "destination.bytes", "Payload octets from the destination to the client.";
+    pub tls_version: Text = "tls.version", "TLS version agreed with the destination.";
+    pub tls_cipher: Text = "tls.cipher", "Cipher suite agreed with the destination.";
+    pub server_subject: Text = "tls.server.subject", "Subject of the destination's certificate.";
+    pub server_not_after: SystemTime = "tls.server.not_after", "End of validity of the destination's certificate.";
+    pub upstream_verdict: &'static str = "sekisho.upstream_verdict", "What the verification of the destination gave, and whether it was made for this attempt.";
+    pub certificate_error: &'static str = "sekisho.certificate_error", "With certificate_invalid: expired, not_yet_valid, unknown_issuer, name, revoked, ….";
+    pub detail: Text = "sekisho.detail", "One sentence for the administrator where the reason alone does not say enough.";
+
+    pub(super) previous_end: &'static str = "sekisho.previous_end", "In start and reopen: how the file that was found ended: none (it was new or empty), clean, or unclean (up to a second of records may be missing).";
+    pub(super) previous_sequence: u64 = "sekisho.previous_sequence", "In start and reopen: `event.sequence` of the last line found in the file.";
+    pub(super) torn_bytes: u64 = "sekisho.torn_bytes", "Length of an unfinished last line that was found and taken out of the file.";
+    pub(super) torn: Text = "sekisho.torn", "The beginning of that unfinished line, as text.";
+}
+
+impl Fields {
+    /// Sets `source.ip` and `source.port`.
+    pub fn set_source(&mut self, client: ClientAddr) {
+        self.source_ip = Some(client.ip());
+        self.source_port = Some(client.port());
+    }
+
+    /// Sets `destination.ip` and `destination.port`.
+    pub fn set_destination(&mut self, upstream: UpstreamAddr) {
+        self.destination_ip = Some(upstream.ip());
+        self.destination_port = Some(upstream.port());
+    }
+
+    /// The line of these fields as the file would have it, the newline included.
+    pub fn line(&self, sequence: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        line::head(&mut out, sequence);
+        self.write_body(&mut out);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! The events of the service itself that stand in the record beside the attempts.
+//!
+//! Their words only: who writes them is `server` (start, reload) and the record itself (the rest).
+
+use crate::record::values::Value;
+
+/// `sekisho.lifecycle`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lifecycle {
+    /// The first line of a run; says how the file it found had ended.
+    Start,
+    /// The last line of a run that ended in order.
+    Stop,
+    /// A new configuration is in force.
+    Reload,
+    /// A configuration was refused; the one before stays in force.
+    ReloadFailed,
+    /// Something in the configuration is not as it should be, found while running.
+    ConfigProblem,
+    /// The first line of a file that was opened while running; behind the lines that had waited where it had been unwritable or
+    /// removed.
+    Reopen,
+    /// The file could not be opened anew; the one before stays in use.
+    ReopenFailed,
+    /// The last line of a file that was left while running: the record goes on in another.
+    Continued,
+    /// The record could not be written for `event.duration` from `@timestamp` on, and can again.
+    RecordRecovered,
+}
+
+impl Lifecycle {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Reload => "reload",
+            Self::ReloadFailed => "reload_failed",
+            Self::ConfigProblem => "config_problem",
+            Self::Reopen => "reopen",
+            Self::ReopenFailed => "reopen_failed",
+            Self::Continued => "continued",
+            Self::RecordRecovered => "record_recovered",
+        }
+    }
+}
+
+impl Value for Lifecycle {
+    const KIND: &'static str = "keyword";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.as_str().write(out);
+    }
+}

@@ -1,0 +1,362 @@
+//! What waits to be written, and what becomes of it when it cannot be: the queue without its lock.
+//!
+//! Lines lie back to back in one buffer, which the writer swaps for an empty one; a line gets its number as it is laid there, so
+//! the order of the file is the order of the numbers. Threads, waiting and waking are in `shared`, the file in `writer`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+
+use crate::reason::{Outcome, Reason};
+use crate::record::counts::{Action, Conservation, Snapshot};
+use crate::record::fields::Fields;
+use crate::record::lifecycle::Lifecycle;
+use crate::record::{RecordError, Settings, line};
+
+/// Lines the queue holds before attempts have to wait; at 10,000 attempts a second, most of a second.
+pub(super) const CAPACITY: usize = 8192;
+/// The same in octets, for lines that a hostile client made long.
+pub(super) const CAPACITY_BYTES: usize = 16 << 20;
+/// As many lines as are worth waking the writer for at once.
+const BATCH: usize = 1024;
+
+/// By what events are counted together when there is no room for them one by one. Closed lists only, so it cannot grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    action: Option<&'static str>,
+    outcome: Option<Outcome>,
+    reason: Option<Reason>,
+    lifecycle: Option<Lifecycle>,
+}
+
+impl Kind {
+    pub(super) fn of(fields: &Fields) -> Self {
+        Self { action: fields.action, outcome: fields.outcome, reason: fields.reason, lifecycle: fields.lifecycle }
+    }
+}
+
+struct Aggregate {
+    count: u64,
+    at: SystemTime,
+    first: Instant,
+    last: Instant,
+}
+
+/// A time in which the file cannot be written.
+struct Outage {
+    at: SystemTime,
+    since: Instant,
+    error: String,
+}
+
+/// An order to write elsewhere.
+pub(super) struct Switch {
+    /// None: the same path, opened anew.
+    pub(super) to: Option<Settings>,
+    pub(super) reply: oneshot::Sender<Result<(), RecordError>>,
+}
+
+/// The end of the run has been asked for.
+pub(super) struct Closing {
+    /// When to give up what can still not be written.
+    pub(super) deadline: Instant,
+    /// The last line, which stands only behind everything else.
+    pub(super) stop: Option<Box<Fields>>,
+}
+
+/// What the writer is asleep for, by which the others know whether waking it is worth a system call.
+#[derive(PartialEq, Eq)]
+enum Asleep {
+    No,
+    UntilAnything,
+    UntilBatch,
+}
+
+/// What became of an event that was handed in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    Queued,
+    /// Counted; its line comes when the file can be written again.
+    Aggregated,
+    /// The writer has been told to finish: counted as lost.
+    Late,
+}
+
+pub(super) struct Queue {
+    lines: Vec<u8>,
+    queued: usize,
+    in_hand: usize,
+    in_hand_bytes: usize,
+    /// The number given last.
+    sequence: u64,
+    /// The number written last: lines are written in order.
+    written: u64,
+    outage: Option<Outage>,
+    outages: Duration,
+    aggregates: BTreeMap<Kind, Aggregate>,
+    aggregated: u64,
+    lost: u64,
+    connections: Conservation,
+    requests: Conservation,
+    /// Terminal records by reason.
+    reasons: BTreeMap<Reason, u64>,
+    asleep: Asleep,
+    /// Somebody waits for what is queued.
+    pub(super) hurry: bool,
+    pub(super) switches: VecDeque<Switch>,
+    pub(super) closing: Option<Closing>,
+    pub(super) finished: bool,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            lines: Vec::new(),
+            queued: 0,
+            in_hand: 0,
+            in_hand_bytes: 0,
+            sequence: 0,
+            written: 0,
+            outage: None,
+            outages: Duration::ZERO,
+            aggregates: BTreeMap::new(),
+            aggregated: 0,
+            lost: 0,
+            connections: Conservation::default(),
+            requests: Conservation::default(),
+            reasons: BTreeMap::new(),
+            asleep: Asleep::No,
+            hurry: false,
+            switches: VecDeque::new(),
+            closing: None,
+            finished: false,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.queued + self.in_hand >= CAPACITY || self.lines.len() + self.in_hand_bytes >= CAPACITY_BYTES
+    }
+
+    pub(super) fn attempts(&mut self, action: Action) -> &mut Conservation {
+        match action {
+            Action::Connection => &mut self.connections,
+            Action::Request => &mut self.requests,
+        }
+    }
+
+    /// Counts an attempt as begun; false where it must wait. Nobody waits for a file that cannot be written.
+    pub(super) fn admit(&mut self, action: Action) -> bool {
+        let waits = self.is_full() && self.outage.is_none() && self.closing.is_none();
+        if !waits {
+            self.attempts(action).begin();
+        }
+        !waits
+    }
+
+    /// Takes a line, or counts it where there is no room because the file cannot be written.
+    pub(super) fn push(&mut self, kind: Kind, body: &[u8]) -> Pushed {
+        if self.closing.is_some() {
+            self.lost += 1;
+            return Pushed::Late;
+        }
+        if self.outage.is_some() && self.is_full() {
+            self.aggregate(kind);
+            return Pushed::Aggregated;
+        }
+        self.lay(|out| out.extend_from_slice(body));
+        Pushed::Queued
+    }
+
+    /// Lays a line of the record's own, whatever the state.
+    pub(super) fn push_own(&mut self, fields: &Fields) {
+        self.lay(|out| fields.write_body(out));
+    }
+
+    fn lay(&mut self, body: impl FnOnce(&mut Vec<u8>)) {
+        self.sequence += 1;
+        line::head(&mut self.lines, self.sequence);
+        body(&mut self.lines);
+        self.queued += 1;
+    }
+
+    fn aggregate(&mut self, kind: Kind) {
+        let now = Instant::now();
+        let new = || Aggregate { count: 0, at: SystemTime::now(), first: now, last: now };
+        let aggregate = self.aggregates.entry(kind).or_insert_with(new);
+        aggregate.count += 1;
+        aggregate.last = now;
+        self.aggregated += 1;
+    }
+
+    /// Moves what is queued behind what the writer has in `batch`.
+    pub(super) fn take(&mut self, batch: &mut Vec<u8>) {
+        if batch.is_empty() {
+            std::mem::swap(&mut self.lines, batch);
+            shrink(&mut self.lines);
+        } else {
+            batch.append(&mut self.lines);
+        }
+        self.in_hand += std::mem::take(&mut self.queued);
+        self.in_hand_bytes = batch.len();
+    }
+
+    /// `lines` of what is in hand have been written, `bytes_left` octets are left.
+    pub(super) fn wrote(&mut self, lines: usize, bytes_left: usize) {
+        self.in_hand = self.in_hand.saturating_sub(lines);
+        self.in_hand_bytes = bytes_left;
+        self.written += lines as u64;
+    }
+
+    /// The file cannot be written. True where it could before.
+    pub(super) fn fail(&mut self, error: &str) -> bool {
+        if let Some(outage) = &mut self.outage {
+            error.clone_into(&mut outage.error);
+            return false;
+        }
+        self.outage = Some(Outage { at: SystemTime::now(), since: Instant::now(), error: error.to_owned() });
+        true
+    }
+
+    /// The file can be written: lays the lines of what was only counted, and one that says how long it was. `None` where there
+    /// was no outage.
+    pub(super) fn recover(&mut self) -> Option<Duration> {
+        let outage = self.outage.take()?;
+        let lasted = outage.since.elapsed();
+        self.outages += lasted;
+        let mut counted = 0;
+        for (kind, aggregate) in std::mem::take(&mut self.aggregates) {
+            counted += aggregate.count;
+            self.push_own(&aggregate.fields(kind));
+        }
+        let message = format!(
+            "The record could not be written for {:.1} s: {}. {counted} events of that time stand in it as counts only.",
+            lasted.as_secs_f64(),
+            outage.error
+        );
+        let mut fields = lifecycle(Lifecycle::RecordRecovered, &message);
+        fields.at = Some(outage.at);
+        fields.duration = Some(lasted);
+        self.push_own(&fields);
+        Some(lasted)
+    }
+
+    /// Everything not yet written is given up. Returns how many events that is.
+    pub(super) fn give_up(&mut self) -> u64 {
+        let counted: u64 = std::mem::take(&mut self.aggregates).values().map(|aggregate| aggregate.count).sum();
+        let lines = std::mem::take(&mut self.queued) + std::mem::take(&mut self.in_hand);
+        let given_up = counted + lines as u64;
+        self.lost += given_up;
+        given_up
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued == 0 && self.in_hand == 0
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.outage.is_some()
+    }
+
+    pub(super) fn last_sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(super) fn last_written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether the writer has nothing to do. Notes that it sleeps.
+    pub(super) fn sleeps(&mut self) -> bool {
+        let idle = self.queued == 0 && self.switches.is_empty() && self.closing.is_none();
+        self.asleep = if idle { Asleep::UntilAnything } else { Asleep::No };
+        idle
+    }
+
+    /// Whether the writer does well to wait for more lines. Notes that it sleeps.
+    pub(super) fn lingers(&mut self) -> bool {
+        let urgent = self.hurry || !self.switches.is_empty() || self.closing.is_some();
+        let lingers = !urgent && self.queued < BATCH;
+        self.asleep = if lingers { Asleep::UntilBatch } else { Asleep::No };
+        lingers
+    }
+
+    pub(super) fn is_awake(&mut self) {
+        self.asleep = Asleep::No;
+    }
+
+    /// Whether a line just laid is a reason to wake the writer.
+    pub(super) fn wakes(&mut self) -> bool {
+        let wakes = match self.asleep {
+            Asleep::No => false,
+            Asleep::UntilAnything => true,
+            Asleep::UntilBatch => self.queued >= BATCH,
+        };
+        if wakes {
+            self.asleep = Asleep::No;
+        }
+        wakes
+    }
+
+    pub(super) fn count_reason(&mut self, reason: Reason) {
+        *self.reasons.entry(reason).or_default() += 1;
+    }
+
+    pub(super) fn reasons(&self) -> Vec<(Reason, u64)> {
+        self.reasons.iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let present = self.outage.as_ref().map_or(Duration::ZERO, |outage| outage.since.elapsed());
+        Snapshot {
+            connections: self.connections,
+            requests: self.requests,
+            lines_written: self.written,
+            queue_length: self.queued + self.in_hand,
+            aggregated: self.aggregated,
+            lost: self.lost,
+            unwritable: self.outages + present,
+        }
+    }
+}
+
+impl Aggregate {
+    fn fields(&self, kind: Kind) -> Fields {
+        Fields {
+            at: Some(self.at),
+            action: kind.action,
+            outcome: kind.outcome,
+            reason: kind.reason,
+            lifecycle: kind.lifecycle,
+            duration: Some(self.last.saturating_duration_since(self.first)),
+            count: Some(self.count),
+            detail: Some("Counted together while the record could not be written.".into()),
+            ..Fields::default()
+        }
+    }
+}
+
+/// The fields of a lifecycle line.
+pub(super) fn lifecycle(kind: Lifecycle, message: &str) -> Fields {
+    let mut fields = Fields { message: Some(message.into()), ..Fields::default() };
+    as_lifecycle(&mut fields, kind);
+    fields
+}
+
+/// Makes `fields` a lifecycle line of now.
+pub(super) fn as_lifecycle(fields: &mut Fields, kind: Lifecycle) {
+    fields.at = Some(SystemTime::now());
+    fields.action = Some("lifecycle");
+    fields.lifecycle = Some(kind);
+}
+
+/// A buffer that a flood made large is not kept so.
+fn shrink(empty: &mut Vec<u8>) {
+    const KEPT: usize = 1 << 20;
+    if empty.capacity() > KEPT {
+        *empty = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests;

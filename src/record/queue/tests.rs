@@ -1,0 +1,132 @@
+//! Tests of the queue alone: what is full, what is counted, what is left.
+
+use super::*;
+
+fn line_of(reason: Reason) -> (Kind, Vec<u8>) {
+    let fields = Fields {
+        action: Some("connection"),
+        outcome: Some(reason.outcome()),
+        reason: Some(reason),
+        ..Fields::default()
+    };
+    let mut body = Vec::new();
+    fields.write_body(&mut body);
+    (Kind::of(&fields), body)
+}
+
+fn fill(queue: &mut Queue) {
+    let (kind, body) = line_of(Reason::NotAllowlisted);
+    for _ in 0..CAPACITY {
+        queue.push(kind, &body);
+    }
+}
+
+fn written(queue: &mut Queue) -> Vec<serde_json::Value> {
+    let mut batch = Vec::new();
+    queue.take(&mut batch);
+    let text = String::from_utf8(batch).expect("UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn an_attempt_waits_exactly_from_the_capacity_on() {
+    let mut queue = Queue::new();
+    let (kind, body) = line_of(Reason::NotAllowlisted);
+    for _ in 1..CAPACITY {
+        queue.push(kind, &body);
+    }
+    assert!(queue.admit(Action::Connection), "one below");
+    queue.push(kind, &body);
+    assert!(!queue.admit(Action::Connection), "full");
+    assert_eq!(queue.push(kind, &body), Pushed::Queued, "a live attempt's record is always taken");
+
+    let mut batch = Vec::new();
+    queue.take(&mut batch);
+    assert!(!queue.admit(Action::Connection), "in the writer's hand is not written");
+    queue.wrote(2, batch.len());
+    assert!(queue.admit(Action::Connection), "two written");
+    assert_eq!(queue.snapshot().connections.started, 2);
+}
+
+#[test]
+fn k01_long_lines_fill_the_queue_by_their_octets() {
+    let mut queue = Queue::new();
+    let (kind, _) = line_of(Reason::NotAllowlisted);
+    queue.push(kind, &vec![b'x'; CAPACITY_BYTES]);
+    assert!(!queue.admit(Action::Request));
+}
+
+#[test]
+fn k03_nobody_waits_for_a_file_that_cannot_be_written_and_counts_are_exact() {
+    let mut queue = Queue::new();
+    assert!(queue.fail("disk full"));
+    assert!(!queue.fail("still full"));
+    fill(&mut queue);
+    assert!(queue.admit(Action::Connection), "full, but nobody waits");
+    for (reason, times) in [(Reason::RecordUnavailable, 70_000), (Reason::NotAllowlisted, 3), (Reason::ClientClosed, 1)]
+    {
+        let (kind, body) = line_of(reason);
+        for _ in 0..times {
+            assert_eq!(queue.push(kind, &body), Pushed::Aggregated);
+        }
+    }
+    assert_eq!(queue.snapshot().aggregated, 70_004);
+    assert_eq!(queue.snapshot().queue_length, CAPACITY);
+
+    assert!(queue.recover().is_some());
+    assert!(queue.recover().is_none(), "once");
+    let lines = written(&mut queue);
+    let tail = &lines[CAPACITY..];
+    let counted: Vec<_> =
+        tail.iter().map(|line| (line["event.reason"].as_str(), line["sekisho.count"].as_u64())).collect();
+    let expected = [
+        (Some("not_allowlisted"), Some(3)),
+        (Some("record_unavailable"), Some(70_000)),
+        (Some("client_closed"), Some(1)),
+        (None, None),
+    ];
+    assert_eq!(counted, expected);
+    let last = tail.last().expect("a line");
+    assert_eq!(last["sekisho.lifecycle"], "record_recovered");
+    assert!(
+        last["message"].as_str().is_some_and(|text| text.contains("still full") && text.contains("70004 events")),
+        "{last}"
+    );
+    let numbers: Vec<_> = lines.iter().filter_map(|line| line["event.sequence"].as_u64()).collect();
+    assert!(numbers.iter().copied().eq(1..=numbers.len() as u64));
+}
+
+#[test]
+fn what_comes_late_or_is_given_up_is_counted() {
+    let mut queue = Queue::new();
+    let (kind, body) = line_of(Reason::ClientClosed);
+    queue.push(kind, &body);
+    queue.push(kind, &body);
+    queue.take(&mut Vec::new());
+    queue.fail("dead");
+    fill(&mut queue);
+    queue.push(kind, &body);
+    queue.closing = Some(Closing { deadline: Instant::now(), stop: None });
+    assert_eq!(queue.push(kind, &body), Pushed::Late);
+    assert!(queue.give_up() > 0);
+    let snapshot = queue.snapshot();
+    // fill() aggregates its last two, because two lines are in the writer's hand.
+    assert_eq!((snapshot.lost, snapshot.queue_length), (CAPACITY as u64 + 4, 0));
+}
+
+#[test]
+fn the_writer_is_woken_for_the_first_line_and_for_a_batch_only() {
+    let mut queue = Queue::new();
+    let (kind, body) = line_of(Reason::ClientClosed);
+    assert!(queue.sleeps());
+    queue.push(kind, &body);
+    assert!(queue.wakes());
+    assert!(queue.lingers());
+    for _ in 2..BATCH {
+        queue.push(kind, &body);
+        assert!(!queue.wakes());
+    }
+    queue.push(kind, &body);
+    assert!(queue.wakes());
+    assert!(!queue.lingers());
+}

@@ -1,0 +1,186 @@
+//! The one thread that touches the file: it alone opens, writes, cuts and leaves it, so nothing here races.
+//!
+//! A failure keeps every line and lets go of the file; each retry opens the path anew, which is also what heals: a removed or
+//! replaced file, a mount that came back, half a line that could not be cut off. What waits is in `queue`, how a file is opened
+//! in `file`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use memchr::memchr_iter;
+
+use crate::record::fields::Fields;
+use crate::record::file::{Failed, Found, Identity, RecordFile};
+use crate::record::lifecycle::Lifecycle;
+use crate::record::queue::{Switch, lifecycle};
+use crate::record::shared::{Rest, Shared, Task};
+use crate::record::{RecordError, Settings};
+
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) path: PathBuf,
+    /// `None` after a failure, until the path could be opened again.
+    pub(super) file: Option<RecordFile>,
+    /// Which file was written last, to tell a retry from a new file.
+    pub(super) identity: Identity,
+    /// Whole lines that are to be written next.
+    pub(super) batch: Vec<u8>,
+}
+
+/// However the thread ends, nobody waits for it for ever.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // The lock on the file goes first, for whoever starts on the same file as soon as this one has finished.
+        self.file = None;
+        self.shared.finish();
+    }
+}
+
+/// What became of the lines in hand.
+enum Wrote {
+    All,
+    Part,
+}
+
+impl Writer {
+    /// The life of the thread.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.shared.next(&mut self.batch) {
+                Task::Write => {
+                    self.write();
+                }
+                Task::Switch(switch) => self.switch(switch),
+                Task::Finish(deadline) => match (self.write(), self.shared.rest()) {
+                    (Wrote::All, Rest::Nothing) => break,
+                    (Wrote::Part, _) if Instant::now() >= deadline => break,
+                    (Wrote::All, Rest::More) | (Wrote::Part, _) => {}
+                },
+            }
+        }
+    }
+
+    fn write(&mut self) -> Wrote {
+        if self.batch.is_empty() {
+            return Wrote::All;
+        }
+        match self.append() {
+            Ok(()) => {
+                let lines = memchr_iter(b'\n', &self.batch).count();
+                self.batch.clear();
+                self.shared.wrote_all(lines);
+                Wrote::All
+            }
+            Err(unwritten) => {
+                let lines = self.drop_written(unwritten.written);
+                self.file = None;
+                self.shared.wrote_part(lines, self.batch.len(), &unwritten.error);
+                Wrote::Part
+            }
+        }
+    }
+
+    /// Appends the batch to the file, opening the path where there is none in hand or nobody could find it any more.
+    fn append(&mut self) -> Result<(), Unwritten> {
+        if self.file.as_ref().is_some_and(|file| !file.is_linked()) {
+            self.file = None;
+            tracing::warn!(path = %self.path.display(), "the record was removed; it is made anew");
+        }
+        let Some(file) = &mut self.file else {
+            let (file, found) = RecordFile::open(&self.path)?;
+            let file = self.file.insert(file);
+            file.append(&self.batch)?;
+            // An empty file is a new one even under the old number: file systems use those again.
+            if found.is_empty() || self.identity != file.identity() {
+                self.identity = file.identity();
+                self.shared.lock().push_own(&reopen_line(found));
+            }
+            return Ok(());
+        };
+        Ok(file.append(&self.batch)?)
+    }
+
+    /// Takes the first `written` octets off the batch. Returns how many lines that is.
+    fn drop_written(&mut self, written: usize) -> usize {
+        let gone = self.batch.drain(..written.min(self.batch.len()));
+        gone.as_slice().iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    fn switch(&mut self, switch: Switch) {
+        let moved = self.try_switch(switch.to);
+        // The caller may have gone; then nobody waits for the answer.
+        let _ = switch.reply.send(moved);
+        self.write();
+    }
+
+    fn try_switch(&mut self, to: Option<Settings>) -> Result<(), RecordError> {
+        let path = to.as_ref().map_or_else(|| self.path.clone(), |settings| settings.path.clone());
+        let same = self.file.as_ref().is_some_and(|file| file.is_at(&path));
+        if !same {
+            match RecordFile::open(&path) {
+                Ok((file, found)) => {
+                    file.warn_of_others(&path);
+                    self.leave_for(file, found);
+                }
+                Err(error) => {
+                    if to.is_none() {
+                        self.shared.push(&lifecycle(Lifecycle::ReopenFailed, &error.to_string()));
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        self.path = path;
+        if let Some(settings) = to {
+            self.shared.set_when_unwritable(settings.when_unwritable);
+        }
+        Ok(())
+    }
+
+    /// Ends the old file with everything queued up to now and goes on in `file`. What the old one does not take, the new one gets.
+    fn leave_for(&mut self, file: RecordFile, found: Found) {
+        let continued = lifecycle(Lifecycle::Continued, "The record goes on in another file.");
+        self.shared.part(&mut self.batch, self.file.is_some().then_some(&continued), &reopen_line(found));
+        self.identity = file.identity();
+        if let Some(mut old) = self.file.replace(file) {
+            match old.append(&self.batch) {
+                Ok(()) => {
+                    let lines = memchr_iter(b'\n', &self.batch).count();
+                    self.batch.clear();
+                    self.shared.wrote_all(lines);
+                }
+                Err(Failed { written, error }) => {
+                    tracing::warn!(%error, "the old file of the record could not be completed; its last lines are in the new one");
+                    let lines = self.drop_written(written);
+                    self.shared.lock().wrote(lines, self.batch.len());
+                }
+            }
+        }
+    }
+}
+
+/// Why the batch is not, or not wholly, in the file.
+struct Unwritten {
+    /// Octets of whole lines that are.
+    written: usize,
+    error: String,
+}
+
+impl From<RecordError> for Unwritten {
+    fn from(error: RecordError) -> Self {
+        Self { written: 0, error: error.to_string() }
+    }
+}
+
+impl From<Failed> for Unwritten {
+    fn from(failed: Failed) -> Self {
+        Self { written: failed.written, error: failed.error.to_string() }
+    }
+}
+
+fn reopen_line(found: Found) -> Fields {
+    let mut fields = lifecycle(Lifecycle::Reopen, "The record goes on in this file.");
+    found.tell(&mut fields);
+    fields
+}

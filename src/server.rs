@@ -1,0 +1,280 @@
+//! The service around the spine: bind, accept, spawn, reload, drain. Knows no protocol.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sd_notify::NotifyState;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::addrs::{ClientAddr, ListenAddr};
+use crate::admin;
+use crate::config::{Config, LoadError, Scope};
+use crate::connection::{Gate, Live, serve};
+use crate::drain::Stopper;
+use crate::record::{Fields, Lifecycle, Recorder};
+use crate::telemetry::Health;
+
+/// Pending connections the kernel keeps for us.
+const BACKLOG: i32 = 4096;
+/// Pause after an accept that failed for want of a descriptor or memory: the next one would fail as well.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long writing out the record may take at the end.
+const RECORD_END: Duration = Duration::from_secs(5);
+
+/// Why the service could not start, or not take up a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("{0}")]
+    Config(#[from] LoadError),
+    #[error(
+        "cannot listen on {address}: {source} ({key}: is another program there, or the address not this machine's?)"
+    )]
+    Bind { key: &'static str, address: ListenAddr, source: io::Error },
+    #[error("{0}")]
+    Record(#[from] crate::record::RecordError),
+    #[error("cannot install signal handlers: {0}")]
+    Signals(io::Error),
+}
+
+/// A running service.
+pub struct Server {
+    gate: Arc<Gate>,
+    health: Arc<Health>,
+    stopper: Stopper,
+    file: PathBuf,
+    listeners: HashMap<ListenAddr, AbortHandle>,
+    admin: Option<(ListenAddr, AbortHandle)>,
+    accepting: JoinSet<()>,
+}
+
+impl Server {
+    /// Opens the record, binds every listener and begins to accept.
+    ///
+    /// # Errors
+    /// [`ServerError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        let file = config.file.clone();
+        let recorder = Recorder::start(config.record.clone(), about(&config))?;
+        let (stopper, drain) = Stopper::new();
+        let health = Arc::new(Health::default());
+        let bound = Bound::new(&config, &HashMap::new(), None)?;
+        let gate = Gate::new(Live::new(config), recorder, drain);
+        let mut server =
+            Self { gate, health, stopper, file, listeners: HashMap::new(), admin: None, accepting: JoinSet::new() };
+        server.accept_on(bound);
+        server.health.started();
+        tracing::info!(revision = %server.gate.live().config.revision, "ready");
+        Ok(server)
+    }
+
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Runs until a signal ends it: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM or SIGINT drains, a second one cuts.
+    ///
+    /// # Errors
+    /// [`ServerError::Signals`].
+    pub async fn run(mut self) -> Result<(), ServerError> {
+        let on = |kind| signal(kind).map_err(ServerError::Signals);
+        let (mut hangup, mut user1) = (on(SignalKind::hangup())?, on(SignalKind::user_defined1())?);
+        let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+        tell_systemd(&[NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload().await,
+                _ = user1.recv() => self.reopen().await,
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        self.stop(&mut terminate, &mut interrupt).await;
+        Ok(())
+    }
+
+    /// Takes up the file as it is now, or keeps everything as it was and says so everywhere.
+    pub async fn reload(&mut self) {
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            tell_systemd(&[NotifyState::Reloading, now]);
+        }
+        match self.try_reload().await {
+            Ok(revision) => {
+                self.health.reloaded();
+                tracing::info!(%revision, "reloaded");
+                self.gate.recorder().lifecycle(Lifecycle::Reload, about(&self.gate.live().config));
+            }
+            Err(error) => {
+                let why = error.to_string();
+                tracing::error!("reload failed, the old configuration stays in force: {why}");
+                self.health.reload_failed(why.clone());
+                let mut fields = about(&self.gate.live().config);
+                fields.message = Some(why.as_str().into());
+                self.gate.recorder().lifecycle(Lifecycle::ReloadFailed, fields);
+            }
+        }
+        tell_systemd(&[NotifyState::Ready]);
+    }
+
+    /// For logrotate: the record goes on in a new file, nothing else changes.
+    async fn reopen(&self) {
+        match self.gate.recorder().reopen().await {
+            Ok(()) => tracing::info!("record reopened"),
+            Err(error) => tracing::error!("the record goes on in the old file: {error}"),
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<Arc<str>, ServerError> {
+        let file = self.file.clone();
+        let config = crate::config::load(&file, Scope::Full, SystemTime::now())?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let bound = Bound::new(&config, &self.listeners, self.admin.as_ref().map(|(address, _)| *address))?;
+        let (wanted, admin) = (config.listeners.clone(), config.admin);
+        let record = config.record.clone();
+        let live = Live::new(config);
+        self.gate.recorder().reconfigure(record).await?;
+        let revision = Arc::clone(&live.config.revision);
+        self.gate.replace(live);
+        self.listeners.retain(|address, accepting| {
+            let kept = wanted.contains(address);
+            if !kept {
+                accepting.abort();
+            }
+            kept
+        });
+        if self.admin.as_ref().is_some_and(|(address, _)| Some(*address) != admin) {
+            if let Some((_, serving)) = self.admin.take() {
+                serving.abort();
+            }
+        }
+        self.accept_on(bound);
+        Ok(revision)
+    }
+
+    fn accept_on(&mut self, bound: Bound) {
+        for (address, listener) in bound.explicit {
+            let accepting = self.accepting.spawn(accept(listener, address, Arc::clone(&self.gate)));
+            self.listeners.insert(address, accepting);
+            tracing::info!(%address, "listening");
+        }
+        if let Some((address, listener)) = bound.admin {
+            let views = admin::Views { health: Arc::clone(&self.health), gate: Arc::clone(&self.gate) };
+            self.admin = Some((address, self.accepting.spawn(admin::serve(listener, views))));
+            tracing::info!(%address, "admin listening");
+        }
+    }
+
+    /// Not ready, listeners closed, requests finish; at `drain`, or at a second signal, the rest is cut.
+    async fn stop(self, terminate: &mut Signal, interrupt: &mut Signal) {
+        let limit = self.gate.live().config.drain;
+        tracing::info!(?limit, connections = self.gate.connections(), "draining");
+        tell_systemd(&[NotifyState::Stopping]);
+        self.stopper.drain();
+        for accepting in self.listeners.values() {
+            accepting.abort();
+        }
+        tokio::select! {
+            () = self.gate.idle() => {}
+            () = sleep(limit) => tracing::warn!(connections = self.gate.connections(), "drain time is over, cutting the rest"),
+            _ = terminate.recv() => tracing::warn!(connections = self.gate.connections(), "second signal, cutting the rest"),
+            _ = interrupt.recv() => tracing::warn!(connections = self.gate.connections(), "second signal, cutting the rest"),
+        }
+        self.shut_down().await;
+    }
+
+    /// Ends what still runs and writes the record out.
+    pub async fn shut_down(mut self) {
+        self.stopper.cut();
+        let deadline = Instant::now() + Duration::from_secs(2);
+        if timeout_at(deadline, self.gate.idle()).await.is_err() {
+            tracing::error!(connections = self.gate.connections(), "connections that would not end");
+        }
+        self.accepting.shutdown().await;
+        let recorder = self.gate.recorder().clone();
+        match tokio::task::spawn_blocking(move || recorder.shutdown(RECORD_END)).await {
+            Ok(Ok(())) => tracing::info!("stopped"),
+            Ok(Err(error)) => tracing::error!("{error}"),
+            Err(error) => tracing::error!(%error, "the record was not closed in order"),
+        }
+    }
+}
+
+/// Sockets newly bound for a configuration, before anything else of it takes effect.
+struct Bound {
+    explicit: Vec<(ListenAddr, TcpListener)>,
+    admin: Option<(ListenAddr, TcpListener)>,
+}
+
+impl Bound {
+    fn new(
+        config: &Config,
+        listeners: &HashMap<ListenAddr, AbortHandle>,
+        admin: Option<ListenAddr>,
+    ) -> Result<Self, ServerError> {
+        let mut explicit = Vec::new();
+        for address in config.listeners.iter().filter(|address| !listeners.contains_key(address)) {
+            explicit.push((*address, bind("listener.address", *address)?));
+        }
+        let admin = match config.admin {
+            Some(address) if Some(address) != admin => Some((address, bind("admin.address", address)?)),
+            Some(_) | None => None,
+        };
+        Ok(Self { explicit, admin })
+    }
+}
+
+fn bind(key: &'static str, address: ListenAddr) -> Result<TcpListener, ServerError> {
+    open(address.socket()).map_err(|source| ServerError::Bind { key, address, source })
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` means IPv6 alone, whatever the machine's default: IPv4 has a listener of its own.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                tokio::spawn(serve(Arc::clone(&gate), stream, ClientAddr::new(peer), address));
+            }
+            Err(error) => {
+                tracing::warn!(%address, %error, "accept failed");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Tells systemd, where it listens; elsewhere this is nothing.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// What every lifecycle line says.
+fn about(config: &Config) -> Fields {
+    let mut fields = Fields::default();
+    fields.config_revision = Some((&*config.revision).into());
+    fields.version = Some(env!("CARGO_PKG_VERSION"));
+    fields
+}

@@ -1,0 +1,306 @@
+//! What upstream certificates are judged by: roots, CRLs and the lowest TLS version, loaded once and then never changed.
+//!
+//! TLS sessions to be resumed are kept here too, so that a reload that brings another `Trust` forgets them (threats.md D14, I08).
+//! The judging is in `verifier`, the handshakes are in `verify`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::certificate::{Stamp, wall};
+use super::revocation::{Crl, newest_first};
+use super::verifier::{NoClientCertificate, Verifier, WithoutCrls};
+
+/// Names whose sessions can be resumed; the oldest goes first.
+const MAX_SESSIONS: usize = 2_048;
+/// Bytes of the revision's hash that are shown, each as two hexadecimal digits.
+const REVISION_BYTES: usize = 16;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Roots {
+    /// Mozilla's, as of the build.
+    Bundled,
+    /// The operating system's.
+    System,
+    /// PEM.
+    File(PathBuf),
+}
+
+/// `crl_unknown`: certificates no CRL speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    Allow,
+    Deny,
+}
+
+/// `crl_stale`: CRLs past their nextUpdate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    Deny,
+    Allow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinTls {
+    Tls12,
+    Tls13,
+}
+
+/// Where trust comes from: `[upstream]` with its globs expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    pub roots: Roots,
+    /// PEM files, each with one certificate or many.
+    pub extra_roots: Vec<PathBuf>,
+    /// PEM or DER files.
+    pub crls: Vec<PathBuf>,
+    pub crl_unknown: Unknown,
+    pub crl_stale: Stale,
+    pub min_tls: MinTls,
+}
+
+/// What keeps trust from being loaded; one for each broken file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{what}", .file.as_ref().map(|file| format!("{} ", file.display())).unwrap_or_default())]
+pub struct TrustError {
+    pub file: Option<PathBuf>,
+    /// Reads on from the file's name.
+    pub what: String,
+}
+
+/// Loaded trust. Everything that verifies shares one `Arc` of it.
+pub struct Trust {
+    resuming: Arc<ClientConfig>,
+    fresh: Arc<ClientConfig>,
+    verifier: Arc<Verifier>,
+    /// Ascending.
+    next_updates: Vec<SystemTime>,
+    revision: Arc<str>,
+    warnings: Vec<String>,
+}
+
+impl Trust {
+    /// Reads every file. `now` serves for warnings only: certificates are judged by the time of their handshake.
+    ///
+    /// # Errors
+    /// Every broken file at once.
+    pub fn load(sources: &Sources, now: SystemTime) -> Result<Self, Vec<TrustError>> {
+        let mut loader = Loader { store: RootCertStore::empty(), errors: Vec::new(), warnings: Vec::new(), now };
+        loader.roots(&sources.roots);
+        for file in &sources.extra_roots {
+            loader.root_file(file);
+        }
+        let crls = loader.crls(sources);
+        if loader.errors.is_empty() && loader.store.is_empty() {
+            loader.errors.push(TrustError { file: None, what: "there is not one root certificate to trust".into() });
+        }
+        if !loader.errors.is_empty() {
+            return Err(loader.errors);
+        }
+        let revision = revision(sources, &loader.store, &crls);
+        let mut next_updates: Vec<_> = crls.iter().map(|crl| crl.next_update).collect();
+        next_updates.sort_unstable();
+        let provider = Arc::new(provider::default_provider());
+        let verifier = verifier(sources, loader.store, crls, &provider).map_err(|error| vec![error])?;
+        let resuming = client_config(sources.min_tls, &verifier, provider).map_err(|error| vec![error])?;
+        let mut fresh = resuming.clone();
+        fresh.resumption = Resumption::disabled();
+        Ok(Self {
+            resuming: Arc::new(resuming),
+            fresh: Arc::new(fresh),
+            verifier,
+            next_updates,
+            revision,
+            warnings: loader.warnings,
+        })
+    }
+
+    /// What an administrator should know though nothing is broken: a CRL past its nextUpdate, a root that has expired.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Hexadecimal digits that change with anything that was loaded.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    pub(super) fn shared_revision(&self) -> Arc<str> {
+        Arc::clone(&self.revision)
+    }
+
+    /// For inspected connections: sessions are resumed.
+    pub(super) fn resuming(&self) -> &Arc<ClientConfig> {
+        &self.resuming
+    }
+
+    /// For verdicts: every handshake is a full one.
+    pub(super) fn fresh(&self) -> &Arc<ClientConfig> {
+        &self.fresh
+    }
+
+    pub(super) fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// When the next CRL ends: until then, what was found at `now` holds as far as CRLs go.
+    pub(super) fn next_update_after(&self, now: SystemTime) -> Option<SystemTime> {
+        self.next_updates.iter().copied().find(|next_update| *next_update > now)
+    }
+}
+
+struct Loader {
+    store: RootCertStore,
+    errors: Vec<TrustError>,
+    warnings: Vec<String>,
+    now: SystemTime,
+}
+
+impl Loader {
+    fn roots(&mut self, roots: &Roots) {
+        match roots {
+            Roots::Bundled => self.store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Roots::System => {
+                let found = rustls_native_certs::load_native_certs();
+                let (added, _) = self.store.add_parsable_certificates(found.certs);
+                let problems = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                if added == 0 {
+                    let what =
+                        format!("the system's store of root certificates is empty; install ca-certificates {problems}");
+                    self.errors.push(TrustError { file: None, what: what.trim_end().into() });
+                } else if !problems.is_empty() {
+                    self.warnings.push(format!("the system's store of root certificates was read in part: {problems}"));
+                }
+            }
+            Roots::File(file) => self.root_file(file),
+        }
+    }
+
+    fn root_file(&mut self, file: &Path) {
+        if let Err(what) = self.add_roots(file) {
+            self.errors.push(TrustError { file: Some(file.to_owned()), what });
+        }
+    }
+
+    fn add_roots(&mut self, file: &Path) -> Result<(), String> {
+        let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+        let sections: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        let ders = sections.map_err(|error| format!("is not well-formed PEM: {error}"))?;
+        if ders.is_empty() {
+            return Err("holds no certificate in PEM form (a \"BEGIN CERTIFICATE\" section); \
+                openssl x509 -inform der -in FILE turns DER into it"
+                .into());
+        }
+        for (at, der) in ders.iter().enumerate() {
+            let number = at.saturating_add(1);
+            let (_, parsed) = X509Certificate::from_der(der)
+                .map_err(|error| format!("is broken: certificate {number} in it is not X.509 ({error})"))?;
+            let subject = parsed.subject();
+            let not_after = wall(parsed.validity().not_after);
+            if not_after <= self.now {
+                let date = Stamp::from(not_after);
+                self.warnings.push(format!("{}: the root {subject} expired on {date}", file.display()));
+            }
+            if !parsed.is_ca() {
+                self.warnings.push(format!("{}: {subject} is not a CA certificate", file.display()));
+            }
+            self.store.add(der.clone()).map_err(|error| {
+                format!("is broken: certificate {number} in it ({subject}) cannot be a root ({error})")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn crls(&mut self, sources: &Sources) -> Vec<Crl> {
+        let mut crls = Vec::new();
+        for file in &sources.crls {
+            match Crl::read_all(file) {
+                Ok(read) => crls.extend(read),
+                Err(error) => self.errors.push(error),
+            }
+        }
+        newest_first(&mut crls);
+        self.warnings.extend(crls.iter().filter_map(|crl| crl.warning(self.now, sources.crl_stale)));
+        if crls.is_empty() && sources.crl_unknown == Unknown::Deny {
+            let what = "crl_unknown is \"deny\" and there is no CRL: every upstream certificate is refused";
+            self.warnings.push(what.into());
+        }
+        crls
+    }
+}
+
+fn verifier(
+    sources: &Sources,
+    store: RootCertStore,
+    crls: Vec<Crl>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<Verifier>, TrustError> {
+    let without_crls = match sources.crl_unknown {
+        Unknown::Deny if crls.is_empty() => WithoutCrls::Refuse,
+        Unknown::Allow | Unknown::Deny => WithoutCrls::Accept,
+    };
+    let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
+        .with_crls(crls.into_iter().map(|crl| crl.der));
+    if sources.crl_unknown == Unknown::Allow {
+        builder = builder.allow_unknown_revocation_status();
+    }
+    if sources.crl_stale == Stale::Deny {
+        builder = builder.enforce_revocation_expiration();
+    }
+    let webpki = builder.build().map_err(|error| TrustError { file: None, what: error.to_string() })?;
+    Ok(Arc::new(Verifier::new(webpki, without_crls)))
+}
+
+fn client_config(
+    min_tls: MinTls,
+    verifier: &Arc<Verifier>,
+    provider: Arc<CryptoProvider>,
+) -> Result<ClientConfig, TrustError> {
+    let versions: &[&SupportedProtocolVersion] = match min_tls {
+        MinTls::Tls12 => &[&version::TLS13, &version::TLS12],
+        MinTls::Tls13 => &[&version::TLS13],
+    };
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(|error| TrustError { file: None, what: error.to_string() })?;
+    let verifier: Arc<Verifier> = Arc::clone(verifier);
+    let mut config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(Arc::new(NoClientCertificate));
+    config.resumption = Resumption::in_memory_sessions(MAX_SESSIONS);
+    // 0-RTT could be replayed (threats.md D13); this is rustls's default, said here because the answer must stay no.
+    config.enable_early_data = false;
+    Ok(config)
+}
+
+fn revision(sources: &Sources, store: &RootCertStore, crls: &[Crl]) -> Arc<str> {
+    let mut context = Context::new(&SHA256);
+    let mut part = |bytes: &[u8]| {
+        context.update(&bytes.len().to_be_bytes());
+        context.update(bytes);
+    };
+    for anchor in &store.roots {
+        part(&anchor.subject);
+        part(&anchor.subject_public_key_info);
+        part(anchor.name_constraints.as_deref().unwrap_or_default());
+    }
+    for crl in crls {
+        part(&crl.der);
+    }
+    part(format!("{:?} {:?} {:?}", sources.crl_unknown, sources.crl_stale, sources.min_tls).as_bytes());
+    let digest = context.finish();
+    digest.as_ref().iter().take(REVISION_BYTES).map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+#[cfg(test)]
+#[path = "trust_tests.rs"]
+mod tests;

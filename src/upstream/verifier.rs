@@ -1,0 +1,226 @@
+//! The rustls side of verification: webpki's verdict on a chain, written down for the handshake that asked.
+//!
+//! One verifier serves every handshake under one `Trust`, because rustls resumes a session only under the very same one. What a
+//! single handshake saw is therefore handed over by a task-local, set only while that handshake is polled ([`Seen::during`]).
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::certificate::{Certificate, Rejection, names};
+use super::handshake::server_name;
+use crate::names::DnsName;
+
+/// Certificates in a chain: real ones have two to five; webpki bounds the work on them, this the number it begins with (I03).
+const MAX_CHAIN: usize = 16;
+const MAX_CHAIN_BYTES: usize = 64 * 1_024;
+
+tokio::task_local! {
+    static SEEN: Arc<Seen>;
+}
+
+/// What a handshake has shown so far.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Mutex<Sight>);
+
+#[derive(Debug, Default, Clone)]
+pub(super) struct Sight {
+    pub(super) rejection: Option<Rejection>,
+    /// The chain and the name were found good in this handshake (not in one that is resumed).
+    pub(super) chain_verified: Option<Certificate>,
+    /// The server has signed this handshake with the key of its certificate.
+    pub(super) signature_verified: bool,
+    pub(super) client_certificate_asked: bool,
+}
+
+impl Seen {
+    /// Polls `handshake` so that what it shows is written into the returned sight.
+    pub(super) async fn during<T>(handshake: impl Future<Output = T>) -> (T, Sight) {
+        let seen = Arc::new(Self::default());
+        let result = SEEN.scope(Arc::clone(&seen), handshake).await;
+        let sight = seen.lock().clone();
+        (result, sight)
+    }
+
+    fn note(change: impl FnOnce(&mut Sight)) {
+        // Outside of `during` there is nobody to tell.
+        let _ = SEEN.try_with(|seen| change(&mut seen.lock()));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sight> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What to say of certificates where not one CRL is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WithoutCrls {
+    Accept,
+    Refuse,
+}
+
+#[derive(Debug)]
+pub(super) struct Verifier {
+    webpki: Arc<WebPkiServerVerifier>,
+    without_crls: WithoutCrls,
+}
+
+impl Verifier {
+    pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, without_crls: WithoutCrls) -> Self {
+        Self { webpki, without_crls }
+    }
+
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), TlsError> {
+        let bytes = others.iter().fold(leaf.len(), |sum, der| sum.saturating_add(der.len()));
+        if others.len() >= MAX_CHAIN || bytes > MAX_CHAIN_BYTES {
+            return Err(other(webpki::Error::MaximumPathDepthExceeded));
+        }
+        self.webpki.verify_server_cert(leaf, others, name, &[], now)?;
+        if only_by_public_wildcard(leaf, name) {
+            return Err(CertificateError::NotValidForName.into());
+        }
+        match self.without_crls {
+            WithoutCrls::Accept => Ok(()),
+            WithoutCrls::Refuse => Err(CertificateError::UnknownRevocationStatus.into()),
+        }
+    }
+
+    /// [`Self::judge`] with what it found, for whoever asks.
+    fn read_and_judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<Certificate, (TlsError, Rejection)> {
+        let certificate = Certificate::read(chain.get(..MAX_CHAIN).unwrap_or(chain), wall(now));
+        let judged = match chain.split_first() {
+            Some((leaf, others)) => self.judge(leaf, others, name, now),
+            None => Err(TlsError::NoCertificatesPresented),
+        };
+        match (judged, certificate) {
+            (Ok(()), Some(certificate)) => Ok(certificate),
+            // What cannot be recorded is not let through.
+            (Ok(()), None) => {
+                let error = TlsError::from(CertificateError::BadEncoding);
+                Err((error.clone(), Rejection::of(&error, None)))
+            }
+            (Err(error), certificate) => Err((error.clone(), Rejection::of(&error, certificate))),
+        }
+    }
+
+    /// Verifies the chain of a session that was resumed. rustls does not ask again for such a one, but a certificate or a CRL
+    /// may have ended since (threats.md I08), and a chain costs far less than the handshake that was saved.
+    pub(super) fn again(&self, chain: &[CertificateDer<'_>], name: &DnsName) -> Result<Certificate, Rejection> {
+        let server = server_name(name).ok_or_else(|| Rejection::of(&CertificateError::NotValidForName.into(), None))?;
+        self.read_and_judge(chain, &server, UnixTime::now()).map_err(|(_, rejection)| rejection)
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        let chain: Vec<_> = std::iter::once(leaf).chain(others).cloned().collect();
+        match self.read_and_judge(&chain, name, now) {
+            Ok(certificate) => {
+                Seen::note(|sight| sight.chain_verified = Some(certificate));
+                Ok(ServerCertVerified::assertion())
+            }
+            Err((error, rejection)) => {
+                Seen::note(|sight| sight.rejection = Some(rejection));
+                Err(error)
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        signed(leaf, self.webpki.verify_tls12_signature(message, leaf, signature))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        signed(leaf, self.webpki.verify_tls13_signature(message, leaf, signature))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+fn signed(
+    leaf: &CertificateDer<'_>,
+    result: Result<HandshakeSignatureValid, TlsError>,
+) -> Result<HandshakeSignatureValid, TlsError> {
+    Seen::note(|sight| match &result {
+        Ok(_) => sight.signature_verified = true,
+        Err(error) => {
+            let certificate = Certificate::read(std::slice::from_ref(leaf), SystemTime::now());
+            sight.rejection = Some(Rejection::of(error, certificate));
+        }
+    });
+    result
+}
+
+/// Whether nothing but a wildcard right above a public suffix (`*.co.jp`) makes the certificate fit. No CA may issue such a one
+/// (CA/B Forum Baseline Requirements section 3.2.2.6), and webpki knows no public suffixes. Private suffixes such as
+/// `*.github.io` are one body's own and pass.
+fn only_by_public_wildcard(leaf: &CertificateDer<'_>, name: &ServerName<'_>) -> bool {
+    let ServerName::DnsName(name) = name else { return false };
+    let Some((_, parent)) = name.as_ref().split_once('.') else { return false };
+    let public = psl::suffix(parent.as_bytes())
+        .is_some_and(|suffix| suffix.typ() == Some(psl::Type::Icann) && suffix.as_bytes().len() == parent.len());
+    public
+        && X509Certificate::from_der(leaf).is_ok_and(|(_, leaf)| {
+            !names(&leaf).any(|presented| presented.trim_end_matches('.').eq_ignore_ascii_case(name.as_ref()))
+        })
+}
+
+fn other(error: webpki::Error) -> TlsError {
+    CertificateError::Other(OtherError(Arc::new(error))).into()
+}
+
+fn wall(time: UnixTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(time.as_secs())
+}
+
+/// Notes that the server asks for a client certificate, and has none to give.
+#[derive(Debug)]
+pub(super) struct NoClientCertificate;
+
+impl ResolvesClientCert for NoClientCertificate {
+    fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Seen::note(|sight| sight.client_certificate_asked = true);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
