@@ -138,7 +138,7 @@ impl Config {
 /// Every problem of the file at once, warnings with them. A file that cannot be read is one problem.
 pub fn load(path: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadError> {
     let shown = path.display().to_string();
-    let text = read(path, &shown).map_err(|problem| LoadError { file: path.to_owned(), problems: vec![problem] })?;
+    let text = read(path, &shown)?;
     let mut problems = Problems::new(&shown, &text);
     let config = assemble(path, scope, now, &mut problems);
     let failed = problems.any_error();
@@ -159,7 +159,11 @@ pub fn problems_of(file: &str, text: &str) -> Vec<Problem> {
 }
 
 /// The file's text without a byte order mark, which some editors put in front.
-fn read(path: &Path, shown: &str) -> Result<String, Problem> {
+fn read(path: &Path, shown: &str) -> Result<String, LoadError> {
+    let refuse = |found: &str, expected: &str, hint: &str| {
+        let problem = Problem::of_file(shown, found, expected, hint);
+        LoadError { file: path.to_owned(), problems: vec![problem] }
+    };
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
     if let Err(error) = read {
@@ -167,20 +171,15 @@ fn read(path: &Path, shown: &str) -> Result<String, Problem> {
             io::ErrorKind::NotFound => "name it with --config FILE; `sekisho quickstart` writes one to begin with",
             _ => "check the file's owner and mode: the user that runs sekisho must be able to read it",
         };
-        return Err(Problem::of_file(shown, &format!("no readable file ({error})"), "the configuration", hint));
+        return Err(refuse(&format!("no readable file ({error})"), "the configuration", hint));
     }
     if bytes.len() as u64 > MAX_FILE {
-        return Err(Problem::of_file(
-            shown,
-            "a file of more than 64 MiB",
-            "a configuration",
-            "is this the right file?",
-        ));
+        return Err(refuse("a file of more than 64 MiB", "a configuration", "is this the right file?"));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count() + 1;
         let found = format!("text that is not UTF-8 in line {line}");
-        Problem::of_file(shown, &found, "UTF-8", "save it as UTF-8 (文字コード: UTF-8), not as Shift_JIS or UTF-16")
+        refuse(&found, "UTF-8", "save it as UTF-8 (文字コード: UTF-8), not as Shift_JIS or UTF-16")
     })?;
     Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }

@@ -5,6 +5,7 @@
 //! another: only this file knows them all.
 
 mod gate;
+mod relay;
 mod trip;
 
 use std::sync::Arc;

@@ -81,7 +81,7 @@ struct Kept<V> {
 
 struct Run<V> {
     generation: u64,
-    result: watch::Receiver<Option<V>>,
+    result: Awaited<V>,
 }
 
 impl<K, V> Clone for Flight<K, V> {
@@ -111,15 +111,17 @@ where
         W: FnOnce() -> F,
         F: Future<Output = (V, Keep)> + Send + 'static,
     {
-        let mut result = match self.look(&key)? {
-            Look::Kept(value) => return Ok(value),
-            Look::Ageing(value) => {
-                // No room for a refresh is no reason to refuse a value that is still good.
-                let _ = self.shared.start(key, work);
+        let mut result = match self.board(key)? {
+            Boarding::Kept(value) => return Ok(value),
+            Boarding::Refresh(value, landing) => {
+                landing.spawn(work());
                 return Ok(value);
             }
-            Look::Running(result) => result,
-            Look::Absent => self.shared.start(key, work)?,
+            Boarding::Wait(result) => result,
+            Boarding::Lead(result, landing) => {
+                landing.spawn(work());
+                result
+            }
         };
         let value = result.wait_for(Option::is_some).await.map_err(|_| FlightError::Lost)?;
         value.clone().ok_or(FlightError::Lost)
@@ -133,59 +135,46 @@ where
         state.running.clear();
     }
 
-    fn look(&self, key: &K) -> Result<Look<V>, FlightError> {
+    /// Looks and decides under one lock, so that two askers cannot both find nothing.
+    fn board(&self, key: K) -> Result<Boarding<K, V>, FlightError> {
         let now = Instant::now();
         let mut state = self.shared.lock();
-        let running = state.running.get(key).map(|run| run.result.clone());
-        match state.kept.get(key) {
-            Some(kept) if now < kept.until => {
-                let old = self.shared.ageing == Ageing::Refresh && now >= kept.until - (kept.until - kept.from) / 5;
-                let value = kept.value.clone();
-                return Ok(if old && running.is_none() { Look::Ageing(value) } else { Look::Kept(value) });
+        let running = state.running.get(&key).map(|run| run.result.clone());
+        let kept = state.kept.get(&key).filter(|kept| now < kept.until);
+        let kept = kept.map(|kept| (kept.value.clone(), now >= kept.until - (kept.until - kept.from) / 5));
+        match (kept, running) {
+            (Some((value, true)), None) if self.shared.ageing == Ageing::Refresh => {
+                // No room for a refresh is no reason to refuse a value that is still good.
+                let refresh = self.shared.start(&mut state, key).ok();
+                Ok(match refresh {
+                    Some((_, landing)) => Boarding::Refresh(value, landing),
+                    None => Boarding::Kept(value),
+                })
             }
-            Some(_) => drop(state.kept.pop(key)),
-            None => {}
+            (Some((value, _)), _) => Ok(Boarding::Kept(value)),
+            (None, Some(result)) => Ok(Boarding::Wait(result)),
+            (None, None) => self.shared.start(&mut state, key).map(|(result, landing)| Boarding::Lead(result, landing)),
         }
-        Ok(running.map_or(Look::Absent, Look::Running))
     }
 }
 
-enum Look<V> {
+type Awaited<V> = watch::Receiver<Option<V>>;
+
+enum Boarding<K: Hash + Eq, V> {
     Kept(V),
-    Ageing(V),
-    Running(watch::Receiver<Option<V>>),
-    Absent,
+    Refresh(V, Landing<K, V>),
+    Wait(Awaited<V>),
+    Lead(Awaited<V>, Landing<K, V>),
 }
 
-impl<K, V> Shared<K, V>
-where
-    K: Hash + Eq + Clone + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    /// Spawns `work` unless another asker was quicker.
-    fn start<W, F>(self: &Arc<Self>, key: K, work: W) -> Result<watch::Receiver<Option<V>>, FlightError>
-    where
-        W: FnOnce() -> F,
-        F: Future<Output = (V, Keep)> + Send + 'static,
-    {
-        let mut state = self.lock();
-        if let Some(run) = state.running.get(&key) {
-            return Ok(run.result.clone());
-        }
+impl<K: Hash + Eq + Clone, V> Shared<K, V> {
+    /// Puts a run on the list; its landing takes it off again.
+    fn start(self: &Arc<Self>, state: &mut State<K, V>, key: K) -> Result<(Awaited<V>, Landing<K, V>), FlightError> {
         let permit = Arc::clone(&self.runs).try_acquire_owned().map_err(|_| FlightError::Busy)?;
         let (sender, result) = watch::channel(None);
         let generation = state.generation;
         state.running.insert(key.clone(), Run { generation, result: result.clone() });
-        drop(state);
-
-        let landing = Landing { shared: Arc::clone(self), key, generation, sender, _permit: permit };
-        // The guard goes into the task before the work is made: were making it to panic, the run would still be taken off.
-        let work = work();
-        tokio::spawn(async move {
-            let (value, keep) = work.await;
-            landing.land(value, keep);
-        });
-        Ok(result)
+        Ok((result, Landing { shared: Arc::clone(self), key, generation, sender, _permit: permit }))
     }
 }
 
@@ -205,7 +194,18 @@ struct Landing<K: Hash + Eq, V> {
     _permit: OwnedSemaphorePermit,
 }
 
-impl<K: Hash + Eq + Clone, V: Clone> Landing<K, V> {
+impl<K, V> Landing<K, V>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    fn spawn(self, work: impl Future<Output = (V, Keep)> + Send + 'static) {
+        tokio::spawn(async move {
+            let (value, keep) = work.await;
+            self.land(value, keep);
+        });
+    }
+
     fn land(self, value: V, keep: Keep) {
         let now = Instant::now();
         let mut state = self.shared.lock();

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::reason::{Reason, Side};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The client's TLS handshake with us.
     pub client_handshake: Duration,

@@ -21,6 +21,7 @@ use crate::connection::{Gate, Live, serve};
 use crate::drain::Stopper;
 use crate::record::{Fields, Lifecycle, Recorder};
 use crate::telemetry::Health;
+use crate::upstream::connect::tune;
 
 /// Pending connections the kernel keeps for us.
 const BACKLOG: i32 = 4096;
@@ -87,6 +88,8 @@ impl Server {
     pub async fn run(mut self) -> Result<(), ServerError> {
         let on = |kind| signal(kind).map_err(ServerError::Signals);
         let (mut hangup, mut user1) = (on(SignalKind::hangup())?, on(SignalKind::user_defined1())?);
+        // Past a file size limit the record is to fail like on a full disk, not the process to die.
+        let _file_size = on(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
         tell_systemd(&[NotifyState::Ready]);
         loop {
@@ -254,6 +257,10 @@ async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                if let Err(error) = tune(&stream) {
+                    tracing::debug!(%peer, %error, "the client was gone before its socket was set up");
+                    // Served all the same: an accepted connection leaves a record.
+                }
                 tokio::spawn(serve(Arc::clone(&gate), stream, ClientAddr::new(peer), address));
             }
             Err(error) => {

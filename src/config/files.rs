@@ -12,6 +12,7 @@ use super::problem::{At, Problems, quoted};
 use super::reader::Text;
 use super::settings::Upstream;
 use super::{IssuingFiles, Scope};
+use crate::inspect::authority::root_path;
 use crate::inspect::constraints::Coverage;
 use crate::inspect::issuer::Issuer;
 use crate::policy::HostPattern;
@@ -84,12 +85,8 @@ fn trust(
             for error in errors {
                 let place = places.iter().find(|(path, _)| error.file.as_ref() == Some(path));
                 let at = place.map_or(&upstream.roots_at, |(_, at)| at);
-                let file = error.file.as_ref().map(|path| format!("{}: ", quoted(&path.to_string_lossy())));
-                problems.error(
-                    at,
-                    format!("{}{}", file.unwrap_or_default(), error.what),
-                    "a file that can be trusted as it is",
-                );
+                let file = error.file.as_ref().map(|path| quoted(&path.to_string_lossy()) + " ");
+                problems.error(at, file.unwrap_or_default() + &error.what, String::new());
             }
             None
         }
@@ -135,7 +132,7 @@ fn issuer(lowered: &Lowered<'_>, now: SystemTime, problems: &mut Problems<'_>) -
         }
         Err(error) => {
             problems
-                .error(at, error.to_string(), "an issuing CA that can be used")
+                .error(at, error.to_string(), String::new())
                 .hint("`sekisho ca show` says what is there; `sekisho ca init` makes what is missing");
             None
         }
@@ -178,16 +175,15 @@ fn check_coverage(
 
 /// The clients trust the root: as long as that stays, a new intermediate under it changes nothing for them.
 fn how_to_reissue(files: &IssuingFiles) -> String {
-    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     format!(
         "issue a new intermediate under the same root; the clients keep the root they trust:\n\
          1. move {} and {} away\n\
-         2. bring {}-root.key back from its safe place, beside {}-root.pem\n\
-         3. run `sekisho ca init`, and take the root's key away again\n\
+         2. bring {} back from its safe place, beside {}\n\
+         3. run `sekisho ca init` with this file, and take the root's key away again\n\
          4. reload",
         files.certificate.display(),
         files.key.display(),
-        stem(&files.key),
-        stem(&files.certificate),
+        root_path(&files.key, "key").display(),
+        root_path(&files.certificate, "pem").display(),
     )
 }

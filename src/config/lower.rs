@@ -8,7 +8,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::problem::{At, Problems, quoted};
+use super::problem::{At, MOST, Problems, quoted};
 use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
@@ -102,7 +102,7 @@ fn last_line<'t>(site: &Table<'t>, problems: &mut Problems<'_>) {
 
 fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(ListenAddr, At)> {
     let tables = root.tables("listener", &schema::LISTENER, problems);
-    if !root.has("listener") {
+    if !root.has("listener") || root.is_empty_list("listener") {
         root.missing("listener", "at least one [[listener]] with an address, such as \"0.0.0.0:8080\"", problems);
     }
     let mut listeners: Vec<(ListenAddr, At)> = Vec::new();
@@ -190,7 +190,7 @@ fn compile(groups: Vec<service::Group>, services: Vec<Service>, problems: &mut P
     match Policy::compile(source) {
         Ok(policy) => return Some(policy),
         Err(conflicts) => {
-            for conflict in conflicts {
+            for conflict in conflicts.into_iter().take(MOST) {
                 let pattern = pattern_of(&conflict);
                 let at =
                     at_line(conflict.line, problems, &services, pattern).or_else(|| at_group(conflict.line, problems));

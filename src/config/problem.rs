@@ -27,7 +27,7 @@ pub struct Problem {
     /// The dotted path, such as `service[2].hosts[1]` (counted from 0); empty where no key is meant.
     pub key: String,
     pub found: String,
-    /// Empty where `found` says it all.
+    /// Empty where `found` is a whole message.
     pub expected: String,
     /// What to do, one line or several.
     pub hint: Option<String>,
@@ -72,9 +72,10 @@ impl fmt::Display for Problem {
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
-        write!(f, "found {}", self.found)?;
-        if !self.expected.is_empty() {
-            write!(f, ", expected {}", self.expected)?;
+        if self.expected.is_empty() {
+            f.write_str(&self.found)?;
+        } else {
+            write!(f, "found {}, expected {}", self.found, self.expected)?;
         }
         for (n, line) in self.hint.iter().flat_map(|hint| hint.lines()).enumerate() {
             write!(f, "\n    {}{line}", if n == 0 { "hint: " } else { "      " })?;
@@ -133,13 +134,29 @@ pub(super) struct Problems<'t> {
     text: &'t str,
     /// Offset of the first byte of each line.
     lines: Vec<usize>,
-    list: Vec<Problem>,
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+    /// How many are told by their number only.
+    untold: usize,
+    /// Takes the words of an untold one.
+    spare: Problem,
 }
+
+/// Errors, and likewise warnings, that are told one by one: nobody reads more, and a hostile file may have a million.
+pub(super) const MOST: usize = 1000;
 
 impl<'t> Problems<'t> {
     pub fn new(file: &str, text: &'t str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(n, _)| n + 1);
-        Self { file: file.into(), text, lines: std::iter::once(0).chain(breaks).collect(), list: Vec::new() }
+        Self {
+            file: file.into(),
+            text,
+            lines: std::iter::once(0).chain(breaks).collect(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            untold: 0,
+            spare: Problem::of_file(file, "", "", ""),
+        }
     }
 
     pub fn text(&self) -> &'t str {
@@ -155,7 +172,7 @@ impl<'t> Problems<'t> {
     }
 
     pub fn any_error(&self) -> bool {
-        self.list.iter().any(Problem::is_error)
+        !self.errors.is_empty()
     }
 
     /// The line `offset` stands in, from 1.
@@ -169,17 +186,33 @@ impl<'t> Problems<'t> {
     }
 
     /// Everything, in file order.
-    pub fn into_sorted(mut self) -> Vec<Problem> {
-        self.list.sort_by_key(|problem| (problem.line, problem.column));
-        self.list
+    pub fn into_sorted(self) -> Vec<Problem> {
+        let mut all = self.errors;
+        all.extend(self.warnings);
+        all.sort_by_key(|problem| (problem.line, problem.column));
+        if self.untold > 0 {
+            let (file, key) = (self.file, String::new());
+            let found = format!("and {} more problems that are not told one by one", self.untold);
+            let severity = Severity::Warning;
+            all.push(Problem { severity, file, line: 0, column: 0, key, found, expected: String::new(), hint: None });
+        }
+        all
     }
 
     fn push(&mut self, severity: Severity, at: &At, found: String, expected: String) -> &mut Problem {
-        let line = self.line(at.offset);
-        let start = self.line_start(line);
+        let list = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        if list.len() >= MOST {
+            self.untold += 1;
+            return &mut self.spare;
+        }
+        let line = self.lines.partition_point(|start| *start <= at.offset);
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
         let column = self.text.get(start..at.offset).map_or(1, |head| head.chars().count() + 1);
         let (file, key) = (self.file.clone(), at.key.clone());
-        self.list.push_mut(Problem { severity, file, line, column, key, found, expected, hint: None })
+        list.push_mut(Problem { severity, file, line, column, key, found, expected, hint: None })
     }
 }
 
@@ -212,6 +245,22 @@ mod tests {
                  hint: do\n          so"
             )
         );
+    }
+
+    #[test]
+    fn a_flood_is_told_up_to_a_number_and_hides_no_error() {
+        let at = At { offset: 0, key: String::new() };
+        let mut problems = Problems::new("f", "");
+        for _ in 0..MOST + 5 {
+            problems.warning(&at, "w", "").hint("h");
+        }
+        assert!(!problems.any_error());
+        problems.error(&at, "e", "");
+        assert!(problems.any_error());
+        let list = problems.into_sorted();
+        assert_eq!((list.len(), list.iter().filter(|problem| problem.is_error()).count()), (MOST + 2, 1));
+        let last = list.last().map(ToString::to_string);
+        assert_eq!(last.as_deref(), Some("f: warning: and 5 more problems that are not told one by one"));
     }
 
     #[test]

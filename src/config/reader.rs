@@ -39,6 +39,13 @@ pub(super) struct Text<'t> {
     pub at: At,
 }
 
+/// What a list is to hold.
+#[derive(Clone, Copy)]
+enum ListOf {
+    Texts,
+    Numbers,
+}
+
 /// A value and where it stands.
 struct Value<'t> {
     node: &'t DeValue<'t>,
@@ -149,7 +156,7 @@ impl<'t> Table<'t> {
 
     /// A list of texts. `None` where the key is absent or no list; items that are no texts are left out.
     pub fn texts(&self, name: &str, problems: &mut Problems<'_>) -> Option<Vec<Text<'t>>> {
-        let items = self.items(name, "a list of texts", problems)?;
+        let items = self.items(name, ListOf::Texts, problems)?;
         Some(items.iter().filter_map(|item| self.as_text(item, problems)).collect())
     }
 
@@ -169,7 +176,7 @@ impl<'t> Table<'t> {
         what: &str,
         problems: &mut Problems<'_>,
     ) -> Option<Vec<(u64, At)>> {
-        let items = self.items(name, "a list of numbers", problems)?;
+        let items = self.items(name, ListOf::Numbers, problems)?;
         Some(
             items
                 .into_iter()
@@ -271,13 +278,17 @@ impl<'t> Table<'t> {
         Some(Value { node: value.get_ref(), at: self.at.key(name, value.span().start) })
     }
 
-    fn items(&self, name: &str, expected: &str, problems: &mut Problems<'_>) -> Option<Vec<Value<'t>>> {
+    fn items(&self, name: &str, of: ListOf, problems: &mut Problems<'_>) -> Option<Vec<Value<'t>>> {
         let value = self.value(name)?;
         let Some(items) = value.node.as_array() else {
-            let problem = problems.error(&value.at, self.found(value.node), expected);
-            if self.secrecy == Secrecy::Shown && (value.node.is_str() || value.node.is_integer()) {
-                let item = self.found(value.node);
-                problem.hint(format!("one item is a list too: [{item}]"));
+            let (expected, fits) = match of {
+                ListOf::Texts => ("a list of texts", value.node.is_str()),
+                ListOf::Numbers => ("a list of numbers", value.node.is_integer()),
+            };
+            let found = self.found(value.node);
+            let problem = problems.error(&value.at, found.as_str(), expected);
+            if fits && self.secrecy == Secrecy::Shown {
+                problem.hint(format!("one item is a list too: [{found}]"));
             }
             return None;
         };

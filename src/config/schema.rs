@@ -74,7 +74,7 @@ pub(super) static TIMEOUTS: Keys = Keys {
 pub(super) static RECORD: Keys = Keys { section: "[record]", names: &["path", "when_unwritable"] };
 
 /// Where a key that stands in the wrong table may belong. Keys that stand in several sections (`name`) are no help there.
-static SECTIONS: [&Keys; 13] = [
+pub(super) static SECTIONS: [&Keys; 13] = [
     &SITE,
     &LISTENER,
     &ADMIN,

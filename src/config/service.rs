@@ -60,7 +60,7 @@ impl Service {
 
 pub(super) fn groups<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<Group> {
     let tables = root.tables("clients", &schema::CLIENTS, problems);
-    if tables.is_empty() {
+    if !root.has("clients") || root.is_empty_list("clients") {
         problems.warning(&root.place("clients"), "no [[clients]]", "at least one: without it nobody is served");
     }
     let mut groups = Vec::with_capacity(tables.len());
@@ -87,7 +87,7 @@ pub(super) fn groups<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<G
 
 pub(super) fn services<'t>(root: &Table<'t>, groups: &[Group], problems: &mut Problems<'_>) -> Vec<Service> {
     let tables = root.tables("service", &schema::SERVICE, problems);
-    if tables.is_empty() {
+    if !root.has("service") || root.is_empty_list("service") {
         problems.warning(&root.place("service"), "no [[service]]", "at least one: without it everything is refused");
     }
     let mut names = HashMap::new();

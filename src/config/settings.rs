@@ -91,7 +91,7 @@ pub(super) fn resolver<'t>(root: &Table<'t>, timeout: Duration, problems: &mut P
     let free = table.table("hosts", None, problems);
     for (name, texts) in free.free_lists(problems) {
         let addresses = texts.iter().filter_map(|text| address(text, problems)).collect();
-        if texts.is_empty() {
+        if free.is_empty_list(name.text) {
             problems.error(&name.at, "no address", "at least one IP address");
         }
         match DnsName::parse_unicode(name.text) {

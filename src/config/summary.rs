@@ -105,8 +105,9 @@ fn upstream(config: &Config, screen: &mut Screen) {
     screen.row(
         "trust",
         [
-            format!("{roots} and {} files", trust.extra_roots.len()),
-            format!("{} CRL files", trust.crls.len()),
+            roots,
+            format!("extra root files: {}", trust.extra_roots.len()),
+            format!("CRL files: {}", trust.crls.len()),
             unknown.to_owned(),
             stale.to_owned(),
             min_tls.to_owned(),
@@ -116,7 +117,7 @@ fn upstream(config: &Config, screen: &mut Screen) {
     let servers = config.resolver.servers.iter().map(ToString::to_string);
     screen.row(
         "resolver",
-        [few(servers, 4, "the servers of resolv.conf"), format!("{} static names", config.resolver.hosts.len())],
+        [few(servers, 4, "the servers of resolv.conf"), format!("static names: {}", config.resolver.hosts.len())],
     );
     let exceptions = few(config.guard.allow.iter().map(ToString::to_string), 4, "none");
     let from = config.dial.bind.map(|address| format!("dials from {address}"));

@@ -1,8 +1,6 @@
 //! One attempt's companion: it calls each phase for the spine, writes down what became known, and says in the spine's words
 //! how the attempt ended. No phase is decided here.
 
-mod relay;
-
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,6 +20,7 @@ use crate::upstream::verify::{self, VerifiedUpstream, VerifyError};
 use crate::upstream::vet;
 
 use super::gate::{Gate, Live};
+use super::relay;
 
 /// How far an attempt got (`sekisho.stage`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +36,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Admit => "admit",
             Self::Claim => "claim",
@@ -103,14 +102,14 @@ pub enum Way {
 
 /// One attempt under way.
 pub struct Trip {
-    gate: Arc<Gate>,
-    live: Arc<Live>,
-    client: ClientAddr,
-    attempt: Attempt,
+    pub(super) gate: Arc<Gate>,
+    pub(super) live: Arc<Live>,
+    pub(super) client: ClientAddr,
+    pub(super) attempt: Attempt,
     action: Action,
     /// A plain request with HEAD: its page has no content.
-    head_only: bool,
-    claim: Option<Claim>,
+    pub(super) head_only: bool,
+    pub(super) claim: Option<Claim>,
     /// What the client is shown as the host: what it asked for.
     asked: String,
 }
@@ -126,23 +125,28 @@ impl Trip {
     ) -> Option<(Self, Claimed)> {
         let live = gate.live();
         let awaited = tokio::select! {
-            awaited = identify::next_head(client, reader, &live.config.identify) => awaited,
+            awaited = identify::next_head(client, reader, &live.config.identify) => Some(awaited),
             // An idle connection has nothing to finish.
-            () = gate.drain().draining(), if !first => Awaited::Over,
-            () = gate.drain().cut() => Awaited::Failed(identify::ClaimError::Closed),
+            () = gate.drain().draining(), if !first => return None,
+            () = gate.drain().cut() => None,
         };
         let claimed = match awaited {
-            Awaited::Over if !first => return None,
-            Awaited::Over => Err(identify::ClaimError::Closed),
-            Awaited::Head(head) => identify::asked(head),
-            Awaited::Failed(error) => Err(error),
+            Some(Awaited::Over) if !first => return None,
+            Some(Awaited::Over) => Some(Err(identify::ClaimError::Closed)),
+            Some(Awaited::Head(head)) => Some(identify::asked(head)),
+            Some(Awaited::Failed(error)) => Some(Err(error)),
+            None => None,
         };
         let action = match &claimed {
-            Ok(Asked::Plain { .. }) => Action::Request,
-            Ok(Asked::Connect(_)) | Err(_) => Action::Connection,
+            Some(Ok(Asked::Plain { .. })) => Action::Request,
+            Some(Ok(Asked::Connect(_)) | Err(_)) | None => Action::Connection,
         };
-        let mut trip = Self::begin(gate, live, client, action).await;
-        let claimed = claimed.map_err(|error| trip.no_claim(error));
+        // The configuration of the moment at which the claim was complete, not of the one at which the wait for it began.
+        let mut trip = Self::begin(gate, gate.live(), client, action).await;
+        let claimed = match claimed {
+            Some(claimed) => claimed.map_err(|error| trip.no_claim(error)),
+            None => Err(Ended::cut()),
+        };
         Some((trip, claimed))
     }
 
@@ -325,7 +329,7 @@ impl Trip {
         self.attempt.fields.mode = mode;
     }
 
-    fn note_ended(&mut self, ended: &Ended) {
+    pub(super) fn note_ended(&mut self, ended: &Ended) {
         let fields = &mut self.attempt.fields;
         fields.side = Some(ended.side.as_str());
         fields.stage = Some(ended.stage.as_str());

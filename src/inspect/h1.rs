@@ -74,7 +74,9 @@ where
     let mut exchange = scope.open(&facts(head)).await;
     if let Err(refusal) = exchange.verdict() {
         // A body that nobody read stands where the next head is due: then the connection ends with the answer.
-        let ends = refusal.after == After::EndConnection || head.framing().has_content() || !head.keep_alive();
+        let misdirected = refusal.reason == Reason::NameMismatch;
+        let ends =
+            refusal.after == After::EndConnection || misdirected || head.framing().has_content() || !head.keep_alive();
         let connection = if ends { Connection::Close } else { Connection::Persist };
         refuse(&mut client.io, &mut exchange, refusal.reason, head.method(), connection).await;
         let over = if scope.withdrawn.load(Ordering::Relaxed) {
@@ -82,7 +84,7 @@ where
         } else {
             FINISHED
         };
-        return if ends || refusal.reason == Reason::NameMismatch { Step::End(over) } else { Step::Again };
+        return if ends { Step::End(over) } else { Step::Again };
     }
     match forward(head, &mut exchange, client, upstream, terms).await {
         Next::KeepAlive if scope.drain.is_draining() => Step::End(FINISHED),

@@ -111,6 +111,12 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// For the tests of what asks for one.
+    #[cfg(test)]
+    pub fn new(name: DnsName, port: u16) -> Self {
+        Self { name, port }
+    }
+
     pub fn name(&self) -> &DnsName {
         &self.name
     }

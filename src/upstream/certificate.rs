@@ -114,23 +114,25 @@ faults! {
 }
 
 /// Why a chain was refused, with words for an administrator.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Rejection {
     pub(super) fault: Fault,
     pub(super) detail: String,
     pub(super) certificate: Option<Certificate>,
+    /// For rustls, which chooses the alert by it.
+    pub(super) error: TlsError,
 }
 
 impl Rejection {
-    pub(super) fn of(error: &TlsError, certificate: Option<Certificate>) -> Self {
+    pub(super) fn of(error: TlsError, certificate: Option<Certificate>) -> Self {
         let self_issued = certificate.as_ref().is_some_and(|certificate| certificate.self_issued);
-        let fault = match fault(error) {
+        let fault = match fault(&error) {
             // What openssl makes without further options is a CA certificate that signs itself.
             Fault::UnknownIssuer | Fault::CaUsedAsEndEntity if self_issued => Fault::SelfSigned,
             other => other,
         };
         let issuer = certificate.as_ref().map_or("an issuer that cannot be read", |certificate| &certificate.issuer);
-        Self { fault, detail: words(fault, error, issuer), certificate }
+        Self { fault, detail: words(fault, &error, issuer), certificate, error }
     }
 }
 

@@ -59,7 +59,8 @@ impl Connection {
         self.address
     }
 
-    pub(super) fn into_stream(self) -> TcpStream {
+    /// The bare connection, whose far end nobody has verified. Outside of `verify` only for `plain_http`, which has no certificate.
+    pub fn into_unverified_stream(self) -> TcpStream {
         self.stream
     }
 }

@@ -2,17 +2,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::addrs::ListenAddr;
-use crate::upstream::vet::{self, vet};
-
-fn name() -> DnsName {
-    DnsName::parse(b"allowed.test").expect("name")
-}
-
-fn vetted(socket: SocketAddr) -> VettedAddr {
-    let settings =
-        vet::Settings { allow: vec!["0.0.0.0/0".parse().expect("net"), "::/0".parse().expect("net")], nat64: vec![] };
-    vet(&name(), &[socket.ip()], socket.port(), &settings, &SelfAddrs::default()).expect("allowed")[0]
-}
+use crate::upstream::testing::{name, vetted};
 
 fn all(sockets: &[&str]) -> Vec<VettedAddr> {
     sockets.iter().map(|text| vetted(text.parse().expect(text))).collect()
@@ -48,11 +38,12 @@ fn families_alternate_and_a_source_address_leaves_only_its_own() {
 #[tokio::test]
 async fn b02_the_vetted_address_is_the_one_that_is_dialled_and_it_is_tuned() {
     let (listener, address) = listener().await;
-    let connection =
-        connect(&name(), vec![vetted(address)], &settings(), &SelfAddrs::default()).await.expect("connected");
+    let connection = connect(&name("allowed.test"), vec![vetted(address)], &settings(), &SelfAddrs::default())
+        .await
+        .expect("connected");
     let (accepted, from) = listener.accept().await.expect("accepted");
     assert_eq!(connection.address().socket(), address);
-    let stream = connection.into_stream();
+    let stream = connection.into_unverified_stream();
     assert_eq!(stream.peer_addr().expect("peer"), address);
     assert_eq!(stream.local_addr().expect("local"), from);
     assert!(stream.nodelay().expect("nodelay"));
@@ -66,7 +57,8 @@ async fn b02_the_vetted_address_is_the_one_that_is_dialled_and_it_is_tuned() {
 async fn the_next_address_is_tried_when_one_refuses() {
     let (_listener, open) = listener().await;
     let addresses = vec![vetted(closed_port().await), vetted(open)];
-    let connection = connect(&name(), addresses, &settings(), &SelfAddrs::default()).await.expect("connected");
+    let connection =
+        connect(&name("allowed.test"), addresses, &settings(), &SelfAddrs::default()).await.expect("connected");
     assert_eq!(connection.address().socket(), open);
 }
 
@@ -74,7 +66,9 @@ async fn the_next_address_is_tried_when_one_refuses() {
 async fn b04_when_every_vetted_address_refuses_nothing_else_is_tried() {
     let (private, private_address) = listener().await;
     let closed = closed_port().await;
-    let error = connect(&name(), vec![vetted(closed)], &settings(), &SelfAddrs::default()).await.expect_err("refused");
+    let error = connect(&name("allowed.test"), vec![vetted(closed)], &settings(), &SelfAddrs::default())
+        .await
+        .expect_err("refused");
     assert_eq!(error.reason(), Reason::ConnectFailed);
     assert_eq!(
         error.to_string(),
@@ -98,7 +92,7 @@ async fn silence_ends_at_the_timeout() {
     let settings = Settings { bind: None, timeout: Duration::from_millis(100) };
     let mut held = Vec::new();
     let error = loop {
-        match connect(&name(), vec![vetted(address)], &settings, &SelfAddrs::default()).await {
+        match connect(&name("allowed.test"), vec![vetted(address)], &settings, &SelfAddrs::default()).await {
             Ok(connection) => held.push(connection),
             Err(error) => break error,
         }
@@ -114,17 +108,21 @@ async fn silence_ends_at_the_timeout() {
 async fn the_source_address_is_used_and_its_family_named_where_it_fits_nothing() {
     let (listener, address) = listener().await;
     let bound = Settings { bind: Some("127.0.0.9".parse().expect("ip")), ..settings() };
-    let _connection = connect(&name(), vec![vetted(address)], &bound, &SelfAddrs::default()).await.expect("connected");
+    let _connection =
+        connect(&name("allowed.test"), vec![vetted(address)], &bound, &SelfAddrs::default()).await.expect("connected");
     assert_eq!(listener.accept().await.expect("accepted").1.ip(), bound.bind.expect("bind"));
 
     let v6 = Settings { bind: Some("::1".parse().expect("ip")), ..settings() };
-    let error = connect(&name(), vec![vetted(address)], &v6, &SelfAddrs::default()).await.expect_err("family");
+    let error =
+        connect(&name("allowed.test"), vec![vetted(address)], &v6, &SelfAddrs::default()).await.expect_err("family");
     assert_eq!(
         error.to_string(),
         "allowed.test has no IPv6 address, and [upstream] bind = \"::1\" can only reach those"
     );
     let foreign = Settings { bind: Some("192.0.2.1".parse().expect("ip")), ..settings() };
-    let error = connect(&name(), vec![vetted(address)], &foreign, &SelfAddrs::default()).await.expect_err("foreign");
+    let error = connect(&name("allowed.test"), vec![vetted(address)], &foreign, &SelfAddrs::default())
+        .await
+        .expect_err("foreign");
     assert!(error.to_string().contains("cannot send from [upstream] bind = \"192.0.2.1\""), "{error}");
 }
 
@@ -132,13 +130,13 @@ async fn the_source_address_is_used_and_its_family_named_where_it_fits_nothing()
 async fn a17_a_connection_that_turns_out_to_be_our_own_is_closed() {
     let (_listener, address) = listener().await;
     let selves = SelfAddrs::new(vec![ListenAddr::new(SocketAddr::from(([0, 0, 0, 0], address.port())))]);
-    let error = connect(&name(), vec![vetted(address)], &settings(), &selves).await.expect_err("self");
+    let error = connect(&name("allowed.test"), vec![vetted(address)], &settings(), &selves).await.expect_err("self");
     assert_eq!(error.reason(), Reason::SelfConnection);
 }
 
 #[test]
 fn h05_no_free_descriptor_is_our_own_trouble() {
     let address = UpstreamAddr::new("8.8.8.8:443".parse().expect("socket"));
-    let error = failed(&name(), vec![(address, io::Error::from_raw_os_error(24))]);
+    let error = failed(&name("allowed.test"), vec![(address, io::Error::from_raw_os_error(24))]);
     assert_eq!(error.reason(), Reason::Overloaded);
 }

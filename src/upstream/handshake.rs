@@ -18,7 +18,7 @@ use crate::names::DnsName;
 /// Why a handshake failed; the strings are for an administrator.
 #[derive(Debug)]
 pub(super) enum Failure {
-    Rejected(Rejection),
+    Rejected(Box<Rejection>),
     ClientCertificate,
     ApplicationProtocol(String),
     Tls(String),

@@ -12,6 +12,7 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -214,11 +215,14 @@ pub(super) fn server_config(
         ClientAuth::Required => {
             let mut roots = rustls::RootCertStore::empty();
             roots.add(Ca::root("clients").der).expect("root");
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
             builder.with_client_cert_verifier(verifier.build().expect("verifier"))
         }
     };
-    builder.with_single_cert(identity.chain.clone(), identity.key_der()).expect("identity")
+    // Not with_single_cert, which reads the certificate first and would show none that is broken.
+    let key = provider.key_provider.load_private_key(identity.key_der()).expect("key");
+    let identity = CertifiedKey::new(identity.chain.clone(), key);
+    builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
 }
 
 /// A TLS server that greets with one byte and reads until its client leaves.

@@ -3,6 +3,7 @@
 //! TLS sessions to be resumed are kept here too, so that a reload that brings another `Trust` forgets them (threats.md D14, I08).
 //! The judging is in `verifier`, the handshakes are in `verify`.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -154,6 +155,12 @@ impl Trust {
     /// When the next CRL ends: until then, what was found at `now` holds as far as CRLs go.
     pub(super) fn next_update_after(&self, now: SystemTime) -> Option<SystemTime> {
         self.next_updates.iter().copied().find(|next_update| *next_update > now)
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").field("revision", &self.revision).finish_non_exhaustive()
     }
 }
 

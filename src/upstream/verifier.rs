@@ -18,8 +18,9 @@ use super::certificate::{Certificate, Rejection, names};
 use super::handshake::server_name;
 use crate::names::DnsName;
 
-/// Certificates in a chain: real ones have two to five; webpki bounds the work on them, this the number it begins with (I03).
-const MAX_CHAIN: usize = 16;
+/// Certificates a server may send beside its own; real chains have one to four. webpki stops at 200 000 steps, which same-named
+/// authorities reach with fifteen certificates and which cost 170 ms of CPU (threats.md I03: at most 50); eight cost 25 ms.
+const MAX_OTHERS: usize = 8;
 const MAX_CHAIN_BYTES: usize = 64 * 1_024;
 
 tokio::task_local! {
@@ -32,7 +33,7 @@ pub(super) struct Seen(Mutex<Sight>);
 
 #[derive(Debug, Default, Clone)]
 pub(super) struct Sight {
-    pub(super) rejection: Option<Rejection>,
+    pub(super) rejection: Option<Box<Rejection>>,
     /// The chain and the name were found good in this handshake (not in one that is resumed).
     pub(super) chain_verified: Option<Certificate>,
     /// The server has signed this handshake with the key of its certificate.
@@ -85,7 +86,7 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), TlsError> {
         let bytes = others.iter().fold(leaf.len(), |sum, der| sum.saturating_add(der.len()));
-        if others.len() >= MAX_CHAIN || bytes > MAX_CHAIN_BYTES {
+        if others.len() > MAX_OTHERS || bytes > MAX_CHAIN_BYTES {
             return Err(other(webpki::Error::MaximumPathDepthExceeded));
         }
         self.webpki.verify_server_cert(leaf, others, name, &[], now)?;
@@ -104,8 +105,8 @@ impl Verifier {
         chain: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         now: UnixTime,
-    ) -> Result<Certificate, (TlsError, Rejection)> {
-        let certificate = Certificate::read(chain.get(..MAX_CHAIN).unwrap_or(chain), wall(now));
+    ) -> Result<Certificate, Box<Rejection>> {
+        let certificate = Certificate::read(chain.get(..=MAX_OTHERS).unwrap_or(chain), wall(now));
         let judged = match chain.split_first() {
             Some((leaf, others)) => self.judge(leaf, others, name, now),
             None => Err(TlsError::NoCertificatesPresented),
@@ -113,19 +114,18 @@ impl Verifier {
         match (judged, certificate) {
             (Ok(()), Some(certificate)) => Ok(certificate),
             // What cannot be recorded is not let through.
-            (Ok(()), None) => {
-                let error = TlsError::from(CertificateError::BadEncoding);
-                Err((error.clone(), Rejection::of(&error, None)))
-            }
-            (Err(error), certificate) => Err((error.clone(), Rejection::of(&error, certificate))),
+            (Ok(()), None) => Err(Box::new(Rejection::of(CertificateError::BadEncoding.into(), None))),
+            (Err(error), certificate) => Err(Box::new(Rejection::of(error, certificate))),
         }
     }
 
     /// Verifies the chain of a session that was resumed. rustls does not ask again for such a one, but a certificate or a CRL
     /// may have ended since (threats.md I08), and a chain costs far less than the handshake that was saved.
-    pub(super) fn again(&self, chain: &[CertificateDer<'_>], name: &DnsName) -> Result<Certificate, Rejection> {
-        let server = server_name(name).ok_or_else(|| Rejection::of(&CertificateError::NotValidForName.into(), None))?;
-        self.read_and_judge(chain, &server, UnixTime::now()).map_err(|(_, rejection)| rejection)
+    pub(super) fn again(&self, chain: &[CertificateDer<'_>], name: &DnsName) -> Result<Certificate, Box<Rejection>> {
+        match server_name(name) {
+            Some(server) => self.read_and_judge(chain, &server, UnixTime::now()),
+            None => Err(Box::new(Rejection::of(CertificateError::NotValidForName.into(), None))),
+        }
     }
 }
 
@@ -144,7 +144,8 @@ impl ServerCertVerifier for Verifier {
                 Seen::note(|sight| sight.chain_verified = Some(certificate));
                 Ok(ServerCertVerified::assertion())
             }
-            Err((error, rejection)) => {
+            Err(rejection) => {
+                let error = rejection.error.clone();
                 Seen::note(|sight| sight.rejection = Some(rejection));
                 Err(error)
             }
@@ -182,7 +183,7 @@ fn signed(
         Ok(_) => sight.signature_verified = true,
         Err(error) => {
             let certificate = Certificate::read(std::slice::from_ref(leaf), SystemTime::now());
-            sight.rejection = Some(Rejection::of(error, certificate));
+            sight.rejection = Some(Box::new(Rejection::of(error.clone(), certificate)));
         }
     });
     result

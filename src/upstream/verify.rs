@@ -37,7 +37,7 @@ const FAILURE_KEPT: Duration = Duration::from_secs(5);
 const MAX_CACHE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// `[upstream]` as far as certificates go, and `timeouts.upstream_handshake`.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     pub trust: Arc<Trust>,
     /// For one handshake.
@@ -118,14 +118,14 @@ impl VerifyError {
     }
 
     fn rejected(name: &DnsName, address: UpstreamAddr, rejection: Rejection) -> Self {
-        let Rejection { fault, detail, certificate } = rejection;
+        let Rejection { fault, detail, certificate, error: _ } = rejection;
         Self::Certificate { name: name.clone(), address, fault, detail, certificate: certificate.map(Arc::new) }
     }
 
     fn of(name: &DnsName, address: UpstreamAddr, failure: Failure) -> Self {
         let name = name.clone();
         match failure {
-            Failure::Rejected(rejection) => Self::rejected(&name, address, rejection),
+            Failure::Rejected(rejection) => Self::rejected(&name, address, *rejection),
             Failure::ClientCertificate => Self::ClientCertificate { name, address },
             Failure::ApplicationProtocol(detail) => Self::ApplicationProtocol { name, address, detail },
             Failure::Tls(detail) => Self::Tls { name, address, detail },
@@ -246,7 +246,8 @@ pub async fn inspect(
     settings: &Settings,
 ) -> Result<VerifiedUpstream<Inspect>, VerifyError> {
     let (name, address, trust) = (destination.name(), connection.address(), &settings.trust);
-    let (result, sight) = handshake(trust.resuming(), name, alpn, connection.into_stream(), settings.handshake).await;
+    let (result, sight) =
+        handshake(trust.resuming(), name, alpn, connection.into_unverified_stream(), settings.handshake).await;
     let stream = result.map_err(|failure| VerifyError::of(name, address, failure))?;
     let (certificate, verdict) = match sight.chain_verified {
         Some(certificate) => (certificate, UpstreamVerdict::Handshake),
@@ -254,7 +255,7 @@ pub async fn inspect(
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let certificate = trust.verifier().again(chain, name);
             (
-                certificate.map_err(|rejection| VerifyError::rejected(name, address, rejection))?,
+                certificate.map_err(|rejection| VerifyError::rejected(name, address, *rejection))?,
                 UpstreamVerdict::Resumed,
             )
         }
@@ -321,7 +322,7 @@ impl Verdicts {
         Ok(VerifiedUpstream {
             certificate: verdict?,
             address: connection.address(),
-            stream: connection.into_stream(),
+            stream: connection.into_unverified_stream(),
             verdict: UpstreamVerdict::Probed,
             client_certificate: ClientCertificate::NotAsked,
         })
@@ -338,7 +339,7 @@ async fn probe(
 ) -> Verdict {
     let connection = connect(name, vec![address], dialling, selves).await?;
     let (trust, limit) = (&settings.trust, settings.handshake);
-    let (result, sight) = handshake(trust.fresh(), name, Vec::new(), connection.into_stream(), limit).await;
+    let (result, sight) = handshake(trust.fresh(), name, Vec::new(), connection.into_unverified_stream(), limit).await;
     match (sight.chain_verified, sight.signature_verified, result) {
         (Some(certificate), true, result) => {
             if let Ok(mut stream) = result {

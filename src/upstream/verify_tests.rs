@@ -54,6 +54,7 @@ async fn i01_chains_that_are_good() {
     let upper = root.below("upper", nothing);
     let lower = upper.below("lower", nothing);
     let settings = Files::trusting(&root).settings();
+    let within = root.below("within", constrained("allowed.test"));
     let leaf = || lower.leaf(&["allowed.test"], nothing);
     for (what, identity, name) in [
         ("by the root", root.leaf(&["allowed.test"], nothing), "allowed.test"),
@@ -65,15 +66,9 @@ async fn i01_chains_that_are_good() {
         ("underscore", root.leaf(&["a_b.allowed.test"], nothing), "a_b.allowed.test"),
         ("private suffix", root.leaf(&["*.github.io"], nothing), "city.github.io"),
         ("public suffix, exact", root.leaf(&["city.co.jp"], nothing), "city.co.jp"),
-        (
-            "within its constraints",
-            with(root.below("nc", constrained("allowed.test")).leaf(&["allowed.test"], nothing), &[]),
-            "",
-        ),
+        ("within its constraints", with(within.leaf(&["allowed.test"], nothing), &[&within]), "allowed.test"),
     ] {
-        if !name.is_empty() {
-            assert_eq!(both(&identity, name, &settings).await, None, "{what}");
-        }
+        assert_eq!(both(&identity, name, &settings).await, None, "{what}");
     }
 }
 
@@ -89,7 +84,7 @@ async fn i01_i05_i06_chains_that_are_not() {
     let elsewhere = root.below("elsewhere", constrained("other.test"));
     let expired_ca = root.below("expired", |params| params.not_after = days_from_now(-1));
     let impostor = Ca::root("root");
-    let strangers: Vec<_> = (0..20).map(|_| Ca::root("stranger")).collect();
+    let strangers: Vec<_> = (0..9).map(|_| Ca::root("stranger")).collect();
     let leaf = |names: &[&str]| root.leaf(names, nothing);
     let rows: Vec<(&str, Identity, Fault)> = vec![
         ("expired", root.leaf(&["allowed.test"], |p| p.not_after = days_from_now(-1)), Fault::Expired),
@@ -149,9 +144,6 @@ async fn i01_i05_i06_chains_that_are_not() {
     {
         assert_eq!(both(&leaf(names), name, &settings).await, Some(Fault::Name), "{names:?} for {name}");
     }
-    let tangled = root.below("nc", constrained("allowed.test"));
-    let identity = with(tangled.leaf(&["allowed.test"], nothing), &[&tangled]);
-    assert_eq!(both(&identity, "allowed.test", &settings).await, None, "within its constraints");
 }
 
 #[tokio::test]
@@ -400,7 +392,7 @@ async fn a_verdict_lives_no_longer_than_certificate_crl_and_setting() {
     assert_eq!(life(20.0, Some(2), 100 * hour), 24 * 3_600, "never more than a day");
     let error = |fault| Err(VerifyError::rejected(&name("allowed.test"), vetted_any().upstream(), fault));
     let settings = Files::trusting(&root).settings();
-    let rejection = Rejection { fault: Fault::Expired, detail: String::new(), certificate: None };
+    let rejection = Rejection::of(rustls::CertificateError::Expired.into(), None);
     assert!(matches!(keep(&error(rejection), &settings), Keep::Until(until) if until <= Instant::now() + FAILURE_KEPT));
 }
 
@@ -476,9 +468,9 @@ async fn i08_the_chain_of_a_resumed_session_is_verified_again() {
 async fn i03_hostile_chains_cost_little() {
     let root = Ca::root("root");
     let settings = Files::trusting(&root).settings();
-    // Fifteen authorities of one name, each signed by another of that name: every order is a candidate.
+    // As many authorities as are looked at, of one name, each signed by another of that name: every order is a candidate.
     let mut tangle = vec![Ca::root("tangle")];
-    for _ in 0..14 {
+    for _ in 0..7 {
         let next = tangle.last().expect("one").below("tangle", nothing);
         tangle.push(next);
     }
@@ -486,9 +478,31 @@ async fn i03_hostile_chains_cost_little() {
         with(tangle.last().expect("one").leaf(&["allowed.test"], nothing), &tangle.iter().rev().collect::<Vec<_>>());
     let before = std::time::Instant::now();
     let fault = trust_says(&settings, &identity);
+    eprintln!("TOOK {:?} {fault:?}", before.elapsed());
     // 50 ms is the target for a release build; this is a debug build on a shared machine.
     assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
     assert!(matches!(fault, Some(Fault::UnknownIssuer | Fault::ChainTooLarge)), "{fault:?}");
+}
+
+#[test]
+fn i03_broken_certificates_are_refused_and_nothing_panics() {
+    let root = Ca::root("root");
+    let settings = Files::trusting(&root).settings();
+    let identity = root.leaf(&["allowed.test"], nothing);
+    let good = identity.chain.first().expect("leaf").to_vec();
+    let judge = |der: Vec<u8>| settings.trust.verifier().again(&[der.into()], &name("allowed.test"));
+    assert!(judge(good.clone()).is_ok());
+    for at in 0..good.len() {
+        for bit in [0x01, 0x80] {
+            let mut broken = good.clone();
+            *broken.get_mut(at).expect("within") ^= bit;
+            assert!(judge(broken).is_err(), "bit {bit:#x} of byte {at}");
+        }
+        assert!(judge(good.get(..at).expect("within").to_vec()).is_err(), "cut at {at}");
+    }
+    let empty = root.leaf(&["allowed.test"], |params| params.distinguished_name = rcgen::DistinguishedName::new());
+    let read = settings.trust.verifier().again(&empty.chain, &name("allowed.test")).expect("good");
+    assert_eq!(read.subject, "SAN=allowed.test");
 }
 
 fn trust_says(settings: &Settings, identity: &Identity) -> Option<Fault> {

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{Ended, Next, Stage, Trip};
+use super::trip::{Ended, Next, Stage, Trip};
 use crate::client::{Client, Prefixed};
 use crate::exchange::fields::Restrictions;
 use crate::exchange::{ConnectionState, Exchange};
@@ -66,10 +66,11 @@ impl Trip {
     /// Resolves when a reload no longer permits this tunnel: it is asked of the new policy as it was of the old.
     async fn withdrawn(&self) {
         let mut reloads = self.gate.reloads();
-        while reloads.changed().await.is_ok() {
+        // Asked once at the start too: a reload may have come between the decision and this tunnel's first byte.
+        loop {
             let live = self.gate.live();
             let permitted = self.claim.as_ref().map(|claim| live.config.policy.decide(self.client, claim));
-            if !matches!(permitted, Some(Decision::Tunnel(_))) {
+            if !matches!(permitted, Some(Decision::Tunnel(_))) || reloads.changed().await.is_err() {
                 return;
             }
         }
@@ -110,7 +111,7 @@ impl Trip {
         self.attempt.fields.source_bytes = Some(sent);
         self.attempt.fields.destination_bytes = Some(received);
         self.conclude(Some(ended.side), Outcome::Allowed, withdrawn.or(ended.reason));
-        Ok(Next::Abort)
+        Ok(Next::Close)
     }
 
     /// The upstream made ready in the protocol it chose, which the client must have offered.
@@ -164,7 +165,7 @@ impl Trip {
             () = page::serve(&scope, stream, alpn, head_limit) => {}
             () = self.gate.drain().cut() => scope.connection.end_with(Reason::ShuttingDown),
         }
-        Ok(Next::Abort)
+        Ok(Next::Close)
     }
 
     /// The TLS handshake with the client.
