@@ -3,7 +3,7 @@
 
 pub mod fields;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -55,12 +55,24 @@ pub struct ConnectionState {
     /// Why all of it ended at once, for the requests that were dropped by that.
     end: OnceLock<Reason>,
     octets: Counters,
+    /// The upstream asked for a client certificate, of which TLS 1.3 lets it notice the lack only after its handshake.
+    pub client_certificate_asked: AtomicBool,
 }
 
 impl ConnectionState {
     pub fn end_with(&self, reason: Reason) {
         // The first word counts.
         let _ = self.end.set(reason);
+    }
+
+    /// What a failure really was.
+    fn cause(&self, reason: Reason) -> Reason {
+        match reason {
+            Reason::UpstreamClosed if self.client_certificate_asked.load(Ordering::Relaxed) => {
+                Reason::ClientCertificateRequired
+            }
+            other => other,
+        }
     }
 
     /// Octets of all bodies so far: to the upstream, to the client.
@@ -130,12 +142,12 @@ impl Exchange {
     /// How the request ended.
     pub fn conclude(&mut self, outcome: Outcome, reason: Option<Reason>) {
         self.concluded = true;
-        self.attempt.conclude(outcome, reason);
+        self.attempt.conclude(outcome, reason.map(|reason| self.connection.cause(reason)));
     }
 
     /// The page that answers this request in the upstream's place.
     pub fn page(&self, reason: Reason) -> Page {
-        Page::new(reason, &self.host, &self.reference, SystemTime::now())
+        Page::new(self.connection.cause(reason), &self.host, &self.reference, SystemTime::now())
     }
 
     /// Concludes with `reason` and sends the record now, before the client sees the answer we make.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::admin;
-use crate::config::{Config, LoadError, Scope};
+use crate::config::{self, Config, LoadError, Scope};
 use crate::connection::{Gate, Live, serve};
 use crate::drain::Stopper;
 use crate::record::{Fields, Lifecycle, Recorder};
@@ -31,6 +32,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long writing out the record may take at the end.
 const RECORD_END: Duration = Duration::from_secs(5);
 
+/// Descriptors of one connection at its most: the client's, the upstream's, and the verifying one's.
+const PER_CONNECTION: u64 = 3;
+/// Descriptors kept for listeners, the record, DNS and the admin listener.
+const RESERVED: u64 = 256;
+
 /// Why the service could not start, or not take up a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -42,6 +48,8 @@ pub enum ServerError {
     Bind { key: &'static str, address: ListenAddr, source: io::Error },
     #[error("{0}")]
     Record(#[from] crate::record::RecordError),
+    #[error("the configuration could not be read: {0}")]
+    Loading(tokio::task::JoinError),
     #[error("cannot install signal handlers: {0}")]
     Signals(io::Error),
 }
@@ -68,7 +76,7 @@ impl Server {
         let (stopper, drain) = Stopper::new();
         let health = Arc::new(Health::default());
         let bound = Bound::new(&config, &HashMap::new(), None)?;
-        let gate = Gate::new(Live::new(config), recorder, drain);
+        let gate = Gate::new(Live::new(config, None), recorder, drain);
         let mut server =
             Self { gate, health, stopper, file, listeners: HashMap::new(), admin: None, accepting: JoinSet::new() };
         server.accept_on(bound);
@@ -137,14 +145,17 @@ impl Server {
 
     async fn try_reload(&mut self) -> Result<Arc<str>, ServerError> {
         let file = self.file.clone();
-        let config = crate::config::load(&file, Scope::Full, SystemTime::now())?;
+        // It reads files: not on a thread that serves connections.
+        let loading = tokio::task::spawn_blocking(move || config::load(&file, Scope::Full, SystemTime::now()));
+        let mut config = loading.await.map_err(ServerError::Loading)??;
+        fit_connections(&mut config);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
         let bound = Bound::new(&config, &self.listeners, self.admin.as_ref().map(|(address, _)| *address))?;
         let (wanted, admin) = (config.listeners.clone(), config.admin);
         let record = config.record.clone();
-        let live = Live::new(config);
+        let live = Live::new(config, Some(&self.gate.live()));
         self.gate.recorder().reconfigure(record).await?;
         let revision = Arc::clone(&live.config.revision);
         self.gate.replace(live);
@@ -284,4 +295,25 @@ fn about(config: &Config) -> Fields {
     fields.config_revision = Some((&*config.revision).into());
     fields.version = Some(env!("CARGO_PKG_VERSION"));
     fields
+}
+
+/// Raises the soft descriptor limit to the hard one, and lowers `limits.connections` to what that carries.
+pub fn fit_connections(config: &mut Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the descriptor limit could not be raised");
+    }
+    let Some(descriptors) = getrlimit(Resource::Nofile).current else { return };
+    let carried = usize::try_from(descriptors.saturating_sub(RESERVED) / PER_CONNECTION).unwrap_or(usize::MAX).max(1);
+    if config.limits.connections > carried {
+        tracing::warn!(
+            configured = config.limits.connections,
+            carried,
+            descriptors,
+            "limits.connections is lowered to what the descriptor limit carries; raise LimitNOFILE for more"
+        );
+        config.limits.connections = carried;
+        config.limits.per_client.connections = config.limits.per_client.connections.min(carried);
+    }
 }

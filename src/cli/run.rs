@@ -2,17 +2,10 @@
 
 use std::process::ExitCode;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::{ConfigFile, DONE, fail};
-use crate::config::{Config, Scope};
-use crate::server::Server;
+use crate::config::Scope;
+use crate::server::{Server, fit_connections};
 use crate::telemetry;
-
-/// Descriptors of one connection at its most: the client's, the upstream's, and the verifying one's.
-const PER_CONNECTION: u64 = 3;
-/// Descriptors kept for listeners, the record, DNS and the admin listener.
-const RESERVED: u64 = 256;
 
 pub(super) fn run(file: &ConfigFile) -> ExitCode {
     let mut config = match file.load(Scope::Full) {
@@ -32,26 +25,5 @@ pub(super) fn run(file: &ConfigFile) -> ExitCode {
     match ended {
         Ok(()) => DONE.into(),
         Err(error) => fail(&error),
-    }
-}
-
-/// Raises the soft descriptor limit to the hard one, and lowers `limits.connections` to what that carries.
-pub(super) fn fit_connections(config: &mut Config) {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the descriptor limit could not be raised");
-    }
-    let Some(descriptors) = getrlimit(Resource::Nofile).current else { return };
-    let carried = usize::try_from(descriptors.saturating_sub(RESERVED) / PER_CONNECTION).unwrap_or(usize::MAX).max(1);
-    if config.limits.connections > carried {
-        tracing::warn!(
-            configured = config.limits.connections,
-            carried,
-            descriptors,
-            "limits.connections is lowered to what the descriptor limit carries; raise LimitNOFILE for more"
-        );
-        config.limits.connections = carried;
-        config.limits.per_client.connections = config.limits.per_client.connections.min(carried);
     }
 }

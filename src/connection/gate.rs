@@ -21,15 +21,21 @@ use crate::upstream::vet::SelfAddrs;
 /// A configuration and what is made from it. Immutable; a reload makes another.
 pub struct Live {
     pub config: Config,
-    pub resolver: Resolver,
+    pub resolver: Arc<Resolver>,
     pub selves: SelfAddrs,
     /// Present wherever a service inspects.
     pub leaves: Option<Arc<LeafCache>>,
 }
 
 impl Live {
-    pub fn new(config: Config) -> Self {
-        let resolver = Resolver::new(&config.resolver);
+    /// `previous` lends its resolver, answers and all, where the settings are the same.
+    pub fn new(config: Config, previous: Option<&Self>) -> Self {
+        let same = previous.filter(|live| live.config.resolver == config.resolver);
+        let resolver =
+            same.map_or_else(|| Arc::new(Resolver::new(&config.resolver)), |live| Arc::clone(&live.resolver));
+        if resolver.servers().next().is_none() {
+            tracing::warn!("no DNS server: only the names of [resolver.hosts] can be reached");
+        }
         let selves = SelfAddrs::new(config.listeners.iter().copied().chain(config.admin).collect());
         let leaves = config.issuing.as_ref().map(|issuer| Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)));
         Self { config, resolver, selves, leaves }

@@ -27,7 +27,7 @@ use crate::reason::{Outcome, Reason, Side};
 use crate::reply::{Page, reason_phrase};
 use crate::tunnel::{self, TunnelEnd};
 use crate::upstream;
-use crate::upstream::verify::VerifiedUpstream;
+use crate::upstream::verify::{ClientCertificate, VerifiedUpstream};
 
 impl Trip {
     /// Copies both ways until both sides have ended, a reload takes the permission away, or the service is cut.
@@ -84,13 +84,19 @@ impl Trip {
         hello: &ClientHello,
         upstream: VerifiedUpstream<Inspect>,
     ) -> Result<Next, Ended> {
+        let asked = upstream.client_certificate() == ClientCertificate::Asked;
         let (alpn, upstream) = match self.speak(hello, upstream).await {
             Ok(spoken) => spoken,
+            Err(ended) if asked && ended.reason == Reason::UpstreamClosed => {
+                let ended = Ended { reason: Reason::ClientCertificateRequired, ..ended };
+                return self.page(agreed, client, hello, ended).await;
+            }
             Err(ended) => return self.page(agreed, client, hello, ended).await,
         };
         let stream = self.accept(client, agreed.destination(), alpn).await?;
         self.attempt.established();
         let scope = Arc::new(self.scope(&agreed, None));
+        scope.connection.client_certificate_asked.store(asked, Ordering::Relaxed);
         let settings = &self.live.config;
         let ended = tokio::select! {
             ended = async {

@@ -15,9 +15,9 @@ use crate::policy::{Claim, Decision, Destination, Disagreement, Inspect, Permit,
 use crate::reason::{Reason, Side};
 use crate::record::{Action, Attempt};
 use crate::reply::{self, KeepAlive, Manner, Page};
-use crate::upstream::connect::{self, Connection};
+use crate::upstream;
+use crate::upstream::connect::Connection;
 use crate::upstream::verify::{self, VerifiedUpstream, VerifyError};
-use crate::upstream::vet;
 
 use super::gate::{Gate, Live};
 use super::relay;
@@ -218,17 +218,11 @@ impl Trip {
 
     /// resolve → vet → connect.
     pub async fn dial(&mut self, destination: &Destination) -> Result<Connection, Ended> {
-        let ended = |reason| Ended::new(Side::Upstream, Stage::Dial, reason);
-        let live = Arc::clone(&self.live);
-        let answers = live.resolver.resolve(destination.name()).await.map_err(|e| ended(e.reason()).because(e))?;
-        let vetted = vet::vet(destination.name(), &answers, destination.port(), &live.config.guard, &live.selves)
-            .map_err(|e| ended(e.reason()).because(e))?;
-        if let Some(first) = vetted.first() {
-            self.attempt.fields.set_destination(first.upstream());
-        }
-        let connection = connect::connect(destination.name(), vetted, &live.config.dial, &live.selves)
-            .await
-            .map_err(|e| ended(e.reason()).because(e))?;
+        let live = &self.live;
+        let connection =
+            upstream::dial(destination, &live.resolver, &live.config.guard, &live.config.dial, &live.selves)
+                .await
+                .map_err(|error| Ended::new(Side::Upstream, Stage::Dial, error.reason()).because(error))?;
         self.attempt.fields.set_destination(connection.address());
         Ok(connection)
     }

@@ -50,17 +50,17 @@ impl Connection {
         self.address.upstream()
     }
 
+    pub(super) fn vetted(&self) -> VettedAddr {
+        self.address
+    }
+
     /// The bare stream, for a destination that may be reached without TLS.
     pub fn into_plain(self, _leave: &Permit<Plain>) -> TcpStream {
         self.stream
     }
 
-    pub(super) fn vetted(&self) -> VettedAddr {
-        self.address
-    }
-
-    /// The bare connection, whose far end nobody has verified. Outside of `verify` only for `plain_http`, which has no certificate.
-    pub fn into_unverified_stream(self) -> TcpStream {
+    /// The bare stream, whose far end nobody has verified yet.
+    pub(super) fn into_unverified_stream(self) -> TcpStream {
         self.stream
     }
 }

@@ -12,15 +12,16 @@ use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use webpki::EndEntityCert;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::{Certificate, Rejection, names};
 use super::handshake::server_name;
 use crate::names::DnsName;
 
-/// Certificates a server may send beside its own; real chains have one to four. webpki stops at 200 000 steps, which same-named
-/// authorities reach with fifteen certificates and which cost 170 ms of CPU (threats.md I03: at most 50); eight cost 25 ms.
-const MAX_OTHERS: usize = 8;
+/// Certificates that may lead on from a server's own; real chains have one to four. webpki tries every order of authorities of
+/// one name, which costs 170 ms of CPU with fifteen of them, 150 with eight and 7 with six (threats.md I03: at most 50).
+const MAX_ISSUERS: usize = 6;
 const MAX_CHAIN_BYTES: usize = 64 * 1_024;
 
 tokio::task_local! {
@@ -86,10 +87,14 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), TlsError> {
         let bytes = others.iter().fold(leaf.len(), |sum, der| sum.saturating_add(der.len()));
-        if others.len() > MAX_OTHERS || bytes > MAX_CHAIN_BYTES {
+        if bytes > MAX_CHAIN_BYTES {
             return Err(other(webpki::Error::MaximumPathDepthExceeded));
         }
-        self.webpki.verify_server_cert(leaf, others, name, &[], now)?;
+        let issuers = issuers_of(leaf, others);
+        if issuers.len() > MAX_ISSUERS {
+            return Err(other(webpki::Error::MaximumPathBuildCallsExceeded));
+        }
+        self.webpki.verify_server_cert(leaf, &issuers, name, &[], now)?;
         if only_by_public_wildcard(leaf, name) {
             return Err(CertificateError::NotValidForName.into());
         }
@@ -106,7 +111,7 @@ impl Verifier {
         name: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<Certificate, Box<Rejection>> {
-        let certificate = Certificate::read(chain.get(..=MAX_OTHERS).unwrap_or(chain), wall(now));
+        let certificate = Certificate::read(chain, wall(now));
         let judged = match chain.split_first() {
             Some((leaf, others)) => self.judge(leaf, others, name, now),
             None => Err(TlsError::NoCertificatesPresented),
@@ -172,6 +177,29 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.webpki.supported_verify_schemes()
+    }
+}
+
+/// Those of `others` that can stand above `leaf`, by the names they bear: servers send roots, duplicates and other services'
+/// chains along, which must not count against the bound.
+fn issuers_of<'a>(leaf: &CertificateDer<'_>, others: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
+    let Ok(parsed) = EndEntityCert::try_from(leaf) else { return Vec::new() };
+    let mut wanted = vec![parsed.issuer().to_vec()];
+    let mut rest: Vec<_> = others.iter().filter_map(|der| Some((der, EndEntityCert::try_from(der).ok()?))).collect();
+    let mut issuers: Vec<CertificateDer<'a>> = Vec::new();
+    loop {
+        let (found, others): (Vec<_>, Vec<_>) =
+            rest.into_iter().partition(|(_, parsed)| wanted.iter().any(|name| name == parsed.subject()));
+        if found.is_empty() {
+            return issuers;
+        }
+        for (der, parsed) in found {
+            wanted.push(parsed.issuer().to_vec());
+            if !issuers.contains(der) {
+                issuers.push(der.clone());
+            }
+        }
+        rest = others;
     }
 }
 

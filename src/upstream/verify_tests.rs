@@ -55,12 +55,15 @@ async fn i01_chains_that_are_good() {
     let lower = upper.below("lower", nothing);
     let settings = Files::trusting(&root).settings();
     let within = root.below("within", constrained("allowed.test"));
+    let bundle: Vec<_> = (0..20).map(|n| Ca::root(&format!("stranger {n}"))).collect();
+    let with_bundle: Vec<_> = bundle.iter().chain([&lower, &lower, &upper, &root]).collect();
     let leaf = || lower.leaf(&["allowed.test"], nothing);
     for (what, identity, name) in [
         ("by the root", root.leaf(&["allowed.test"], nothing), "allowed.test"),
         ("two intermediates", with(leaf(), &[&lower, &upper]), "allowed.test"),
         ("misordered", with(leaf(), &[&upper, &lower]), "allowed.test"),
         ("extra", with(leaf(), &[&Ca::root("stranger"), &lower, &upper, &root]), "allowed.test"),
+        ("a whole bundle", with(leaf(), &with_bundle), "allowed.test"),
         ("wildcard", root.leaf(&["*.allowed.test"], nothing), "www.allowed.test"),
         ("letter case", root.leaf(&["ALLOWED.test"], nothing), "allowed.test"),
         ("underscore", root.leaf(&["a_b.allowed.test"], nothing), "a_b.allowed.test"),
@@ -84,7 +87,12 @@ async fn i01_i05_i06_chains_that_are_not() {
     let elsewhere = root.below("elsewhere", constrained("other.test"));
     let expired_ca = root.below("expired", |params| params.not_after = days_from_now(-1));
     let impostor = Ca::root("root");
-    let strangers: Vec<_> = (0..9).map(|_| Ca::root("stranger")).collect();
+    let mut ladder = vec![root.below("rung", nothing)];
+    for _ in 0..7 {
+        let next = ladder.last().expect("one").below("rung", nothing);
+        ladder.push(next);
+    }
+    let foot = ladder.last().expect("one").leaf(&["allowed.test"], nothing);
     let leaf = |names: &[&str]| root.leaf(names, nothing);
     let rows: Vec<(&str, Identity, Fault)> = vec![
         ("expired", root.leaf(&["allowed.test"], |p| p.not_after = days_from_now(-1)), Fault::Expired),
@@ -134,7 +142,7 @@ async fn i01_i05_i06_chains_that_are_not() {
             }),
             Fault::UnknownCriticalExtension,
         ),
-        ("long chain", with(leaf(&["allowed.test"]), &strangers.iter().collect::<Vec<_>>()), Fault::ChainTooLarge),
+        ("long chain", with(foot, &ladder.iter().collect::<Vec<_>>()), Fault::ChainTooLarge),
     ];
     for (what, identity, expected) in rows {
         assert_eq!(both(&identity, "allowed.test", &settings).await, Some(expected), "{what}");
@@ -470,7 +478,7 @@ async fn i03_hostile_chains_cost_little() {
     let settings = Files::trusting(&root).settings();
     // As many authorities as are looked at, of one name, each signed by another of that name: every order is a candidate.
     let mut tangle = vec![Ca::root("tangle")];
-    for _ in 0..7 {
+    for _ in 0..5 {
         let next = tangle.last().expect("one").below("tangle", nothing);
         tangle.push(next);
     }
@@ -478,10 +486,12 @@ async fn i03_hostile_chains_cost_little() {
         with(tangle.last().expect("one").leaf(&["allowed.test"], nothing), &tangle.iter().rev().collect::<Vec<_>>());
     let before = std::time::Instant::now();
     let fault = trust_says(&settings, &identity);
-    eprintln!("TOOK {:?} {fault:?}", before.elapsed());
+    assert_eq!(fault, Some(Fault::UnknownIssuer), "every order was tried");
     // 50 ms is the target for a release build; this is a debug build on a shared machine.
     assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
-    assert!(matches!(fault, Some(Fault::UnknownIssuer | Fault::ChainTooLarge)), "{fault:?}");
+    let one_more = tangle.last().expect("one").below("tangle", nothing);
+    let identity = with(identity, &[&one_more]);
+    assert_eq!(trust_says(&settings, &identity), Some(Fault::ChainTooLarge));
 }
 
 #[test]
