@@ -1,6 +1,6 @@
 //! What a refused client sees: (reason × how far its conversation got) → an HTTP status, a TLS alert, a close, or nothing.
 //!
-//! One table ([`http_answer`], [`alert`]). No other file chooses an error for a client. Pages never show tenant values, rules or
+//! One table ([`http_answer`], [`manner`]). No other file chooses an error for a client. Pages never show tenant values, rules or
 //! addresses: only the reason in plain words, the host that was asked for, the time, and the record's reference.
 
 mod page;

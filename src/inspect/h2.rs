@@ -19,7 +19,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::Ended;
-use super::h2_settings::{self as settings, BEFORE_SETTINGS, CANCELLED_STREAMS, ExtendedConnect, GOODBYE};
+pub use super::h2_settings::ExtendedConnect;
+use super::h2_settings::{self as settings, BEFORE_SETTINGS, CANCELLED_STREAMS, GOODBYE};
 use super::h2_stream::{self as stream, Shared, StreamEnd};
 use super::scope::Scope;
 use crate::reason::{Reason, Side};
@@ -96,21 +97,7 @@ where
         Ok(client) => client,
         Err(ended) => return ended,
     };
-    let Upstream { requests, driver } = upstream;
-    let timer = Box::pin(sleep(scope.idle));
-    let shared = Arc::new(Shared { scope, requests: Mutex::new(requests.clone()) });
-    Relay {
-        shared,
-        client,
-        requests,
-        driver: Some(driver),
-        streams: JoinSet::new(),
-        cancellable: CANCELLED_STREAMS,
-        timer,
-        leaving: None,
-    }
-    .run()
-    .await
+    Relay::new(scope, client, upstream).run().await
 }
 
 /// Waits for the client's preface, which is as long in coming as the client likes, but not longer than the idle limit.
@@ -144,14 +131,13 @@ struct Relay<C> {
     leaving: Option<Ended>,
 }
 
-/// What a connection waits for.
+/// What happens to a connection beside new requests.
 enum Event {
     Draining,
     /// The upstream sent GOAWAY and finishes what it has.
     UpstreamLeaving,
     UpstreamOver(Result<(), h2::Error>),
     StreamOver(Result<StreamEnd, JoinError>),
-    Request(http::Request<h2::RecvStream>, h2::server::SendResponse<Bytes>),
     ClientOver(Option<h2::Error>),
     Timer,
 }
@@ -160,6 +146,20 @@ impl<C> Relay<C>
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
+    fn new(scope: Arc<Scope>, client: Connection<C, Bytes>, upstream: Upstream) -> Self {
+        let Upstream { requests, driver } = upstream;
+        Self {
+            timer: Box::pin(sleep(scope.idle)),
+            shared: Arc::new(Shared { scope, requests: Mutex::new(requests.clone()) }),
+            client,
+            requests,
+            driver: Some(driver),
+            streams: JoinSet::new(),
+            cancellable: CANCELLED_STREAMS,
+            leaving: None,
+        }
+    }
+
     async fn run(mut self) -> Ended {
         let drain = self.shared.scope.drain.clone();
         let mut draining = pin!(drain.draining());
@@ -171,14 +171,16 @@ where
                 event = poll_fn(|cx| poll_upstream(&mut self.driver, &mut self.requests, &self.leaving, cx)) => event,
                 Some(over) = self.streams.join_next() => Event::StreamOver(over),
                 accepted = self.client.accept() => match accepted {
-                    Some(Ok((request, respond))) => Event::Request(request, respond),
+                    Some(Ok((request, respond))) => {
+                        self.streams.spawn(stream::serve(self.shared.clone(), request, respond));
+                        continue;
+                    }
                     Some(Err(error)) => Event::ClientOver(Some(error)),
                     None => Event::ClientOver(None),
                 },
                 () = &mut self.timer, if self.streams.is_empty() => Event::Timer,
             };
             if let Some(ended) = self.handle(event) {
-                drop(draining);
                 let _ = timeout(GOODBYE, self.wind_up()).await;
                 return ended;
             }
@@ -188,9 +190,6 @@ where
     /// Acts on one event; the ending where it was the last.
     fn handle(&mut self, event: Event) -> Option<Ended> {
         match event {
-            Event::Request(request, respond) => {
-                self.streams.spawn(stream::serve(self.shared.clone(), request, respond));
-            }
             Event::StreamOver(over) => self.stream_over(over),
             Event::Draining => self.leave(Side::Sekisho, Some(Reason::ShuttingDown)),
             Event::UpstreamLeaving => self.leave(Side::Upstream, None),
@@ -312,3 +311,12 @@ fn client_ended(error: &h2::Error) -> Ended {
     };
     Ended { side: Side::Client, reason: Some(reason) }
 }
+
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod raw;
+#[cfg(test)]
+mod scene;
+#[cfg(test)]
+mod tests;

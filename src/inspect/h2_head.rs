@@ -9,7 +9,7 @@ use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request, response};
 
-use super::h2_settings::{FIELDS, HEADER_LIST};
+use super::h2_settings::{FIELDS, HEAD};
 use super::scope::Facts;
 use crate::exchange::fields::{request_field_passes, response_field_passes};
 use crate::exchange::{After, Exchange, Refusal};
@@ -112,7 +112,7 @@ impl<'a> RequestHead<'a> {
 
     fn to_upstream(&self, exchange: &Exchange, length: Option<u64>) -> Result<Request<()>, Reason> {
         let restrictions = exchange.restrictions();
-        if self.octets.saturating_add(restrictions.octets()) > HEADER_LIST as usize {
+        if self.octets.saturating_add(restrictions.octets()) > HEAD {
             return Err(Reason::HeadTooLarge);
         }
         let mut fields = HeaderMap::with_capacity(self.parts.headers.len());

@@ -236,7 +236,8 @@ impl Stream {
             (_, Sent::All) => (Outcome::Allowed, None),
             (Fault::ClientGone, Sent::Head) => (Outcome::Allowed, Some(Reason::ClientClosed)),
             (Fault::ClientGone, Sent::Nothing) => (Outcome::Failed, Some(Reason::ClientClosed)),
-            (Fault::ClientMalformed, Sent::Nothing | Sent::Head) => (Outcome::Denied, Some(Reason::MalformedRequest)),
+            (Fault::ClientMalformed, Sent::Head) => (Outcome::Allowed, Some(Reason::MalformedRequest)),
+            (Fault::ClientMalformed, Sent::Nothing) => (Outcome::Denied, Some(Reason::MalformedRequest)),
             (Fault::Unprocessed(code), Sent::Nothing | Sent::Head) => {
                 self.respond.send_reset(code);
                 (Outcome::Failed, Some(Reason::UpstreamClosed))

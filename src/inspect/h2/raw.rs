@@ -34,14 +34,31 @@ pub type Fields = Vec<(String, String)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Got {
-    Head { stream: u32, fields: Fields, end: bool },
-    Data { stream: u32, octets: Vec<u8>, end: bool },
-    Reset { stream: u32, code: u32 },
-    GoAway { last: u32, code: u32 },
+    Head {
+        stream: u32,
+        fields: Fields,
+        end: bool,
+    },
+    Data {
+        stream: u32,
+        octets: Vec<u8>,
+        end: bool,
+    },
+    Reset {
+        stream: u32,
+        code: u32,
+    },
+    GoAway {
+        last: u32,
+        code: u32,
+    },
     Settings(Vec<(u16, u32)>),
     SettingsAck,
     Pong,
-    Window { stream: u32, octets: u32 },
+    Window {
+        stream: u32,
+        octets: u32,
+    },
     /// The connection is closed.
     End,
 }
@@ -70,6 +87,18 @@ pub fn reset(stream: u32, code: u32) -> Vec<u8> {
 
 pub fn window(stream: u32, octets: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, &octets.to_be_bytes())
+}
+
+/// A head of any length, in as many frames as it takes.
+pub fn long_headers(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    let block = literal(fields);
+    let parts: Vec<_> = block.chunks(16 * 1024).collect();
+    let frames = parts.iter().enumerate().map(|(at, part)| {
+        let last = if at + 1 == parts.len() { END_HEADERS } else { 0 };
+        let (kind, flags) = if at == 0 { (HEADERS, flags | last) } else { (CONTINUATION, last) };
+        frame(kind, flags, stream, part)
+    });
+    frames.collect::<Vec<_>>().concat()
 }
 
 /// A header block of literals without indexing, new name (RFC 7541 section 6.2.2), nothing Huffman coded.
@@ -126,23 +155,20 @@ impl Raw {
 
     /// The next frame, whatever it is. SETTINGS and PING are acknowledged on the way.
     pub async fn any(&mut self) -> Got {
-        let mut head = [0; 9];
-        if self.io.read_exact(&mut head).await.is_err() {
+        let Some((kind, mut flags, stream, mut payload)) = self.read().await else {
             return Got::End;
+        };
+        let end = flags & END_STREAM != 0;
+        while matches!(kind, HEADERS) && flags & END_HEADERS == 0 {
+            let (next, more, of, block) = self.read().await.expect("the rest of a head");
+            assert_eq!((next, of), (CONTINUATION, stream));
+            payload.extend(block);
+            flags = more;
         }
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let (kind, flags) = (head[3], head[4]);
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        let mut payload = vec![0; length];
-        self.io.read_exact(&mut payload).await.expect("a whole frame");
         let number = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four octets"));
         match kind {
-            DATA => Got::Data { stream, octets: payload, end: flags & END_STREAM != 0 },
-            HEADERS => {
-                assert_eq!(flags & END_HEADERS, END_HEADERS, "a head in one frame");
-                let fields = self.decode(&payload);
-                Got::Head { stream, fields, end: flags & END_STREAM != 0 }
-            }
+            DATA => Got::Data { stream, octets: payload, end },
+            HEADERS => Got::Head { stream, fields: self.decode(&payload), end },
             RST_STREAM => Got::Reset { stream, code: number(0) },
             GOAWAY => Got::GoAway { last: number(0), code: number(4) },
             SETTINGS if flags & ACK != 0 => Got::SettingsAck,
@@ -163,6 +189,15 @@ impl Raw {
             WINDOW_UPDATE => Got::Window { stream, octets: number(0) },
             other => panic!("a frame of type {other} that we never send"),
         }
+    }
+
+    /// A whole frame: type, flags, stream, payload.
+    async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        self.io.read_exact(&mut head).await.ok()?;
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        self.io.read_exact(&mut payload).await.expect("a whole frame");
+        Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
     }
 
     /// The next frame that is about a message or the end.

@@ -1,17 +1,25 @@
 //! A relay between two raw peers, and what its tests ask of it.
 
-use std::sync::{Arc, Mutex};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::io::{AsyncReadExt, duplex};
 use tokio::task::JoinHandle;
 
 use super::raw::*;
 use super::{Ended, UpstreamError, open_upstream, run};
-use crate::drain::Stopper;
-use crate::inspect::exchange::Scope;
-use crate::inspect::fields::{Restriction, Restrictions};
+use crate::addrs::ClientAddr;
+use crate::admit::{self, Limits, PerClient};
+use crate::drain::{Drain, Stopper};
+use crate::inspect::scope::{Ruling, Scope};
+use crate::names::DnsName;
+use crate::policy::{
+    Destination, GroupSource, HeaderHosts, HostPattern, Mode, Policy, PolicySource, ServiceSource, SetHeader,
+};
+use crate::record::{self, Fields, Recorder, WhenUnwritable};
 
 pub const HOST: &str = "login.example.jp";
 pub const OURS: &str = "restrict-access-to-tenants";
@@ -27,7 +35,78 @@ pub struct Scene {
     pub running: JoinHandle<Result<Ended, UpstreamError>>,
     /// What the client was told.
     pub settings: Vec<(u16, u32)>,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Log,
+}
+
+/// A connection's scope: for [`HOST`], with one field of ours, and the file its records go to.
+pub fn scope(drain: Drain) -> (Arc<Scope>, Log) {
+    let name = DnsName::parse(HOST.as_bytes()).expect("a name");
+    let ours = SetHeader { name: OURS.to_owned(), value: TENANT.to_owned(), hosts: HeaderHosts::All };
+    let service = ServiceSource {
+        name: "Sign-in".to_owned(),
+        line: 1,
+        hosts: vec![(HostPattern::parse(HOST).expect("a pattern"), 1)],
+        ports: vec![443],
+        mode: Mode::Inspect,
+        clients: None,
+        plain_http: false,
+        headers: vec![ours],
+    };
+    let networks = vec!["10.0.0.0/8".parse().expect("a network")];
+    let groups = vec![GroupSource { name: "office".to_owned(), networks, line: 1 }];
+    let policy = Policy::compile(PolicySource { groups, services: vec![service] }).expect("a policy");
+    let many = NonZeroU32::new(1_000_000).expect("positive");
+    let per_client =
+        PerClient { connections: 1, new_connections_per_second: many, burst: many, requests_per_second: many };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("access.jsonl");
+    let settings = record::Settings { path: path.clone(), when_unwritable: WhenUnwritable::Deny };
+    let recorder = Recorder::start(settings, Fields::default()).expect("a record");
+    let scope = Scope {
+        client: ClientAddr::new("10.0.0.1:4711".parse().expect("a socket")),
+        destination: Destination::new(name, 443),
+        ruling: Arc::new(ArcSwap::from_pointee(Ruling { policy: Arc::new(policy), revision: "1".into() })),
+        limits: Limits::new(admit::Settings { connections: 1, per_client }),
+        recorder: recorder.clone(),
+        drain,
+        idle: IDLE,
+        common: Fields::default(),
+        connection: Arc::default(),
+        standing: ArcSwapOption::empty(),
+        withdrawn: false.into(),
+        refusal: None,
+    };
+    (Arc::new(scope), Log { recorder, path, _folder: folder })
+}
+
+/// The record of a scene.
+pub struct Log {
+    recorder: Recorder,
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Log {
+    /// The terminal records so far, in a few words each. The wait for the writer's thread is real time, in which paused time
+    /// stands still: nothing advances it while a blocking task runs.
+    async fn lines(&self) -> Vec<String> {
+        let (recorder, runtime) = (self.recorder.clone(), tokio::runtime::Handle::current());
+        tokio::task::spawn_blocking(move || runtime.block_on(recorder.flush())).await.expect("flushed");
+        let text = std::fs::read_to_string(&self.path).expect("the record");
+        let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line));
+        records.filter(|record| record["event.action"] == "request").map(|record| in_words(&record)).collect()
+    }
+}
+
+fn in_words(record: &serde_json::Value) -> String {
+    format!(
+        "{} {} {} sent={} received={}",
+        record["http.response.status_code"].as_u64().unwrap_or_default(),
+        record["event.outcome"].as_str().expect("an outcome"),
+        record["event.reason"].as_str().unwrap_or("-"),
+        record["source.bytes"],
+        record["destination.bytes"],
+    )
 }
 
 /// A client and an upstream without wishes of their own.
@@ -39,20 +118,13 @@ pub async fn with(client_settings: &[(u16, u32)], upstream_settings: &[(u16, u32
     let (client, client_io) = duplex(PIPE);
     let (upstream, upstream_io) = duplex(PIPE);
     let (stopper, drain) = Stopper::new();
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let ours = Restriction { name: HeaderName::from_static(OURS), value: HeaderValue::from_static(TENANT) };
-    let scope = Arc::new(Scope {
-        idle: IDLE,
-        drain,
-        name: HOST.to_owned(),
-        restrictions: Arc::new(Restrictions::new(vec![ours])),
-        log: log.clone(),
-    });
+    let (scope, log) = scope(drain);
     let running = tokio::spawn(async move {
         let upstream = open_upstream(upstream_io).await?;
         Ok(run(scope, client_io, upstream).await)
     });
-    let mut scene = Scene { client: Raw::new(client), upstream: Raw::new(upstream), stopper, running, settings: Vec::new(), log };
+    let mut scene =
+        Scene { client: Raw::new(client), upstream: Raw::new(upstream), stopper, running, settings: Vec::new(), log };
     scene.client.preface(client_settings).await;
     let mut preface = [0; 24];
     scene.upstream.io.read_exact(&mut preface).await.expect("a preface");
@@ -96,13 +168,13 @@ impl Scene {
     /// The first `count` records, waited for.
     pub async fn records(&self, count: usize) -> Vec<String> {
         for _ in 0..1000 {
-            let log = self.log.lock().expect("log").clone();
-            if log.len() >= count {
-                return log;
+            let lines = self.log.lines().await;
+            if lines.len() >= count {
+                return lines;
             }
             tokio::task::yield_now().await;
         }
-        panic!("{count} records were due: {:?}", self.log.lock().expect("log"));
+        panic!("{count} records were due: {:?}", self.log.lines().await);
     }
 
     pub async fn record(&self) -> String {
@@ -117,4 +189,3 @@ impl Scene {
         ended
     }
 }
-

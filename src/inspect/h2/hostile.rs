@@ -1,0 +1,369 @@
+//! Peers that mean harm, on either side: what they cost, and how their connection ends. Every frame here is written by hand.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncWriteExt, duplex};
+use tokio::time::{Instant, advance, timeout};
+
+use super::raw::*;
+use super::scene::*;
+use super::{Ended, Side, UpstreamError, open_upstream, run};
+use crate::drain::Drain;
+use crate::reason::Reason;
+
+const OK: &[(&str, &str)] = &[(":status", "200")];
+const INITIAL_WINDOW: u16 = 4;
+const FLOW_CONTROL_ERROR: u32 = 3;
+/// The limit on resets that a client provokes or asks for.
+const RESETS: usize = 256;
+
+/// What a row of a table sends on a stream.
+type Frames<'a> = Box<dyn Fn(u32) -> Vec<u8> + 'a>;
+
+/// Writes until the relay takes no more; what it took.
+async fn flood(peer: &mut Raw, bytes: &[u8]) -> usize {
+    let mut taken = 0;
+    while taken < bytes.len() {
+        match timeout(Duration::from_secs(1), peer.io.write(&bytes[taken..])).await {
+            Ok(Ok(octets)) => taken += octets,
+            Ok(Err(_)) | Err(_) => break,
+        }
+    }
+    taken
+}
+
+/// Everything until the end, which must be a GOAWAY with `code`; how many frames came before it.
+async fn sent_away(peer: &mut Raw, code: u32) -> Vec<Got> {
+    let mut rest = peer.rest().await;
+    match rest.pop() {
+        Some(Got::GoAway { code: last, .. }) => assert_eq!(last, code, "{rest:?}"),
+        other => panic!("GOAWAY was due: {other:?} after {rest:?}"),
+    }
+    rest
+}
+
+fn calm() -> Ended {
+    Ended { side: Side::Client, reason: Some(Reason::RateLimited) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn e14_line_ends_and_other_controls_pass_in_no_part_of_a_head() {
+    let good = asking("GET", "/", &[("x-a", "b"), ("host", HOST)]);
+    for at in 0..good.len() {
+        for evil in ["\r\nx: y", "\n", "\r", "\0", " HTTP/1.1\r\nx: y"] {
+            let mut fields = good.clone();
+            let value = format!("{}{evil}", fields[at].1);
+            fields[at].1 = &value;
+            let mut scene = scene().await;
+            scene.client.send(&headers(1, END_STREAM, &fields)).await;
+            match scene.client.next().await {
+                Got::Reset { stream: 1, code: PROTOCOL_ERROR } | Got::GoAway { code: PROTOCOL_ERROR, .. } => {}
+                other => panic!("{:?}: {other:?}", fields[at]),
+            }
+            let quiet = timeout(Duration::from_secs(1), scene.upstream.next()).await;
+            assert!(!matches!(quiet, Ok(Got::Head { .. })), "{:?}", fields[at]);
+        }
+    }
+    for name in ["a\r\nx", "a\n", "a:", "a b"] {
+        let mut scene = scene().await;
+        scene.client.send(&headers(1, END_STREAM, &asking("GET", "/", &[(name, "b")]))).await;
+        sent_away(&mut scene.client, PROTOCOL_ERROR).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f01_rapid_reset_is_sent_away_and_hardly_reaches_the_upstream() {
+    let mut scene = scene().await;
+    let pairs: Vec<u8> = (0..10_000u32)
+        .flat_map(|turn| {
+            let stream = turn * 2 + 1;
+            [headers(stream, END_STREAM, &asking("GET", "/", &[])), reset(stream, CANCEL)].concat()
+        })
+        .collect();
+    let taken = flood(&mut scene.client, &pairs).await;
+    assert!(taken < pairs.len());
+    sent_away(&mut scene.client, ENHANCE_YOUR_CALM).await;
+    let heads = scene.upstream.rest().await.iter().filter(|got| matches!(got, Got::Head { .. })).count();
+    assert!(heads < RESETS, "{heads}");
+    assert_eq!(scene.ended().await, calm());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f01_a_patient_rapid_reset_is_sent_away_too() {
+    let mut scene = scene().await;
+    for turn in 0..RESETS {
+        let stream = u32::try_from(turn * 2 + 1).expect("a stream");
+        scene.get(stream, "/").await;
+        let (at, _, _) = scene.upstream.head().await;
+        scene.client.send(&reset(stream, CANCEL)).await;
+        assert_eq!(scene.upstream.next().await, Got::Reset { stream: at, code: CANCEL });
+    }
+    sent_away(&mut scene.client, ENHANCE_YOUR_CALM).await;
+    assert_eq!(scene.ended().await, calm());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f01_a_client_whose_streams_are_answered_may_cancel_as_many() {
+    let mut scene = scene().await;
+    for turn in 0..RESETS {
+        let stream = u32::try_from(turn * 4 + 1).expect("a stream");
+        scene.get(stream, "/").await;
+        scene.upstream.head().await;
+        scene.client.send(&reset(stream, CANCEL)).await;
+        assert!(matches!(scene.upstream.next().await, Got::Reset { .. }));
+        scene.still_works(stream + 2).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f02_resets_that_a_client_provokes_are_counted() {
+    let open = |stream| headers(stream, 0, &asking("POST", "/", &[]));
+    let variants: [(&str, u32, Frames); 5] = [
+        (
+            "window overflow",
+            FLOW_CONTROL_ERROR,
+            Box::new(move |stream| [open(stream), window(stream, i32::MAX as u32)].concat()),
+        ),
+        (
+            "content-length without content",
+            PROTOCOL_ERROR,
+            Box::new(|stream| headers(stream, END_STREAM, &asking("GET", "/", &[("content-length", "9")]))),
+        ),
+        (
+            "no :path",
+            PROTOCOL_ERROR,
+            Box::new(|stream| {
+                headers(stream, END_STREAM, &[(":method", "GET"), (":scheme", "https"), (":authority", HOST)])
+            }),
+        ),
+        (
+            "depends on itself",
+            PROTOCOL_ERROR,
+            Box::new(|stream| frame(PRIORITY, 0, stream, &[&stream.to_be_bytes()[..], &[0]].concat())),
+        ),
+        ("more streams than announced", REFUSED_STREAM, Box::new(open)),
+    ];
+    for (name, code, provoke) in variants {
+        let mut scene = scene().await;
+        let frames: Vec<u8> = (0..RESETS as u32 * 4).flat_map(|turn| provoke(turn * 2 + 1)).collect();
+        flood(&mut scene.client, &frames).await;
+        let rest = sent_away(&mut scene.client, ENHANCE_YOUR_CALM).await;
+        let resets = rest.iter().filter(|got| matches!(got, Got::Reset { code: of, .. } if *of == code)).count();
+        assert!(resets <= RESETS, "{name}: {resets}");
+        assert_eq!(scene.ended().await, calm(), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f03_a_continuation_flood_is_cut() {
+    let mut scene = scene().await;
+    let mut frames = frame(HEADERS, END_STREAM, 1, &literal(&asking("GET", "/", &[])));
+    for _ in 0..10_000 {
+        frames.extend(frame(CONTINUATION, 0, 1, b""));
+    }
+    let taken = flood(&mut scene.client, &frames).await;
+    assert!(taken < frames.len(), "{taken}");
+    sent_away(&mut scene.client, ENHANCE_YOUR_CALM).await;
+    assert_eq!(scene.ended().await, calm());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f04_frames_that_must_be_answered_stall_the_client_that_does_not_read() {
+    for one in [frame(PING, 0, 0, b"12345678"), settings(&[(INITIAL_WINDOW, 65_535)])] {
+        let mut scene = scene().await;
+        let frames = one.repeat(40_000);
+        let taken = flood(&mut scene.client, &frames).await;
+        // What lies in the two pipes and the crate's buffers, each counted generously.
+        assert!(taken < 4 * PIPE, "{taken} of {}", frames.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f04_priority_frames_cost_nothing_and_stop_nothing() {
+    let mut scene = scene().await;
+    let frames = frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 255]).repeat(10_000);
+    assert_eq!(flood(&mut scene.client, &frames).await, frames.len());
+    scene.still_works(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f05_empty_data_frames_are_few() {
+    let mut scene = scene().await;
+    scene.post(1, &[]).await;
+    scene.upstream.head().await;
+    let frames = frame(DATA, 0, 1, b"").repeat(10_000);
+    flood(&mut scene.client, &frames).await;
+    sent_away(&mut scene.client, ENHANCE_YOUR_CALM).await;
+    assert_eq!(scene.ended().await, calm());
+}
+
+/// A head whose last field is one octet long on the wire: an index into the dynamic table.
+fn bomb(fields: usize) -> Vec<u8> {
+    let mut block = literal(&asking("GET", "/", &[]));
+    // Literal with incremental indexing, the name from the static table: cookie.
+    block.extend([0x40 | 32, 1, b'a']);
+    block.extend(vec![0x80 | 62; fields - 1]);
+    block
+}
+
+#[tokio::test(start_paused = true)]
+async fn f06_a_header_bomb_is_counted_as_what_it_unpacks_to() {
+    // (fields, whether our page answers): many fields, more than the header list holds.
+    for (fields, page) in [(256, false), (257, true), (2000, false)] {
+        let mut scene = scene().await;
+        scene.client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb(fields))).await;
+        if fields == 256 {
+            assert_eq!(all(&scene.upstream.head().await.1, "cookie").len(), fields);
+            continue;
+        }
+        let (stream, status, body) = scene.client.answer().await;
+        assert_eq!((stream, status.as_str(), !body.is_empty()), (1, "431", page), "{fields}");
+    }
+    let mut scene = scene().await;
+    scene.client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb(10_000))).await;
+    sent_away(&mut scene.client, ENHANCE_YOUR_CALM).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f07_a_window_that_opens_octet_by_octet_does_not_keep_a_stream() {
+    let mut scene = with(&[(INITIAL_WINDOW, 0)], &[]).await;
+    scene.get(1, "/").await;
+    let (at, _, _) = scene.upstream.head().await;
+    scene.upstream.send(&headers(at, 0, OK)).await;
+    scene.upstream.send(&frame(DATA, 0, at, &[b'x'; 1000])).await;
+    scene.client.head().await;
+    let start = Instant::now();
+    loop {
+        scene.client.send(&window(1, 1)).await;
+        assert_eq!(scene.client.next().await, Got::Data { stream: 1, octets: b"x".into(), end: false });
+        if start.elapsed() >= IDLE - Duration::from_secs(10) {
+            break;
+        }
+        advance(Duration::from_secs(10)).await;
+    }
+    assert_eq!(scene.client.next().await, Got::Reset { stream: 1, code: CANCEL });
+    assert_eq!(start.elapsed(), IDLE);
+    assert_eq!(scene.upstream.next().await, Got::Reset { stream: at, code: CANCEL });
+}
+
+#[tokio::test(start_paused = true)]
+async fn f07_a_page_nobody_takes_is_given_up() {
+    let mut scene = with(&[(INITIAL_WINDOW, 0)], &[]).await;
+    scene.client.send(&headers(1, END_STREAM, &asking("GET", "/", &[("host", "other.example.jp")]))).await;
+    assert!(matches!(scene.client.head().await, (1, _, false)));
+    assert_eq!(scene.client.next().await, Got::Reset { stream: 1, code: CANCEL });
+    scene.still_works(3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f09_frames_that_break_the_protocol_end_the_connection() {
+    let request = headers(3, END_STREAM, &asking("GET", "/", &[]));
+    let open = headers(3, 0, &asking("POST", "/", &[]));
+    let long = vec![0; 16 * 1024 + 1];
+    let rows: [(&str, Vec<u8>, u32); 10] = [
+        ("an even stream", headers(2, END_STREAM, &asking("GET", "/", &[])), PROTOCOL_ERROR),
+        ("a lower stream", [&request[..], &headers(1, END_STREAM, &asking("GET", "/", &[]))].concat(), PROTOCOL_ERROR),
+        ("the same stream", [&request[..], &request].concat(), PROTOCOL_ERROR),
+        ("push by a client", [&open[..], &frame(PUSH_PROMISE, END_HEADERS, 3, &[0, 0, 0, 4])].concat(), PROTOCOL_ERROR),
+        ("a frame too long", frame(PING, 0, 0, &long), FRAME_SIZE_ERROR),
+        ("all padding", [&open[..], &frame(DATA, PADDED, 3, &[4, 0, 0, 0])].concat(), PROTOCOL_ERROR),
+        ("content of no stream", frame(DATA, 0, 0, b"x"), PROTOCOL_ERROR),
+        ("content of an idle stream", frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
+        ("a window of nothing", window(0, 0), PROTOCOL_ERROR),
+        ("CONTINUATION of nothing", frame(CONTINUATION, END_HEADERS, 1, b""), PROTOCOL_ERROR),
+    ];
+    for (name, frames, code) in rows {
+        let mut scene = scene().await;
+        scene.client.send(&frames).await;
+        let rest = scene.client.rest().await;
+        assert!(matches!(rest.last(), Some(Got::GoAway { code: of, .. }) if *of == code), "{name}: {rest:?}");
+        assert_eq!(scene.ended().await, Ended { side: Side::Client, reason: Some(Reason::MalformedRequest) }, "{name}");
+    }
+    let mut scene = scene().await;
+    scene.client.send(&frame(0xfa, 0xff, 1, b"unknown")).await;
+    scene.still_works(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_a_client_that_says_nothing_is_let_go() {
+    let (_client, client_io) = duplex(PIPE);
+    let (upstream, upstream_io) = duplex(PIPE);
+    let mut peer = Raw::new(upstream);
+    peer.send(&settings(&[])).await;
+    let upstream = open_upstream(upstream_io).await.expect("SETTINGS");
+    let start = Instant::now();
+    let ended = run(scope(Drain::never()).0, client_io, upstream).await;
+    assert_eq!(ended, Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) });
+    assert_eq!(start.elapsed(), IDLE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f11_an_upstream_that_pushes_is_malformed() {
+    let mut scene = scene().await;
+    scene.get(1, "/").await;
+    let (at, _, _) = scene.upstream.head().await;
+    let pushed = [&2u32.to_be_bytes()[..], &literal(&asking("GET", "/pushed", &[]))].concat();
+    scene.upstream.send(&frame(PUSH_PROMISE, END_HEADERS, at, &pushed)).await;
+    sent_away(&mut scene.upstream, PROTOCOL_ERROR).await;
+    let rest = scene.client.rest().await;
+    let answered = |got: &Got| matches!(got, Got::Head { stream: 1, fields, .. } if get(fields, ":status") == "502");
+    assert!(rest.iter().any(answered), "{rest:?}");
+    assert!(scene.record().await.starts_with("502 failed upstream_malformed"));
+    assert_eq!(scene.ended().await, Ended { side: Side::Upstream, reason: Some(Reason::UpstreamMalformed) });
+}
+
+#[tokio::test(start_paused = true)]
+async fn f11_e17_answers_that_are_too_much_or_wrong_are_502_for_their_stream_alone() {
+    let long = "x".repeat(70_000);
+    let interim = [(":status", "102")];
+    let rows: [(&str, Frames); 6] = [
+        ("a header list too long", Box::new(|at| long_headers(at, END_STREAM, &[(":status", "200"), ("a", &long)]))),
+        ("informational without end", Box::new(|at| headers(at, 0, &interim).repeat(17))),
+        ("lengths that differ", {
+            let lengths = [(":status", "200"), ("content-length", "1"), ("content-length", "2")];
+            Box::new(move |at| headers(at, 0, &lengths))
+        }),
+        ("a length that is none", Box::new(|at| headers(at, 0, &[(":status", "200"), ("content-length", "")]))),
+        ("no status", Box::new(|at| headers(at, END_STREAM, &[("a", "b")]))),
+        ("connection", Box::new(|at| headers(at, END_STREAM, &[(":status", "200"), ("connection", "close")]))),
+    ];
+    let mut scene = scene().await;
+    for (stream, (name, answer)) in (1..).step_by(2).zip(rows) {
+        scene.get(stream, "/").await;
+        let (at, _, _) = loop {
+            match scene.upstream.next().await {
+                Got::Head { stream, fields, end } => break (stream, fields, end),
+                Got::Reset { .. } => {}
+                other => panic!("{name}: {other:?}"),
+            }
+        };
+        scene.upstream.send(&answer(at)).await;
+        let (of, status, _) = scene.client.answer().await;
+        assert_eq!((of, status.as_str()), (stream, "502"), "{name}");
+        let records = scene.records((stream as usize).div_ceil(2)).await;
+        assert!(records.last().expect("one").starts_with("502 failed upstream_malformed"), "{name}: {records:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f11_before_settings_an_upstream_is_not_one() {
+    let (peer, io) = duplex(PIPE);
+    let waits = timeout(Duration::from_secs(30), open_upstream(io)).await;
+    assert!(waits.is_err(), "SETTINGS are awaited for as long as the caller likes");
+    drop(peer);
+
+    let (mut peer, io) = duplex(PIPE);
+    peer.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.expect("room");
+    let error = open_upstream(io).await.err().expect("not h2");
+    assert!(matches!(error, UpstreamError::Malformed(_)), "{error}");
+    assert_eq!(error.reason(), Reason::UpstreamMalformed);
+
+    let (peer, io) = duplex(PIPE);
+    drop(peer);
+    assert_eq!(open_upstream(io).await.err().expect("closed").reason(), Reason::UpstreamClosed);
+
+    // A zero limit on streams is SETTINGS like any other.
+    let (mut peer, io) = duplex(PIPE);
+    peer.write_all(&settings(&[(3, 0)])).await.expect("room");
+    assert!(open_upstream(io).await.is_ok());
+}
