@@ -2,8 +2,13 @@
 
 mod ca;
 mod check;
+mod demo;
 mod explain;
+mod folder;
+mod outcome;
+mod quickstart;
 mod run;
+mod trial;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -38,6 +43,9 @@ Examples:
 
 #[derive(Subcommand)]
 enum Command {
+    /// Try it without root or internet: makes a folder, shows three requests, runs until Ctrl-C
+    #[command(after_help = quickstart::HELP)]
+    Quickstart(quickstart::Arguments),
     /// Load the configuration as `run` would and print its problems, or a summary of the policy
     #[command(after_help = "Exit code: 0 with warnings too, 1 with errors.")]
     Check {
@@ -86,6 +94,7 @@ impl ConfigFile {
 /// Reads the arguments of this process and does what they say.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
+        Command::Quickstart(arguments) => quickstart::quickstart(&arguments),
         Command::Check { config } => check::check(&config),
         Command::Run { config } => run::run(&config),
         Command::Explain(arguments) => explain::explain(&arguments),

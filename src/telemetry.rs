@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use tracing_subscriber::EnvFilter;
 
-/// Installs the subscriber. `SEKISHO_LOG` holds a filter (`info`, `sekisho=debug`); colours only on a terminal without `NO_COLOR`.
-pub fn init() {
-    let filter = EnvFilter::try_from_env("SEKISHO_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Installs the subscriber. `SEKISHO_LOG` holds a filter (`info`, `sekisho=debug`), `otherwise` the one without it; colours only on
+/// a terminal without `NO_COLOR`.
+pub fn init(otherwise: &str) {
+    let filter = EnvFilter::try_from_env("SEKISHO_LOG").unwrap_or_else(|_| EnvFilter::new(otherwise));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let built = tracing_subscriber::fmt()
         .with_env_filter(filter)

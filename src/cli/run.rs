@@ -12,7 +12,7 @@ pub(super) fn run(file: &ConfigFile) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    telemetry::init();
+    telemetry::init("info");
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
