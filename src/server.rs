@@ -166,10 +166,8 @@ impl Server {
             }
             kept
         });
-        if self.admin.as_ref().is_some_and(|(address, _)| Some(*address) != admin) {
-            if let Some((_, serving)) = self.admin.take() {
-                serving.abort();
-            }
+        if let Some((_, serving)) = self.admin.take_if(|(address, _)| Some(*address) != admin) {
+            serving.abort();
         }
         self.accept_on(bound);
         Ok(revision)

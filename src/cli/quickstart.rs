@@ -14,7 +14,7 @@ use super::demo::{self, Identity};
 use super::folder::{Author, DEMO_ROOT, Folder, FolderError};
 use super::outcome::{CLIENTS_OWN, Expected, Outcome, TENANT, lines_since};
 use super::trial::Visit;
-use super::{DONE, FAILED, complain, fail, report, run, say};
+use super::{DONE, FAILED, complain, fail, report, say};
 use crate::config::Config;
 use crate::inspect::authority::root_path;
 use crate::server::Server;

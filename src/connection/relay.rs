@@ -102,7 +102,7 @@ impl Trip {
             ended = async {
                 match upstream {
                     Spoken::H1(leg) => {
-                        h1::run(&scope, Leg::new(stream, BytesMut::new()), leg, settings.identify.request_head).await
+                        h1::run(&scope, Leg::new(stream, BytesMut::new()), *leg, settings.identify.request_head).await
                     }
                     Spoken::H2(upstream) => h2::run(Arc::clone(&scope), stream, upstream).await,
                 }
@@ -144,7 +144,7 @@ impl Trip {
             (false, true) => Some(Alpn::Http11),
             (false, false) => return Err(Ended::new(Side::Upstream, Stage::Verify, Reason::NoApplicationProtocol)),
         };
-        Ok((alpn, Spoken::H1(Leg::new(upstream.into_stream(), BytesMut::new()))))
+        Ok((alpn, Spoken::H1(Box::new(Leg::new(upstream.into_stream(), BytesMut::new())))))
     }
 
     /// Answers every request of an inspected connection with the page of `ended`, under a leaf for the destination; no byte
@@ -264,7 +264,7 @@ impl Trip {
 
 /// An upstream ready to be relayed to, in its protocol.
 enum Spoken {
-    H1(Leg<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>),
+    H1(Box<Leg<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>),
     H2(h2::Upstream),
 }
 
