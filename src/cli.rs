@@ -47,12 +47,15 @@ enum Command {
     #[command(after_help = quickstart::HELP)]
     Quickstart(quickstart::Arguments),
     /// Load the configuration as `run` would and print its problems, or a summary of the policy
-    #[command(after_help = "Exit code: 0 with warnings too, 1 with errors.")]
+    #[command(
+        after_help = "Exit code: 0 with warnings too, 1 with errors.\n\nExamples:\n  sekisho check --config /etc/sekisho/sekisho.toml"
+    )]
     Check {
         #[command(flatten)]
         config: ConfigFile,
     },
     /// Run the service: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM drains (twice: cuts)
+    #[command(after_help = "Examples:\n  sekisho run --config /etc/sekisho/sekisho.toml\n  kill -HUP PID    reload")]
     Run {
         #[command(flatten)]
         config: ConfigFile,
@@ -64,11 +67,15 @@ enum Command {
         sekisho explain --client 10.20.0.7 http://crl.example.com/root.crl")]
     Explain(explain::Arguments),
     /// Create or show the issuing CA
+    #[command(
+        after_help = "Examples:\n  sekisho ca init --config sekisho.toml\n  sekisho ca show --config sekisho.toml"
+    )]
     Ca {
         #[command(subcommand)]
         command: ca::Command,
     },
     /// Print a shell completion script
+    #[command(after_help = "Examples:\n  sekisho completions bash > /etc/bash_completion.d/sekisho")]
     Completions { shell: Shell },
 }
 

@@ -1,6 +1,6 @@
 //! THE SPINE: one connection's journey, phase by phase, in the order they run.
 //!
-//! [`serve`] holds the client's connection: admit, then one attempt after the other. [`drive`] is one attempt. It forks once, on
+//! [`serve`] holds the client's connection: admit, then one attempt after the other. `drive` is one attempt. It forks once, on
 //! the type of the permit; each phase takes what only the phase before can make, so that none can be left out. No phase calls
 //! another: only this file knows them all.
 
@@ -33,6 +33,8 @@ pub async fn serve(gate: Arc<Gate>, stream: TcpStream, addr: ClientAddr, listene
     while let Some((mut trip, claimed)) = Trip::claim(&gate, &mut client, &admission, &mut reader, first).await {
         first = false;
         let driven = tokio::select! {
+            // First: a relay that is cut says itself how far it got.
+            biased;
             driven = drive(&mut trip, claimed, &mut client, &admission) => driven,
             () = gate.drain().cut() => Err(Ended::cut()),
         };

@@ -113,7 +113,7 @@ where
         to: upstream_write,
         counters: Arc::clone(&counters),
         idle: terms.idle,
-        sent: false,
+        sent: !head.framing().has_content(),
     };
     let mut answer = response::Answer::new(head, exchange, upstream_read, &mut upstream.buffer, client_write, terms);
     let next = tokio::select! {

@@ -27,18 +27,25 @@ pub struct Settings {
 
 /// What a client asked for.
 pub enum Asked {
-    Connect(Authority),
+    /// With its head, which says how the authority was written.
+    Connect { authority: Authority, head: Box<RequestHead> },
     /// An absolute-form `http:` request, to be forwarded as it is decided.
-    Plain {
-        authority: Authority,
-        head: Box<RequestHead>,
-    },
+    Plain { authority: Authority, head: Box<RequestHead> },
 }
 
 impl Asked {
+    /// The authority as the client wrote it.
+    pub fn written(&self) -> &[u8] {
+        let (Self::Connect { head, .. } | Self::Plain { head, .. }) = self;
+        match head.target() {
+            Target::Authority(written) | Target::Absolute { authority: written, .. } => written,
+            Target::Origin(_) | Target::Asterisk => b"",
+        }
+    }
+
     pub fn claim(&self) -> Claim {
         match self {
-            Self::Connect(authority) => Claim::Connect(authority.clone()),
+            Self::Connect { authority, .. } => Claim::Connect(authority.clone()),
             Self::Plain { authority, head } => {
                 let method = match head.method() {
                     http1::Method::Get => Method::Get,
@@ -135,7 +142,7 @@ pub fn asked(head: Box<RequestHead>) -> Result<Asked, ClaimError> {
         Target::Authority(written) => {
             let authority = parse(written, Authority::parse(written))?;
             same_host(&head, &authority, authority.port)?;
-            Ok(Asked::Connect(authority))
+            Ok(Asked::Connect { authority, head })
         }
         Target::Absolute { scheme, authority: written, .. } if scheme.eq_ignore_ascii_case(b"http") => {
             // The authority of the URI is the claim; `Host` is rewritten from it (RFC 9112 section 3.2.2).

@@ -1,25 +1,116 @@
-//! sekisho
+//! sekisho (関所) is a local-breakout egress filter proxy: it stands between the network of a local government and the Internet
+//! line, lets clients reach exactly the cloud services that were approved, and refuses and records everything else.
+//!
+//! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
+//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::record`] (every
+//! field).
+//!
+//! # Codemap
+//!
+//! Modules in the order in which a connection meets them. A module imports only what stands in the table of
+//! `tests/it/structure.rs`, which has no cycle.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`names`] | [`names::DnsName`], [`names::Host`], [`names::Authority`]: the one normal form, the one door; [`names::Sni`] |
+//! | [`addrs`] | who is who in a flow, and which special-purpose block an address lies in |
+//! | [`reason`] | the closed list of reasons: one word in record, metric, reply and manual |
+//! | [`config`] | one TOML file in, one immutable [`config::Config`] out, or every problem at once |
+//! | [`cli`] | arguments → one function per subcommand → exit code |
+//! | [`server`] | bind, accept, spawn, reload, drain; knows no protocol |
+//! | [`drain`] | running → draining → cut |
+//! | [`connection`] | the spine: `serve` and `drive`, the only code that knows every phase |
+//! | [`admit`] | limits: a slot is a value |
+//! | [`client`] | the client's stream, what was read ahead, how far its conversation got |
+//! | [`identify`] | claim: the request head and the ClientHello, read by sans-IO parsers |
+//! | [`http1`] | the strict HTTP/1 codec that `identify` reads heads with and `forward` writes messages with |
+//! | [`policy`] | decide and reconcile: a pure, total function of facts, and its evidence |
+//! | [`upstream`] | resolve → vet → connect → verify |
+//! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
+//! | [`tunnel`] | both directions copied untouched |
+//! | [`inspect`] | TLS ends here: issuing CA, leaf certificates, the request loops of HTTP/1.1 and HTTP/2 |
+//! | [`exchange`] | one request under way, and which of its fields pass |
+//! | [`forward`] | one HTTP/1.1 exchange between two streams |
+//! | [`reply`] | (reason × how far) → what the client sees; one table |
+//! | [`record`] | the access record: exactly one terminal line per attempt |
+//! | [`telemetry`] | diagnostics and health |
+//! | [`admin`] | `/livez`, `/readyz`, `/metrics`: read-only views |
+//!
+//! # Invariants
+//!
+//! What was checked is a type. Each of these can be made in one place only, so leaving a check out does not compile.
+//!
+//! * **Deny is what is left.** [`policy::Policy::decide`] has no default but [`policy::Decision::Deny`]; an empty list permits
+//!   nothing, and a file that is missing, broken or holds an unknown key gives no [`config::Config`] at all.
+//! * **One name.** The CONNECT authority, a URI, `Host`, `:authority`, the SNI and the configuration all pass
+//!   [`names::DnsName::parse`]; equality is then equality of bytes, and what was judged is what is resolved, verified and recorded.
+//! * **The destination never changes.** [`policy::Destination`] is immutable and comes out of a decision only. A difference
+//!   between claims is a denial, never an update.
+//! * **A destination that must be inspected cannot be tunnelled.** [`policy::Permit`] says the way in its type:
+//!   [`policy::Tunnel`], [`policy::Inspect`] or [`policy::Plain`].
+//! * **Not one payload byte moves before claim and ClientHello agree.** The relay asks for [`policy::Agreed`], which
+//!   [`policy::reconcile_tunnel`] and [`policy::reconcile_inspect`] make.
+//! * **The address vetted is the address dialled.** [`upstream::connect`] takes a [`upstream::vet::VettedAddr`] and nothing else.
+//! * **No byte to an upstream whose certificate was not verified.** Tunnel and inspection ask for
+//!   [`upstream::verify::VerifiedUpstream`]; a tunnel's certificate is verified too, by a handshake of our own. Plain `http:` has
+//!   no certificate, and says so: [`upstream::connect::Connection::into_plain`] wants a [`policy::Permit`] of [`policy::Plain`].
+//! * **A slot is held as long as the connection lives.** [`admit::Admission`] gives it back when dropped; there is no `release`.
+//! * **The 200 of CONNECT is sent once, and known to have been.** [`client::Established`] is asked for by whoever reads TLS.
+//! * **Exactly one terminal record per attempt.** [`record::Attempt`] hands it in when dropped, a panic or an abort included;
+//!   [`record::Conservation::holds`] is the arithmetic that nothing went missing.
+//! * **Tenant fields are set last.** [`exchange::fields::request_field_passes`] has removed every copy before
+//!   [`exchange::fields::Restrictions`] are written, on every request of every stream.
+//! * **One table says what a client sees.** [`reply::http_answer`] and [`reply::manner`]; no other file chooses an error.
+//! * **Limits outlive reloads, permissions do not.** An inspected request is decided by the configuration of its own moment
+//!   ([`inspect::scope::Scope`]); a tunnel that is no longer permitted is cut.
 #![forbid(unsafe_code)]
-pub mod addrs;
-pub mod admin;
-pub mod admit;
-pub mod cli;
-pub mod client;
-pub mod config;
-pub mod connection;
-pub mod drain;
-pub mod exchange;
-pub mod flight;
-pub mod forward;
-pub mod http1;
-pub mod identify;
-pub mod inspect;
+
+// The vocabulary.
 pub mod names;
-pub mod policy;
+
+pub mod addrs;
 pub mod reason;
-pub mod record;
-pub mod reply;
+
+// The service round the connections.
+pub mod config;
+
+pub mod cli;
 pub mod server;
-pub mod telemetry;
-pub mod tunnel;
+
+pub mod drain;
+
+// The spine.
+pub mod connection;
+
+// Its phases: admit, claim, decide.
+pub mod admit;
+pub mod client;
+pub mod identify;
+
+pub mod http1;
+
+pub mod policy;
+
+// Dial and verify.
 pub mod upstream;
+
+pub mod flight;
+
+// Relay.
+pub mod tunnel;
+
+pub mod inspect;
+
+pub mod exchange;
+pub mod forward;
+
+// What is told: to the client, to the record, to the administrator.
+pub mod reply;
+
+pub mod record;
+pub mod telemetry;
+
+pub mod admin;
+
+// The longer pages.
+pub mod manual;

@@ -260,5 +260,18 @@ fn round_trips(label: &str) -> Result<(), NameError> {
     if decoded.is_ok() && !unicode.is_ascii() && same { Ok(()) } else { Err(NameError::Idna) }
 }
 
+/// The name in the server_name extension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sni {
+    Name(DnsName),
+    Absent(WhyNoSni),
+}
+
+/// Why a hello that is otherwise right names no server. A malformed name is never one of them: that hello is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyNoSni {
+    NoExtension,
+}
+
 #[cfg(test)]
 mod tests;

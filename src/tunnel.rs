@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -56,20 +56,31 @@ pub async fn relay(
     settings: &Settings,
 ) -> TunnelEnd {
     let activity = Activity { counters, began: Instant::now() };
+    let (client_done, upstream_done) = (AtomicBool::new(false), AtomicBool::new(false));
     let up = async {
         write_rest(upstream, prefix, &counters.sent).await.map_err(|_| TunnelEnd::UpstreamClosed)?;
         pump(client, upstream, &counters.sent)
             .await
-            .map_err(|side| side.of(TunnelEnd::ClientClosed, TunnelEnd::UpstreamClosed))
+            .map_err(|side| side.of(TunnelEnd::ClientClosed, TunnelEnd::UpstreamClosed))?;
+        client_done.store(true, Ordering::Relaxed);
+        Ok(())
     };
     let down = async {
         pump(upstream, client, &counters.received)
             .await
-            .map_err(|side| side.of(TunnelEnd::UpstreamClosed, TunnelEnd::ClientClosed))
+            .map_err(|side| side.of(TunnelEnd::UpstreamClosed, TunnelEnd::ClientClosed))?;
+        upstream_done.store(true, Ordering::Relaxed);
+        Ok(())
     };
-    tokio::select! {
+    let end = tokio::select! {
         both = async { tokio::try_join!(up, down) } => both.map_or_else(|end| end, |_| TunnelEnd::Finished),
         () = activity.idle_for(settings.idle) => TunnelEnd::Idle,
+    };
+    match end {
+        // A side that has said its end takes no more: that the other's close_notify found it gone is no break.
+        TunnelEnd::ClientClosed if client_done.load(Ordering::Relaxed) => TunnelEnd::Finished,
+        TunnelEnd::UpstreamClosed if upstream_done.load(Ordering::Relaxed) => TunnelEnd::Finished,
+        TunnelEnd::ClientClosed | TunnelEnd::UpstreamClosed | TunnelEnd::Finished | TunnelEnd::Idle => end,
     }
 }
 

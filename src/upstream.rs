@@ -24,6 +24,7 @@ mod verifier;
 pub mod verify;
 pub mod vet;
 
+use crate::addrs::UpstreamAddr;
 use crate::policy::Destination;
 use crate::reason::Reason;
 
@@ -44,6 +45,16 @@ impl DialError {
             Self::Resolve(error) => error.reason(),
             Self::Vet(error) => error.reason(),
             Self::Connect(error) => error.reason(),
+        }
+    }
+}
+
+impl DialError {
+    /// The address that was tried last, where any was.
+    pub fn tried(&self) -> Option<UpstreamAddr> {
+        match self {
+            Self::Resolve(_) | Self::Vet(_) => None,
+            Self::Connect(error) => error.tried(),
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) enum Command {
         days: u32,
     },
     /// Say what is there, what it covers and when it ends
+    #[command(after_help = "Examples:\n  sekisho ca show --config /etc/sekisho/sekisho.toml")]
     Show {
         #[command(flatten)]
         config: ConfigFile,

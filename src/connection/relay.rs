@@ -97,16 +97,19 @@ impl Trip {
         self.attempt.established();
         let scope = Arc::new(self.scope(&agreed, None));
         scope.connection.client_certificate_asked.store(asked, Ordering::Relaxed);
-        let settings = &self.live.config;
-        let ended = tokio::select! {
-            ended = async {
-                match upstream {
-                    Spoken::H1(leg) => {
-                        h1::run(&scope, Leg::new(stream, BytesMut::new()), *leg, settings.identify.request_head).await
-                    }
-                    Spoken::H2(upstream) => h2::run(Arc::clone(&scope), stream, upstream).await,
+        let head_limit = self.live.config.identify.request_head;
+        let mut requests = pin!(async {
+            match upstream {
+                Spoken::H1(leg) => {
+                    let client = Leg::new(stream, BytesMut::new());
+                    h1::run(&scope, client, *leg, head_limit).await
                 }
-            } => ended,
+                Spoken::H2(upstream) => h2::run(Arc::clone(&scope), stream, upstream).await,
+            }
+        });
+        let ended = tokio::select! {
+            ended = &mut requests => ended,
+            // Said before the requests are dropped, so that each of them knows what ended it.
             () = self.gate.drain().cut() => {
                 scope.connection.end_with(Reason::ShuttingDown);
                 inspect::Ended { side: Side::Sekisho, reason: Some(Reason::ShuttingDown) }
@@ -167,8 +170,9 @@ impl Trip {
         self.attempt.commit();
         let Ok(stream) = self.accept(client, agreed.destination(), alpn).await else { return Ok(Next::Abort) };
         let head_limit = self.live.config.identify.request_head;
+        let mut pages = pin!(page::serve(&scope, stream, alpn, head_limit));
         tokio::select! {
-            () = page::serve(&scope, stream, alpn, head_limit) => {}
+            () = &mut pages => {}
             () = self.gate.drain().cut() => scope.connection.end_with(Reason::ShuttingDown),
         }
         Ok(Next::Close)
@@ -235,10 +239,7 @@ impl Trip {
         let mut far = Leg::new(connection.into_plain(&permit), BytesMut::new());
         let next = tokio::select! {
             next = forward(head, &mut exchange, &mut near, &mut far, &terms) => next,
-            () = self.gate.drain().cut() => {
-                state.end_with(Reason::ShuttingDown);
-                forward::Next::Abort
-            }
+            () = self.gate.drain().cut() => forward::Next::Refuse(Reason::ShuttingDown),
         };
         client.give_back(near.buffer);
         Ok(match next {

@@ -139,7 +139,7 @@ impl Trip {
         };
         let action = match &claimed {
             Some(Ok(Asked::Plain { .. })) => Action::Request,
-            Some(Ok(Asked::Connect(_)) | Err(_)) | None => Action::Connection,
+            Some(Ok(Asked::Connect { .. }) | Err(_)) | None => Action::Connection,
         };
         // The configuration of the moment at which the claim was complete, not of the one at which the wait for it began.
         let mut trip = Self::begin(gate, gate.live(), client, action).await;
@@ -175,11 +175,11 @@ impl Trip {
         Ended { keep_alive, ..Ended::new(Side::Client, Stage::Claim, error.reason()).because(&error) }
     }
 
-    /// Asks the policy; the record must be able to take what follows.
+    /// Asks the policy, where the record can take what follows.
     pub fn decide(&mut self, asked: Asked) -> Result<Way, Ended> {
         let claim = asked.claim();
         self.asked = claim.authority().to_string();
-        self.attempt.fields.authority = Some(self.asked.as_bytes().into());
+        self.attempt.fields.authority = Some(asked.written().into());
         self.attempt.fields.destination_port = Some(claim.authority().port);
         if let Host::Name(name) = &claim.authority().host {
             self.attempt.fields.domain = Some(name.as_str().into());
@@ -189,6 +189,7 @@ impl Trip {
             self.attempt.fields.path = Some(relay::path(head).into());
             self.head_only = *head.method() == Method::Head;
         }
+        self.gate.recordable().map_err(|reason| Ended::new(Side::Sekisho, Stage::Decide, reason))?;
         let decision = self.live.config.policy.decide(self.client, &claim);
         self.claim = Some(claim);
         let way = match (decision, asked) {
@@ -208,21 +209,24 @@ impl Trip {
                 self.note_permit(&permit, None);
                 Way::Plain(permit, head)
             }
-            (Decision::Plain(_), Asked::Connect(_)) => {
+            (Decision::Plain(_), Asked::Connect { .. }) => {
                 return Err(Ended::new(Side::Sekisho, Stage::Decide, Reason::InternalError));
             }
         };
-        self.gate.recordable().map_err(|reason| Ended::new(Side::Sekisho, Stage::Decide, reason))?;
         Ok(way)
     }
 
     /// resolve → vet → connect.
     pub async fn dial(&mut self, destination: &Destination) -> Result<Connection, Ended> {
         let live = &self.live;
-        let connection =
-            upstream::dial(destination, &live.resolver, &live.config.guard, &live.config.dial, &live.selves)
-                .await
-                .map_err(|error| Ended::new(Side::Upstream, Stage::Dial, error.reason()).because(error))?;
+        let dialled =
+            upstream::dial(destination, &live.resolver, &live.config.guard, &live.config.dial, &live.selves).await;
+        let connection = dialled.map_err(|error| {
+            if let Some(tried) = error.tried() {
+                self.attempt.fields.set_destination(tried);
+            }
+            Ended::new(Side::Upstream, Stage::Dial, error.reason()).because(error)
+        })?;
         self.attempt.fields.set_destination(connection.address());
         Ok(connection)
     }

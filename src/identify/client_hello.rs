@@ -19,6 +19,7 @@
 
 use super::records::{RecordError, Records};
 use crate::names::{DnsName, NameError};
+pub use crate::names::{Sni, WhyNoSni};
 use crate::reason::Reason;
 
 /// Most octets a ClientHello may take on the wire, record headers included. Real ones take 0.2 to 2 KiB; long tickets and
@@ -51,19 +52,6 @@ pub struct ClientHello {
     pub ech: Ech,
     /// Octets of the records that hold the hello: what comes after them is something else.
     pub wire_len: usize,
-}
-
-/// The name in the server_name extension.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sni {
-    Name(DnsName),
-    Absent(WhyNoSni),
-}
-
-/// Why a hello that is otherwise right names no server. A malformed name is never a reason: it is a [`HelloError`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhyNoSni {
-    NoExtension,
 }
 
 /// Whether the client speaks of Encrypted ClientHello.

@@ -1,5 +1,6 @@
 //! The HTTP/1.1 request loop of an inspected connection: one request after the other on one pair of legs, each judged.
 
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -71,6 +72,13 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    if let Target::Absolute { scheme, .. } = head.target()
+        && !scheme.eq_ignore_ascii_case(b"https")
+    {
+        let mut exchange = scope.open_unreadable(Reason::MalformedRequest, "the scheme inside TLS is https").await;
+        refuse(&mut client.io, &mut exchange, Reason::MalformedRequest, head.method(), Connection::Close).await;
+        return Step::End(FINISHED);
+    }
     let mut exchange = scope.open(&facts(head)).await;
     if let Err(refusal) = exchange.verdict() {
         // A body that nobody read stands where the next head is due: then the connection ends with the answer.
@@ -138,6 +146,8 @@ where
             read = client.io.read_buf(&mut client.buffer) => match read {
                 Ok(0) | Err(_) if begun => Some(ended(Side::Client, Reason::ClientClosed)),
                 Ok(0) => Some(FINISHED),
+                // Without close_notify, as many clients leave: between two requests nothing is cut by it.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => Some(FINISHED),
                 Err(error) => Some(lost(&error)),
                 Ok(_) => None,
             },
@@ -160,7 +170,7 @@ where
     }
 }
 
-/// A client that closes without close_notify has closed; one that sends an alert has found fault with our leaf after all, which
+/// A client whose connection broke has closed; one that sends an alert has found fault with our leaf after all, which
 /// TLS 1.3 lets it do behind its own Finished.
 fn lost(error: &std::io::Error) -> Ended {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
@@ -215,30 +225,55 @@ where
     let counters = exchange.counters();
     let (mut client_read, mut client_write) = tokio::io::split(&mut client.io);
     let (mut upstream_read, mut upstream_write) = tokio::io::split(&mut upstream.io);
-    let up = copy(&mut client.buffer, &mut client_read, &mut upstream_write, |n| counters.add_sent(n));
-    let down = copy(&mut upstream.buffer, &mut upstream_read, &mut client_write, |n| counters.add_received(n));
+    let up = async {
+        let done = copy(&mut client.buffer, &mut client_read, &mut upstream_write, |n| counters.add_sent(n)).await;
+        done.map_err(|broken| broken.of(Reason::ClientClosed, Reason::UpstreamClosed))
+    };
+    let down = async {
+        let done =
+            copy(&mut upstream.buffer, &mut upstream_read, &mut client_write, |n| counters.add_received(n)).await;
+        done.map_err(|broken| broken.of(Reason::UpstreamClosed, Reason::ClientClosed))
+    };
     let reason = tokio::select! {
-        (up, down) = async { tokio::join!(up, down) } => up.and(down).err().map(|_| Reason::UpstreamClosed),
+        both = async { tokio::try_join!(up, down) } => both.err(),
         () = still(&counters, idle) => Some(Reason::IdleTimeout),
     };
     exchange.conclude(Outcome::Allowed, reason);
 }
 
-async fn copy<R, W>(buffer: &mut BytesMut, from: &mut R, to: &mut W, count: impl Fn(usize)) -> std::io::Result<()>
+/// Which end of a direction broke.
+enum Broken {
+    Source,
+    Sink,
+}
+
+impl Broken {
+    fn of(self, source: Reason, sink: Reason) -> Reason {
+        match self {
+            Self::Source => source,
+            Self::Sink => sink,
+        }
+    }
+}
+
+async fn copy<R, W>(buffer: &mut BytesMut, from: &mut R, to: &mut W, count: impl Fn(usize)) -> Result<(), Broken>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     loop {
         if !buffer.is_empty() {
-            to.write_all(buffer).await?;
-            to.flush().await?;
+            to.write_all(buffer).await.map_err(|_| Broken::Sink)?;
+            to.flush().await.map_err(|_| Broken::Sink)?;
             count(buffer.len());
             buffer.clear();
         }
         buffer.reserve(2048);
-        if from.read_buf(buffer).await? == 0 {
-            return to.shutdown().await;
+        match from.read_buf(buffer).await {
+            Ok(0) => return to.shutdown().await.map_err(|_| Broken::Sink),
+            Ok(_) => {}
+            // Gone without close_notify, as browsers go: the other side must hear of it now, not at the idle limit.
+            Err(_) => return Err(Broken::Source),
         }
     }
 }

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use super::decision::{Destination, Inspect, Permit, Tunnel};
 use super::rule::Rule;
-use crate::identify::client_hello::Sni;
-use crate::names::DnsName;
+use crate::names::{DnsName, Sni};
 use crate::reason::Reason;
 
 /// The proof that claim and hello are for one name. Made only here; the relay asks for it.

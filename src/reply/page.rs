@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use time::OffsetDateTime;
-use time::macros::format_description;
+use time::macros::{format_description, offset};
 
 use super::{extra_fields, http_answer, proxy_status};
 use crate::reason::Reason;
@@ -37,9 +37,7 @@ impl Page {
 
 fn body(reason: Reason, host: &str, reference: &str, now: SystemTime) -> String {
     let (japanese, english) = words(reason);
-    let time = OffsetDateTime::from(now)
-        .format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC"))
-        .unwrap_or_default();
+    let time = time_of(now);
     let (host, reference) = (escape(host), escape(reference));
     format!(
         "<!doctype html>\n<html lang=\"ja\"><head><meta charset=\"utf-8\">\
@@ -51,6 +49,14 @@ fn body(reason: Reason, host: &str, reference: &str, now: SystemTime) -> String 
          <dl><dt>接続先 / Host</dt><dd>{host}</dd><dt>理由 / Reason</dt><dd>{reason}</dd><dt>時刻 / Time</dt><dd>{time}</dd>\
          <dt>受付番号 / Reference</dt><dd>{reference}</dd></dl></main></body></html>\n"
     )
+}
+
+/// In the readers' own time, and in the record's.
+fn time_of(now: SystemTime) -> String {
+    let seconds = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+    let utc = OffsetDateTime::from(now);
+    let shown = |time: OffsetDateTime| time.format(seconds).unwrap_or_default();
+    format!("{} JST ({} UTC)", shown(utc.to_offset(offset!(+9))), shown(utc))
 }
 
 const STYLE: &str = "body{margin:0;background:#f4f5f7;color:#1f2328;font:16px/1.7 system-ui,'Hiragino Sans','Yu Gothic UI','Noto Sans CJK JP',sans-serif}\
@@ -164,7 +170,7 @@ mod tests {
         assert!(page.body.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;\u{fffd}"), "{}", page.body);
         assert!(page.body.contains("A&quot;B"));
         assert!(!page.body.contains("<script"));
-        assert!(page.body.contains("1970-01-01 00:00:00 UTC"));
+        assert!(page.body.contains("1970-01-01 09:00:00 JST (1970-01-01 00:00:00 UTC)"));
         let field = |name: &str| page.fields.iter().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
         assert_eq!(field("content-security-policy").as_deref(), Some("default-src 'none'; style-src 'unsafe-inline'"));
         assert_eq!(field("cache-control").as_deref(), Some("no-store"));

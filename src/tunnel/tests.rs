@@ -3,6 +3,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 /// Two ends of one TCP connection: ours and the peer's.
+#[expect(clippy::disallowed_methods, reason = "the test is the destination")]
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let addr = listener.local_addr().expect("addr");
@@ -82,4 +83,27 @@ async fn a_reset_says_whose_side_broke() {
     let settings = settings(Duration::from_secs(60));
     let end = relay(b"", &ours_client, &ours_upstream, &Counters::default(), &settings).await;
     assert_eq!(end, TunnelEnd::ClientClosed);
+}
+
+#[tokio::test]
+async fn a_client_that_ended_in_order_and_is_then_gone_has_finished() {
+    let ((ours_client, client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
+    let peers = async {
+        // Its end comes first, then a reset: closing over the unread late answer.
+        ours_client.readable().await.expect("the end");
+        upstream.write_all(b"late").await.expect("write");
+        let mut rest = Vec::new();
+        upstream.read_to_end(&mut rest).await.expect("the half-close");
+        while upstream.write_all(b"later still").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    drop(client);
+    let settings = settings(Duration::from_secs(60));
+    let counters = Counters::default();
+    let end = tokio::select! {
+        end = relay(b"", &ours_client, &ours_upstream, &counters, &settings) => end,
+        () = async { peers.await; std::future::pending().await } => unreachable!("the relay ends first"),
+    };
+    assert_eq!(end, TunnelEnd::Finished);
 }

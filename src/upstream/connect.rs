@@ -70,8 +70,8 @@ impl Connection {
 pub enum ConnectError {
     #[error("no connection to {name}: {}; is the way to the Internet open for this machine?", listed(.failures))]
     Failed { name: DnsName, failures: Vec<(UpstreamAddr, String)> },
-    #[error("no address of {name} accepted a connection within {after:?}; tried {tried}")]
-    Timeout { name: DnsName, after: Duration, tried: String },
+    #[error("no address of {name} accepted a connection within {after:?}; tried {}", joined(.tried))]
+    Timeout { name: DnsName, after: Duration, tried: Vec<UpstreamAddr> },
     #[error("{name} has no {} address, and [upstream] bind = \"{bind}\" can only reach those", family(*bind))]
     BindFamily { name: DnsName, bind: IpAddr },
     #[error("{address} turned out to be this proxy when {name} was dialled")]
@@ -89,6 +89,20 @@ impl ConnectError {
             Self::NoDescriptors { .. } => Reason::Overloaded,
         }
     }
+
+    /// The address that was tried last, where any was.
+    pub fn tried(&self) -> Option<UpstreamAddr> {
+        match self {
+            Self::Failed { failures, .. } => failures.last().map(|(address, _)| *address),
+            Self::Timeout { tried, .. } => tried.last().copied(),
+            Self::SelfConnection { address, .. } => Some(*address),
+            Self::BindFamily { .. } | Self::NoDescriptors { .. } => None,
+        }
+    }
+}
+
+fn joined(addresses: &[UpstreamAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Connects to the quickest of `addresses`, which are those of `name`.
@@ -110,8 +124,8 @@ pub async fn connect(
         Ok(Ok(connection)) => connection,
         Ok(Err(failures)) => return Err(failed(name, failures)),
         Err(_) => {
-            let tried: Vec<_> = addresses.iter().map(|address| address.upstream().to_string()).collect();
-            return Err(ConnectError::Timeout { name: name.clone(), after: settings.timeout, tried: tried.join(", ") });
+            let tried = addresses.iter().map(|address| address.upstream()).collect();
+            return Err(ConnectError::Timeout { name: name.clone(), after: settings.timeout, tried });
         }
     };
     match (connection.stream.local_addr(), connection.stream.peer_addr()) {
@@ -147,6 +161,7 @@ async fn attempt(address: VettedAddr, bind: Option<IpAddr>) -> Result<Connection
                 io::Error::new(error.kind(), format!("cannot send from [upstream] bind = \"{bind}\": {error}"))
             })?;
         }
+        #[expect(clippy::disallowed_methods, reason = "the one place")]
         let stream = socket.connect(to).await?;
         tune(&stream)?;
         Ok(stream)

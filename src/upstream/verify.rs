@@ -10,6 +10,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::AsyncWriteExt as _;
@@ -142,8 +143,10 @@ pub enum UpstreamVerdict {
     Handshake,
     /// By an earlier handshake of the TLS session that was resumed.
     Resumed,
-    /// By our own handshake before this tunnel, or one that was still good.
+    /// By a handshake of our own, made for this tunnel.
     Probed,
+    /// By a handshake of our own made for another tunnel, and still good.
+    Kept,
 }
 
 impl UpstreamVerdict {
@@ -152,6 +155,7 @@ impl UpstreamVerdict {
             Self::Handshake => "handshake",
             Self::Resumed => "resumed",
             Self::Probed => "probed",
+            Self::Kept => "kept",
         }
     }
 }
@@ -302,7 +306,9 @@ impl Verdicts {
     ) -> Result<VerifiedUpstream<Tunnel>, VerifyError> {
         let name = destination.name();
         let key = Key { address: connection.vetted(), name: name.clone(), revision: settings.trust.shared_revision() };
+        let probed = Arc::new(AtomicBool::new(false));
         let probe = || {
+            probed.store(true, Ordering::Relaxed);
             let (settings, dialling, selves) = (settings.clone(), dialling.clone(), selves.clone());
             let (address, name) = (key.address, key.name.clone());
             async move {
@@ -323,7 +329,7 @@ impl Verdicts {
             certificate: verdict?,
             address: connection.address(),
             stream: connection.into_unverified_stream(),
-            verdict: UpstreamVerdict::Probed,
+            verdict: if probed.load(Ordering::Relaxed) { UpstreamVerdict::Probed } else { UpstreamVerdict::Kept },
             client_certificate: ClientCertificate::NotAsked,
         })
     }

@@ -42,7 +42,9 @@ fn read(bytes: &[u8], piece: usize) -> Result<Option<RequestHead>, HeadError> {
     Ok(None)
 }
 
-fn summary(read: &Result<Option<RequestHead>, HeadError>) -> Result<Option<(Vec<Vec<u8>>, Framing)>, HeadError> {
+type Summary = (Vec<Vec<u8>>, Framing);
+
+fn summary(read: &Result<Option<RequestHead>, HeadError>) -> Result<Option<Summary>, HeadError> {
     match read {
         Ok(Some(head)) => Ok(Some((passed_on(head), head.framing()))),
         Ok(None) => Ok(None),

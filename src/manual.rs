@@ -1,0 +1,16 @@
+//! The longer pages, as text that is compiled: a name that no longer exists breaks the build of the documentation.
+//!
+//! * [`journey`]: one connection from accept to record, in each mode; refusal, reload, drain.
+//! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
+//! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
+//! * [`record`]: every field of the access record.
+//!
+//! No code may be here but the tests that compare the pages with what they describe.
+
+pub mod journey;
+pub mod operations;
+pub mod record;
+pub mod threats;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! The access record: JSON Lines, one object a line, UTF-8, one terminal line per attempt.
+//!
+//! An *attempt* is a CONNECT, an accepted connection that ended before one (`event.action` = `connection`), or a plain or inspected
+//! request (`request`). An allowed connection also writes an `established` line when it begins, and the service itself writes
+//! `lifecycle` lines. A connection's requests name it in `sekisho.connection`.
+//!
+//! For each action, attempts are the sum of `sekisho.count` (absent: 1) over the lines with `event.outcome` allowed, denied and
+//! failed. Only what could not be written one by one while the file was unwritable is counted together.
+//!
+//! A text longer than [`LONGEST_TEXT`](crate::record::LONGEST_TEXT) octets is cut and ends in `…[cut N bytes, sha256 xxxxxxxx]`, the
+//! beginning of the hash of the whole. Control, bidirectional and invisible characters are escaped. Queries, passwords and values of
+//! header fields are in no line.
+//!
+//! The words of `event.reason` are in [`operations`](super::operations#reasons), those of `sekisho.certificate_error` in
+//! [`Fault`](crate::upstream::verify::Fault). A field that is not known is not in the line.
+//!
+//! # Fields, in the order of a line
+//!
+//! | field | type | meaning |
+//! |---|---|---|
+//! | `event.sequence` | long | Number of the line within this run of the service: 1, 2, 3, … without a gap, in the order of the file and across rotated files. |
+//! | `@timestamp` | date | When the event began, UTC, milliseconds. For an attempt: when it was admitted; it ended `event.duration` later. |
+//! | `event.id` | keyword | Identifier of the attempt, the reference shown on a refusal page. `established` and the terminal record of one connection share it. |
+//! | `event.action` | keyword | connection, request, established or lifecycle. |
+//! | `event.outcome` | keyword | allowed, denied or failed. Only in terminal records. |
+//! | `event.reason` | keyword | Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally. |
+//! | `event.duration` | long | Nanoseconds since `@timestamp`, by a clock that never jumps. |
+//! | `sekisho.count` | long | How many events of the same action, outcome and reason this line stands for. Absent: 1. |
+//! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued or record_recovered. |
+//! | `message` | keyword | A lifecycle event in a sentence. |
+//! | `service.version` | keyword | Version of sekisho, in the start record. |
+//! | `sekisho.config_revision` | keyword | Revision of the configuration that decided. |
+//! | `source.ip` | ip | Address of the client that connected. Nothing a client sends can change it. |
+//! | `source.port` | long | Port of the client. |
+//! | `sekisho.client` | keyword | The `[[clients]]` group of the client. |
+//! | `sekisho.listener` | keyword | The `[[listener]]` that accepted the connection. |
+//! | `sekisho.connection` | keyword | For a request: `event.id` of the connection it came by. |
+//! | `rule.id` | keyword | Identifier of the rule that decided. |
+//! | `rule.name` | keyword | Name of the `[[service]]` that decided. |
+//! | `sekisho.mode` | keyword | tunnel or inspect. |
+//! | `sekisho.stage` | keyword | The stage of the journey at which the attempt ended. |
+//! | `sekisho.side` | keyword | Whose doing the end was: client, upstream or sekisho. |
+//! | `sekisho.authority` | keyword | The authority of the CONNECT or the URI as the client wrote it. A password reads ***, a query …. |
+//! | `tls.client.server_name` | keyword | The server_name (SNI) of the client's ClientHello. |
+//! | `url.domain` | keyword | The host name the decision was about, in its normal form. |
+//! | `http.request.method` | keyword | Method of the request. |
+//! | `url.path` | keyword | Path of the request, never with its query. |
+//! | `http.response.status_code` | long | Status the client was given. |
+//! | `sekisho.headers_set` | keyword[] | Names of the header fields that were set by the rule; never their values. |
+//! | `destination.ip` | ip | Address that was connected to, or tried last. |
+//! | `destination.port` | long | Port of the destination. |
+//! | `source.bytes` | long | Payload octets from the client to the destination. |
+//! | `destination.bytes` | long | Payload octets from the destination to the client. |
+//! | `tls.version` | keyword | TLS version agreed with the destination. |
+//! | `tls.cipher` | keyword | Cipher suite agreed with the destination. |
+//! | `tls.server.subject` | keyword | Subject of the destination's certificate. |
+//! | `tls.server.not_after` | date | End of validity of the destination's certificate. |
+//! | `sekisho.upstream_verdict` | keyword | What the verification of the destination gave, and whether it was made for this attempt. |
+//! | `sekisho.certificate_error` | keyword | With certificate_invalid: expired, not_yet_valid, unknown_issuer, name, revoked, …. |
+//! | `sekisho.detail` | keyword | One sentence for the administrator where the reason alone does not say enough. |
+//! | `sekisho.previous_end` | keyword | In start and reopen: how the file that was found ended: none (it was new or empty), clean, or unclean (up to a second of records may be missing). |
+//! | `sekisho.previous_sequence` | long | In start and reopen: `event.sequence` of the last line found in the file. |
+//! | `sekisho.torn_bytes` | long | Length of an unfinished last line that was found and taken out of the file. |
+//! | `sekisho.torn` | keyword | The beginning of that unfinished line, as text. |

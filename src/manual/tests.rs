@@ -1,0 +1,108 @@
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use crate::config::{self, Scope, show_duration};
+use crate::reason::Reason;
+use crate::record::TABLE;
+use crate::reply::{Manner, http_answer, manner};
+
+const OPERATIONS: &str = include_str!("operations.rs");
+const RECORD: &str = include_str!("record.rs");
+
+/// The cells of the rows of the one table of `page` whose head is `head`.
+fn rows<'a>(page: &'a str, head: &str) -> Vec<Vec<&'a str>> {
+    let below = page.split_once(&format!("//! {head}\n")).expect(head).1;
+    let table = below.lines().skip(1).map_while(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"));
+    table.map(|row| row.split(" | ").collect()).collect()
+}
+
+#[test]
+fn the_page_of_the_record_is_the_table_of_its_fields() {
+    let mut table = String::from("//! | field | type | meaning |\n//! |---|---|---|\n");
+    for field in TABLE {
+        writeln!(table, "//! | `{}` | {} | {} |", field.key, field.kind, field.meaning).expect("a String");
+    }
+    assert!(RECORD.contains(&table), "src/manual/record.rs should hold this table:\n{table}");
+}
+
+#[test]
+fn the_page_of_operations_has_every_reason_with_its_answers() {
+    let rows = rows(OPERATIONS, "| reason | status | TLS | meaning | what to do |");
+    assert_eq!(rows.len(), Reason::ALL.len());
+    for (row, reason) in rows.iter().zip(Reason::ALL) {
+        let answer = http_answer(*reason);
+        let tls = match manner(*reason) {
+            Manner::Alert(description) => format!("alert {description}"),
+            Manner::Close => "close".to_owned(),
+        };
+        let expected = [format!("`{reason}`"), format!("{} {}", answer.status, answer.error), tls];
+        assert_eq!(row.get(..3).expect("three cells"), expected, "{reason}");
+        assert_eq!(row.len(), 5, "{reason}");
+    }
+}
+
+#[test]
+fn the_page_of_operations_has_the_defaults_of_the_configuration() {
+    let directory = tempfile::tempdir().expect("directory");
+    let file = directory.path().join("sekisho.toml");
+    std::fs::write(&file, "[[listener]]\naddress = \"127.0.0.1:8080\"\n").expect("written");
+    let config = config::load(&file, Scope::WithoutIssuingCa, SystemTime::now()).expect("loads");
+    let (limits, client) = (&config.limits, &config.limits.per_client);
+    let expected = [
+        ("limits.connections", limits.connections.to_string()),
+        ("limits.per_client.connections", client.connections.to_string()),
+        ("limits.per_client.new_connections_per_second", client.new_connections_per_second.to_string()),
+        ("limits.per_client.burst", client.burst.to_string()),
+        ("limits.per_client.requests_per_second", client.requests_per_second.to_string()),
+        ("timeouts.request_head", show_duration(config.identify.request_head)),
+        ("timeouts.client_hello", show_duration(config.identify.client_hello)),
+        ("timeouts.client_handshake", show_duration(config.inspect.client_handshake)),
+        ("timeouts.upstream_handshake", show_duration(config.verify.handshake)),
+        ("timeouts.dns", show_duration(config.resolver.timeout)),
+        ("timeouts.tunnel_idle", show_duration(config.tunnel.idle)),
+        ("timeouts.inspected_idle", show_duration(config.inspect.idle)),
+        ("timeouts.drain", show_duration(config.drain)),
+        ("upstream.connect_timeout", show_duration(config.dial.timeout)),
+        ("upstream.verify_cache", show_duration(config.verify.cache)),
+    ];
+    let rows = rows(OPERATIONS, "| key | default | bounds |");
+    assert_eq!(rows.len(), expected.len());
+    for (row, (key, default)) in rows.iter().zip(expected) {
+        assert_eq!(row.get(..2).expect("two cells"), [format!("`{key}`"), default]);
+    }
+}
+
+/// `const NAME: type = 8_192;` somewhere in the file: the text behind the first number of the definition is the bound.
+#[test]
+fn the_page_of_operations_has_the_bounds_of_the_code() {
+    let rows = rows(OPERATIONS, "| what | bound | constant |");
+    assert!(rows.len() > 20, "{}", rows.len());
+    for row in rows {
+        let [what, bound, place] = row.as_slice() else { panic!("{row:?}") };
+        let (file, name) = place.strip_prefix('`').and_then(|rest| rest.split_once("` ")).expect(what);
+        let text = std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).expect(file);
+        let start = format!("const {name}: ");
+        let line = text.lines().find_map(|line| line.split_once(&start)).map(|(_, definition)| definition);
+        let value = line.and_then(|line| line.split_once(" = ")).expect(place).1;
+        let value = value.strip_prefix("NonZeroUsize::new(").unwrap_or(value).replace('_', "");
+        let value = value.split([')', ';']).next().expect("a piece");
+        assert_eq!(value, *bound, "{what}: {place}");
+    }
+}
+
+/// README: its TOML is a configuration that loads, and both languages show the same one.
+#[test]
+fn the_configuration_of_the_readme_loads() {
+    let readme = include_str!("../../README.md");
+    let blocks: Vec<_> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    assert_eq!(blocks.len(), 1, "one block, to which both languages refer");
+    for (block, _) in blocks {
+        let directory = tempfile::tempdir().expect("directory");
+        let file = directory.path().join("sekisho.toml");
+        std::fs::write(&file, block).expect("written");
+        let config = config::load(&file, Scope::WithoutIssuingCa, SystemTime::now());
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        assert!(config.inspected().count() > 0, "an inspected service is shown");
+    }
+}

@@ -1,0 +1,219 @@
+//! Attacks, and what stops each.
+//!
+//! The rows are those of the project's catalogue of attacks (`threats.md`); a test with the row's id in its name stands in `src/` or
+//! `tests/`, which `tests/it/structure.rs` demands. *Seen* is the reason in the record and what the client gets. Rows without a
+//! test, and why, stand under [left out](#rows-left-out); what stays possible under [residual risks](#residual-risks). The groups F,
+//! H, N and O (floods, exhaustion, failures) have no table here: their bounds are in [`operations`](super::operations#bounds).
+//!
+//! # A. Who is being talked to
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | A01 | CONNECT names an allowed host, the SNI another | [`policy::reconcile_tunnel`](crate::policy::reconcile_tunnel()) | `name_mismatch`, alert unrecognized_name |
+//! | A02 | CONNECT to an address, SNI an allowed name | [`names::Host`](crate::names::Host), [`Policy::decide`](crate::policy::Policy::decide) | `ip_literal`, 403 |
+//! | A03 | inside inspection another `Host` (fronting) | [`Scope::open`](crate::inspect::scope::Scope::open) | `name_mismatch`, 421, connection ends |
+//! | A04 | absolute-form URI, `Host` and CONNECT differ | [`Scope::open`](crate::inspect::scope::Scope::open) | `name_mismatch`, 421 |
+//! | A05 | plain proxy: URI and `Host` differ | [`forward`](crate::forward): `Host` is written from the URI | the URI's host alone |
+//! | A06 | two, odd or empty `Host` fields | [`http1`](crate::http1), [`names::Authority`](crate::names::Authority) | `malformed_request` or `malformed_name`, 400 |
+//! | A07 | h2 `:authority` differs from SNI or `host`, or is missing | [`Scope::open`](crate::inspect::scope::Scope::open) on every stream | `name_mismatch`, 421, or `malformed_request`, 400; the connection lives |
+//! | A08 | a connection opened for A used for B | [`Scope`](crate::inspect::scope::Scope) holds one [`Destination`](crate::policy::Destination); [leaves](crate::inspect::issuer) have one SAN | `name_mismatch`, 421 |
+//! | A09 | keep-alive: the next request goes elsewhere on an old connection | each plain request is a claim of its own with a dial of its own: [`connection`](crate::connection) | decided by itself |
+//! | A10 | CONNECT is judged, inner requests are not | [`Scope::open`](crate::inspect::scope::Scope::open) judges each, with a record each | the inner request's own reason |
+//! | A11 | Upgrade, WebSocket or extended CONNECT with another authority | [`Scope::open`](crate::inspect::scope::Scope::open); announced only where the upstream announced it: [`inspect::h2`](crate::inspect::h2) | `name_mismatch`, 421; `method_not_permitted`, 405 |
+//! | A12 | CONNECT inside inspection | [`Scope::open`](crate::inspect::scope::Scope::open) | `method_not_permitted`, 405 |
+//! | A14 | not TLS behind CONNECT | [`client_hello`](mod@crate::identify::client_hello) | `not_tls`, close |
+//! | A15 | data leaks through DNS queries for a blocked name | [`Policy::decide`](crate::policy::Policy::decide) comes before [`Resolver`](crate::upstream::resolve::Resolver) | `not_allowlisted`, 403, no query |
+//! | A16 | escape to QUIC by `Alt-Svc` | [`response_field_passes`](crate::exchange::fields::response_field_passes) | the field is gone |
+//! | A17 | CONNECT to the proxy itself | [`Policy::decide`](crate::policy::Policy::decide) for addresses; for names [`SelfAddrs`](crate::upstream::vet::SelfAddrs), before and after connecting | `ip_literal` or `self_connection`, 403 |
+//! | A18 | the matcher differs above some list size | [`policy`](crate::policy): one table for every size | the same verdict |
+//! | A19 | sloppy wildcards | [`HostPattern`](crate::policy::HostPattern) | `not_allowlisted`, 403 |
+//!
+//! # B. Where the packets go
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | B01 | an allowed name resolves to a special address | [`AddressClass`](crate::addrs::AddressClass), [`VettedAddr`](crate::upstream::vet::VettedAddr) | `address_denied`, 403, no SYN |
+//! | B02 | rebinding between check and connect | [`VettedAddr`](crate::upstream::vet::VettedAddr) is the value that is dialled | one look-up per dial |
+//! | B03 | good and bad answers mixed | [`vet`](crate::upstream::vet::vet()) drops the bad ones before the race | the good ones alone |
+//! | B04 | the good address fails, the private one is tried | [`connect`](crate::upstream::connect::connect()) does not know what was dropped | `connect_failed`, 502 |
+//! | B05 | hostile DNS answers | [`resolve`](crate::upstream::resolve): bounded time, CNAMEs, addresses | `dns_failed`, 502; `dns_timeout`, 504 |
+//! | B06 | search lists, hosts file, single labels | [`Resolver`](crate::upstream::resolve::Resolver) asks for the name under the root only | `not_allowlisted`, 403; `dns_failed`, 502 |
+//! | B07 | IPv6 zone ids | [`Host::parse`](crate::names::Host::parse) | `malformed_name`, 400 |
+//! | B08 | ports out of range, signed, padded, missing | [`Authority::parse`](crate::names::Authority::parse) | `malformed_request`, 400; `port_not_permitted`, 403 |
+//! | B09 | a forged client address in a field | [`ClientAddr`](crate::addrs::ClientAddr) comes from accept alone | no effect |
+//!
+//! # C. How names are written
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | C01 | upper case | [`DnsName::parse`](crate::names::DnsName::parse) | as lower case |
+//! | C02 | trailing dot | [`DnsName::parse`](crate::names::DnsName::parse) | as without it |
+//! | C03 | empty, long, doubly dotted names | [`DnsName::parse`](crate::names::DnsName::parse) | `malformed_name`, 400 |
+//! | C04 | brackets round a name | [`Host::parse`](crate::names::Host::parse) | `malformed_name`, 400 |
+//! | C05 | NUL, control and 8-bit octets | [`http1`](crate::http1), [`DnsName::parse`](crate::names::DnsName::parse) | `malformed_request` or `malformed_name`, 400 |
+//! | C06 | percent-encoding | [`DnsName::parse`](crate::names::DnsName::parse) | `malformed_name`, 400 |
+//! | C07 | user information | [`Authority::parse`](crate::names::Authority::parse) | `malformed_request`, 400 |
+//! | C08 | `\`, `#`, `?`, `/`, `;`, space | [`http1`](crate::http1), [`DnsName::parse`](crate::names::DnsName::parse) | `malformed_request` or `malformed_name`, 400 |
+//! | C09 | U-labels, look-alike dots, broken `xn--` | [`DnsName::parse`](crate::names::DnsName::parse): UTS #46 round trip | `malformed_name`, 400 |
+//! | C10 | underscores, edge hyphens | [`DnsName::parse`](crate::names::DnsName::parse): `_` is taken, an edge `-` is not | `malformed_name`, 400 |
+//! | C11 | inet_aton numbers, IPv4 inside IPv6 | [`Host::parse`](crate::names::Host::parse) | `malformed_name`, 400; `ip_literal`, 403 |
+//! | C12 | `host:`, two ports, no host | [`Authority::parse`](crate::names::Authority::parse) | `malformed_request` or `malformed_name`, 400 |
+//! | C13 | `*`, `*.com`, `**` in the configuration | [`HostPattern`](crate::policy::HostPattern), [`Breadth`](crate::policy::Breadth) | the file is refused |
+//! | C14 | names one character from an allowed one | [`policy`](crate::policy), against a reference matcher | `not_allowlisted`, 403 |
+//!
+//! # D. ClientHello and TLS
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | D01 | one record in many segments | [`HelloReader`](crate::identify::client_hello::HelloReader) | the same verdict at every cut |
+//! | D02 | the message over several records | [`HelloReader`](crate::identify::client_hello::HelloReader) | the same verdict |
+//! | D03 | other records or messages in between | [`HelloReader`](crate::identify::client_hello::HelloReader) | `malformed_client_hello`, alert decode_error |
+//! | D04 | a large hello | [`MAX_WIRE`](crate::identify::client_hello::MAX_WIRE) | `client_hello_too_large`, alert decode_error |
+//! | D05 | a dribbled hello | the bound of D04, `timeouts.client_hello` | `client_hello_timeout`, close |
+//! | D06 | malformed server_name | [`HelloError`](crate::identify::client_hello::HelloError): never taken for an absent one | `malformed_client_hello`, alert decode_error |
+//! | D07 | no server_name | [`reconcile_tunnel`](crate::policy::reconcile_tunnel()), [`reconcile_inspect`](crate::policy::reconcile_inspect()) | tunnel: `no_sni`, alert unrecognized_name; inspected: the CONNECT name |
+//! | D08 | GREASE, permuted extensions | [`client_hello`](mod@crate::identify::client_hello) | passes |
+//! | D09 | post-quantum hellos | [`client_hello`](mod@crate::identify::client_hello) | passes |
+//! | D10 | Encrypted ClientHello | decided on the outer name; the shared outer name `cloudflare-ech.com` is never permitted: [`Policy::decide`](crate::policy::Policy::decide) | `name_mismatch`; `not_allowlisted` |
+//! | D11 | old and odd versions | [`client_hello`](mod@crate::identify::client_hello) | `tls_version`, alert protocol_version; `not_tls`, close |
+//! | D13 | data before the verdict, 0-RTT | [`Agreed`](crate::policy::Agreed); no early data: [`LeafCache`](crate::inspect::leaf::LeafCache) | nothing moves |
+//! | D14 | resumption under another name | tickets sealed per name: [`LeafCache`](crate::inspect::leaf::LeafCache); upstream sessions die with their [`Trust`](crate::upstream::trust::Trust) | a full handshake |
+//! | D15 | ALPN games | the upstream is offered what the client offered of `h2` and `http/1.1`: [`verify::inspect`](crate::upstream::verify::inspect()) | `no_application_protocol`, alert |
+//! | D17 | client certificates, TLS 1.0 upstreams | [`verify`](crate::upstream::verify); never tunnelled instead | `client_certificate_required` or `tls_failed`, 502 page |
+//!
+//! # E. HTTP/1 framing
+//!
+//! What is not provably unambiguous is refused and the connection closed; what goes on is written anew with one framing.
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | E01 | Content-Length beside Transfer-Encoding | [`RequestReader`](crate::http1::RequestReader) | `malformed_request`, 400 |
+//! | E02 | Content-Length twice | [`RequestReader`](crate::http1::RequestReader) | `malformed_request`, 400 |
+//! | E03 | odd numbers | [`RequestReader`](crate::http1::RequestReader) | `malformed_request`, 400 |
+//! | E04 | odd transfer codings | [`RequestReader`](crate::http1::RequestReader) | `malformed_request`, 400 |
+//! | E05 | odd chunk sizes | [`BodyReader`](crate::http1::BodyReader) | `malformed_request`, 400 |
+//! | E06 | chunk extensions | [`BodyReader`](crate::http1::BodyReader): bounded, dropped | `malformed_request`, 400 |
+//! | E07 | octets round the last chunk, bad trailers | [`BodyReader`](crate::http1::BodyReader) | `malformed_request`, 400 |
+//! | E08 | folded lines | [`RequestReader`](crate::http1::RequestReader) | `malformed_request`, 400 |
+//! | E09 | bare CR, LF, NUL | [`RequestReader`](crate::http1::RequestReader) | `malformed_request`, 400 |
+//! | E10 | odd field names | [`RequestReader`](crate::http1::RequestReader) | `malformed_request`, 400 |
+//! | E11 | odd request lines | [`RequestReader`](crate::http1::RequestReader) | `malformed_request`, 400; `head_too_large`, 431 |
+//! | E12 | content where none is due | [`RequestHead`](crate::http1::RequestHead): such an upstream connection is not used again; none with CONNECT | `malformed_request`, 400 for CONNECT |
+//! | E13 | `Expect` games | answered here, never passed on: [`forward`](crate::forward) | `malformed_request`, 400 where odd |
+//! | E14 | CR LF from HTTP/2 | nothing is translated between versions; the writer takes none: [`WriteError`](crate::http1::WriteError) | stream error, or 400 |
+//! | E15 | h2 content-length lies, connection fields | [`inspect::h2`](crate::inspect::h2) | stream error |
+//! | E16 | pipelining with denied requests inside | each is judged: [`inspect::h1`](crate::inspect::h1); bounded reading ahead: [`forward`](crate::forward) | each its own |
+//! | E17 | hostile answers | [`ResponseReader`](crate::http1::ResponseReader) | `upstream_malformed`, 502 page |
+//! | E18 | a request behind a half-read body | the connection ends: [`forward`](crate::forward) | close |
+//! | E19 | h2c | [`http1`](crate::http1): the preface is no request, `Upgrade: h2c` is stripped | `malformed_request`, 400, or stripped |
+//! | E20 | bytes behind `Upgrade` before 101 | [`forward`](crate::forward): raw only from 101 on | answered as it is |
+//!
+//! # G. Tenant fields
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | G01 | the client sends the field too | [`request_field_passes`](crate::exchange::fields::request_field_passes) | ours once |
+//! | G02 | `_` for `-` | [`folds_to`](crate::exchange::fields::folds_to) | ours once |
+//! | G03 | `Connection` names our field | ours are set last: [`Restrictions`](crate::exchange::fields::Restrictions) | ours once |
+//! | G04 | in trailers | [`request_trailer_passes`](crate::exchange::fields::request_trailer_passes) | gone |
+//! | G05 | hidden by odd lines | rows E08 to E10; upper case in h2: [`inspect::h2`](crate::inspect::h2) | `malformed_request`, 400 |
+//! | G06 | another request, stream, method, version | every request has an [`Exchange`](crate::exchange::Exchange) with its restrictions | ours once on each |
+//! | G07 | no room for our field | [`forward`](crate::forward), [`inspect::h2`](crate::inspect::h2) | `head_too_large`, 431 |
+//! | G08 | inspection made impossible | [`Permit`](crate::policy::Permit)`<`[`Inspect`](crate::policy::Inspect)`>` has no way into a tunnel | the failure's reason; nothing goes upstream |
+//! | G09 | a sign-in host that is not listed | [`config`](crate::config): a warning of `check` | a warning |
+//! | G10 | CR LF in the configured value | [`config`](crate::config) | the file is refused |
+//! | G11 | another allowed host reflects fields | [`Permit::headers`](crate::policy::Permit::headers): of this service and host only | absent there |
+//!
+//! # I. Upstream certificates
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | I01 | every kind of bad certificate | [`VerifiedUpstream`](crate::upstream::verify::VerifiedUpstream) | `certificate_invalid` with [`Fault`](crate::upstream::verify::Fault); 502 on CONNECT or as a page |
+//! | I02 | a bad certificate laundered into a good leaf | the client's handshake comes last; the page is ours alone: [`inspect::page`](crate::inspect::page) | 502 page |
+//! | I03 | chains that exhaust or crash the verifier | [`upstream::verify`](crate::upstream::verify): bounded issuers and octets | `certificate_invalid` (chain_too_large) |
+//! | I05 | SAN type confusion, NUL | webpki, asked by [`upstream::verify`](crate::upstream::verify) | `certificate_invalid` |
+//! | I06 | name-constraint errors of the library | the version floor in `Cargo.toml`, and a test | `certificate_invalid` (name_constraints) |
+//! | I07 | revoked, stale, missing CRLs | [`Trust`](crate::upstream::trust::Trust) | `certificate_invalid` (revoked, crl_stale, revocation_unknown) |
+//! | I08 | resumption skips verification after a change | sessions die with their [`Trust`](crate::upstream::trust::Trust); a resumed session's chain is verified again | a full handshake |
+//!
+//! # J. The issuing CA
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | J01 | the key file is open to others, or a link | [`keyfile`](crate::inspect::keyfile) | refuses to start |
+//! | J02 | the key in an output | no output has it: [`Issuer`](crate::inspect::issuer::Issuer) | nothing; for core dumps see [residual risks](#residual-risks) |
+//! | J03 | a CA shared by installations | [`authority`](crate::inspect::authority) makes new keys, never overwrites | other keys |
+//! | J04 | a leaf that can do too much | [`Issuer::mint`](crate::inspect::issuer::Issuer::mint) | one SAN, serverAuth, 14 days |
+//! | J05 | a stolen CA signs anything | name constraints: [`constraints`](crate::inspect::constraints) | `issuing_failed` outside of them |
+//! | J06 | leaves for denied or unverified names | a leaf is asked for with an [`Agreed`](crate::policy::Agreed)`<`[`Inspect`](crate::policy::Inspect)`>` in hand | no leaf |
+//! | J08 | rotation | a reload makes a new [`LeafCache`](crate::inspect::leaf::LeafCache); open connections go on | no failure |
+//!
+//! # K. The record
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | K01 | injection by names and fields | [`record::Text`](crate::record::Text) and the escaper | one JSON line each |
+//! | K02 | a missing field | every field of [`record::Fields`](crate::record::Fields) is optional | a shorter line |
+//! | K03 | full or failing disk | [`record::State`](crate::record::State), [`WhenUnwritable`](crate::record::WhenUnwritable) | `record_unavailable`, 503, until it can be written |
+//! | K05 | rotation, crash | [`record`](crate::record): reopen; a torn last line is cut and reported | lifecycle lines |
+//! | K06 | secrets in the record | [`UrlPath`](crate::record::UrlPath), [`AskedAuthority`](crate::record::AskedAuthority), names of fields only | masked |
+//! | K07 | reordering, clock jumps | `event.sequence`, given under the queue's lock: [`record`](crate::record) | 1, 2, 3, … |
+//!
+//! # L. Configuration
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | L01 | an empty list permits all | [`Policy::decide`](crate::policy::Policy::decide) | it permits nothing |
+//! | L02 | no file at start | [`config::load`](crate::config::load) | exit code 1 |
+//! | L03 | a broken file at reload | [`server`](crate::server) keeps the old one and says so: [`Health`](crate::telemetry::Health) | `degraded`, a metric, a line in record and log |
+//! | L04 | a truncated file that still parses | `site.last_line`, where it is set: [`config`](crate::config) | the file is refused |
+//! | L05 | unknown, misspelt, duplicate keys, wrong types | [`config`](crate::config) | the file is refused |
+//! | L06 | a bad TLS or CA option | [`config`](crate::config) | the file is refused |
+//! | L07 | many reloads under load | one pointer swap: [`Gate::replace`](crate::connection::Gate::replace) | no wrong verdict |
+//! | L08 | a rule removed while connections are open | [`Scope`](crate::inspect::scope::Scope), and the tunnels ask the new policy | `policy_withdrawn` |
+//!
+//! # M. Admin
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | M01 | the admin listener through the proxy | as A17: [`SelfAddrs`](crate::upstream::vet::SelfAddrs) holds it; no name is "ours" | `ip_literal`, `not_allowlisted` or `self_connection`, 403 |
+//! | M06 | metric labels by host or user | [`admin`](crate::admin): labels are words of closed lists | bounded |
+//! | M07 | policy or keys read without leave | [`admin`](crate::admin) has no such answer | 404 |
+//!
+//! # Rows left out
+//!
+//! | row | why |
+//! |---|---|
+//! | A13 | transparent mode only (a forged original destination); it comes later and is refused by name in the configuration. In explicit mode the address is always our own look-up's |
+//! | A20 | cannot be seen: see [residual risks](#residual-risks) |
+//! | D12 | inspected: rustls ends a second ClientHello with another name (illegal_parameter), and the destination would stay all the same; tunnelled: see [residual risks](#residual-risks) |
+//! | D16 | floods inside TLS: rustls refuses renegotiation and bounds key updates and empty records; handshakes are bounded by `limits.per_client.new_connections_per_second`. No test of ours repeats that |
+//! | I04 | path building is webpki's; the public suite is not part of the tests |
+//! | J07 | an issuer in a process of its own, PKCS#11: not there; the key is in this process |
+//! | K04 | there is no remote receiver: the record is a file, and a collector reads that |
+//! | M02 | nothing on the admin listener changes state, and what it says is no secret of the policy |
+//! | M03 | there is no login |
+//! | M04 | there is no proxy authentication; `Proxy-Authorization` is removed and never recorded |
+//! | M05 | no PAC file is served yet |
+//!
+//! Of A14 and A15 the transparent part comes with that mode. Of A16, UDP 443 is the network's to drop: this proxy never sees it.
+//!
+//! # Residual risks
+//!
+//! * **Fronting inside a tunnel (A20).** What is asked for inside a tunnel's TLS cannot be seen. Where one address serves many
+//!   names (a CDN), a client may talk to another of them under an allowed SNI, if the CDN lets it. Inspect such hosts.
+//! * **Encrypted ClientHello (D10).** GREASE and real ECH look the same. A tunnel is decided on the outer name; a server that accepts
+//!   ECH under an allowed outer name serves the hidden one. `cloudflare-ech.com` is refused; other providers' outer names must not be
+//!   listed. Inspected hosts are safe: we answer for the outer name and accept no ECH.
+//! * **The second ClientHello (D12).** After a HelloRetryRequest a tunnel's client sends another hello, which is not read. RFC 8446
+//!   section 4.1.2 forbids it to change the name; a server that does not check could be led elsewhere.
+//! * **A tunnel's certificate is judged by our handshake, not by the tunnel's.** It is the same address, port and name, but a server
+//!   that can tell the two apart can answer them differently, and within `upstream.verify_cache` it can change. The client still
+//!   verifies for itself.
+//! * **Plain HTTP** (`plain_http`) proves nothing about who answered. It is for CRLs, OCSP and signed updates.
+//! * **Data in permitted names.** Whoever may reach `*.example.com` can encode data in names under it, and those are asked of DNS.
+//! * **Sign-in is not use.** Tenant fields restrict sign-in at the vendor's hosts. Links for anyone, anonymous meetings and replayed
+//!   tokens are the vendor's to stop, and vendors change their hosts.
+//! * **The issuing key is in this process** (J07), and the process does not itself forbid core dumps (J02): set `LimitCORE=0`.
+//! * **Loops over other proxies.** A loop is seen by address and port. Over another proxy or address translation that hides them
+//!   it is not, nor is `Via` looked at.

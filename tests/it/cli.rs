@@ -1,0 +1,214 @@
+//! Only scenes about the commands belong here: what they print, and their exit codes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
+use super::support::sekisho::{binary, free_port, prepare, run, text};
+use super::support::{Config, Service};
+
+fn config() -> Config {
+    Config::new()
+        .service(Service::tunnel("Tunnelled", &["tunnel.test", "*.wide.test"], 443))
+        .service(Service::inspect("Inspected", &["inspect.test"], 443).header("X-Org", "hidden-value"))
+        .service(Service::plain("Plain", &["crl.test"], 80))
+}
+
+#[test]
+fn help_version_and_completions() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let out = run(dir.path(), &["--version"]);
+    assert_eq!(
+        (out.status.code(), text(&out.stdout).trim()),
+        (Some(0), concat!("sekisho ", env!("CARGO_PKG_VERSION")))
+    );
+    for command in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["check", "--help"],
+        &["explain", "--help"],
+        &["ca", "init", "--help"],
+        &["ca", "show", "--help"],
+        &["quickstart", "--help"],
+    ] {
+        let out = run(dir.path(), command);
+        assert_eq!(out.status.code(), Some(0), "{command:?}: {}", text(&out.stderr));
+        assert!(text(&out.stdout).contains("xample"), "{command:?} shows examples: {}", text(&out.stdout));
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let out = run(dir.path(), &["completions", shell]);
+        assert_eq!(out.status.code(), Some(0), "{shell}");
+        assert!(text(&out.stdout).contains("sekisho"));
+    }
+    assert_eq!(run(dir.path(), &["nonsense"]).status.code(), Some(2));
+}
+
+#[test]
+fn check_prints_one_screen_and_its_exit_code() {
+    let (dir, ..) = prepare(&config());
+    let out = run(dir.path(), &["check", "--config", "sekisho.toml"]);
+    let said = text(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{said}{}", text(&out.stderr));
+    for word in ["Tunnelled", "Inspected", "Plain", "office", "Example City"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!said.contains("hidden-value"), "values are never printed");
+    assert!(said.lines().count() <= 50, "one screen");
+    assert!(!said.contains('\u{1b}'), "no colours where there is no terminal");
+    assert!(!dir.path().join("access.jsonl").exists(), "check changes nothing");
+}
+
+#[test]
+fn check_warns_where_a_measure_of_the_case_is_missing() {
+    let (dir, ..) = prepare(&Config::new().service(Service::tunnel("Tunnelled", &["tunnel.test"], 443)).set(
+        "site",
+        "case",
+        "\"collaboration\"",
+    ));
+    let out = run(dir.path(), &["check", "--config", "sekisho.toml"]);
+    assert_eq!(out.status.code(), Some(0), "warnings are no errors");
+    assert!((text(&out.stdout) + &text(&out.stderr)).contains("warning"), "{}", text(&out.stdout));
+}
+
+#[test]
+fn explain_tells_the_decision_and_where_it_stands() {
+    let (dir, ..) = prepare(&config());
+    let explain = |arguments: &[&str]| {
+        let all = [&["explain", "--config", "sekisho.toml"][..], arguments].concat();
+        let out = run(dir.path(), &all);
+        (out.status.code(), text(&out.stdout), text(&out.stderr))
+    };
+    for (arguments, code, words) in [
+        (&["--client", "127.0.0.1", "tunnel.test"][..], 0, &["Tunnelled", "tunnel", "sekisho.toml:"][..]),
+        (&["--client", "127.0.0.1", "TUNNEL.test.:443"], 0, &["Tunnelled"]),
+        (&["--client", "127.0.0.1", "a.wide.test"], 0, &["Tunnelled", "*.wide.test"]),
+        (&["--client", "127.0.0.1", "inspect.test"], 0, &["Inspected", "inspect", "org"]),
+        (&["--client", "127.0.0.1", "http://crl.test/x"], 0, &["Plain"]),
+        (&["--client", "::1", "tunnel.test"], 0, &["Tunnelled"]),
+        (&["--client", "::ffff:127.0.0.1", "tunnel.test"], 0, &["Tunnelled"]),
+        (&["--client", "127.0.0.1", "denied.test"], 3, &["not_allowlisted"]),
+        (&["--client", "10.0.0.1", "tunnel.test"], 3, &["client_not_permitted"]),
+        (&["--client", "127.0.0.1", "tunnel.test:80"], 3, &["port_not_permitted"]),
+        (&["--client", "127.0.0.1", "192.0.2.1"], 3, &["ip_literal"]),
+        (&["--client", "127.0.0.1", "http://tunnel.test/"], 3, &[]),
+        (&["--client", "127.0.0.1", "--sni", "other.test", "tunnel.test"], 3, &["name_mismatch"]),
+        (&["--client", "127.0.0.1", "a b"], 1, &[]),
+    ] {
+        let (status, out, err) = explain(arguments);
+        assert_eq!(status, Some(code), "{arguments:?}: {out}{err}");
+        assert!(words.iter().all(|word| out.to_lowercase().contains(&word.to_lowercase())), "{arguments:?}: {out}");
+        assert!(!out.contains("hidden-value"));
+    }
+    assert_ne!(explain(&["--client", "nobody", "tunnel.test"]).0, Some(0));
+    let missing = run(dir.path(), &["explain", "--config", "none.toml", "--client", "127.0.0.1", "tunnel.test"]);
+    assert_eq!(missing.status.code(), Some(1));
+}
+
+#[test]
+fn explain_speaks_json() {
+    let (dir, ..) = prepare(&config());
+    for (host, code) in [("inspect.test", 0), ("denied.test", 3)] {
+        let out = run(dir.path(), &["explain", "--config", "sekisho.toml", "--json", "--client", "127.0.0.1", host]);
+        assert_eq!(out.status.code(), Some(code));
+        let told: serde_json::Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        assert!(told.to_string().contains(host), "{told}");
+        if code == 3 {
+            assert_eq!(told["reason"], "not_allowlisted");
+        } else {
+            assert_eq!(told["rule"]["name"], "Inspected");
+            let place = told["rule"]["place"].as_str().expect("a place");
+            let line: usize = place.rsplit(':').next().and_then(|line| line.parse().ok()).expect("file:line");
+            let file = fs::read_to_string(dir.path().join("sekisho.toml")).expect("file");
+            assert!(
+                file.lines().nth(line - 1).expect("that line").contains("service")
+                    || file.lines().nth(line - 1).expect("that line").contains("inspect.test"),
+                "{place}"
+            );
+            assert!(!told.to_string().contains("hidden-value"));
+        }
+    }
+}
+
+#[test]
+fn ca_init_never_overwrites_and_show_tells_what_is_there() {
+    let (dir, ..) = prepare(&config().without_ca_init());
+    let shown = run(dir.path(), &["ca", "show", "--config", "sekisho.toml"]);
+    assert!(!text(&shown.stderr).contains("panicked"));
+    let made = run(dir.path(), &["ca", "init", "--config", "sekisho.toml", "--reserve", "later.test", "--days", "365"]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let files: Vec<Vec<u8>> = ["ca.pem", "ca.key", "ca-root.pem", "ca-root.key"]
+        .iter()
+        .map(|file| fs::read(dir.path().join(file)).expect(file))
+        .collect();
+    let again = run(dir.path(), &["ca", "init", "--config", "sekisho.toml"]);
+    assert_eq!(again.status.code(), Some(1), "{}", text(&again.stdout));
+    let after: Vec<Vec<u8>> = ["ca.pem", "ca.key", "ca-root.pem", "ca-root.key"]
+        .iter()
+        .map(|file| fs::read(dir.path().join(file)).expect(file))
+        .collect();
+    assert_eq!(files, after);
+    let shown = run(dir.path(), &["ca", "show", "--config", "sekisho.toml"]);
+    let said = text(&shown.stdout);
+    assert_eq!(shown.status.code(), Some(0), "{}", text(&shown.stderr));
+    for word in ["inspect.test", "later.test", "20"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert!(!said.contains("PRIVATE"), "{said}");
+}
+
+#[test]
+fn ca_init_refuses_an_unconstrained_ca() {
+    let (dir, listeners, admin) = prepare(&config());
+    let text_of = config().no_services().service(Service::tunnel("t", &["tunnel.test"], 443)).render(&listeners, admin);
+    for file in ["ca.pem", "ca.key", "ca-root.pem", "ca-root.key"] {
+        fs::remove_file(dir.path().join(file)).expect("removed");
+    }
+    fs::write(dir.path().join("sekisho.toml"), text_of).expect("written");
+    let out = run(dir.path(), &["ca", "init", "--config", "sekisho.toml"]);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out.stdout));
+    assert!(!dir.path().join("ca.pem").exists());
+}
+
+#[test]
+fn quickstart_sends_three_requests_and_runs_on() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let listen = format!("127.0.0.1:{}", free_port("127.0.0.1"));
+    let mut child = Command::new(binary())
+        .args(["quickstart", "--dir", "demo", "--listen", &listen])
+        .current_dir(dir.path())
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut said = String::new();
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    while !(said.contains("curl") && said.contains("not_allowlisted")) {
+        match lines.next() {
+            Some(Ok(line)) => said.push_str(&(line + "\n")),
+            _ => break,
+        }
+    }
+    let running = child.try_wait().expect("wait").is_none();
+    child.kill().expect("killed");
+    child.wait().expect("waited");
+    let mut errors = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut errors).expect("text");
+    assert!(running, "it keeps running: {said}{errors}");
+    for word in ["tunnel", "inspect", "not_allowlisted", "curl", "demo"] {
+        assert!(said.contains(word), "{word}: {said}{errors}");
+    }
+    for file in ["sekisho.toml", "ca.pem", "ca.key"] {
+        assert!(dir.path().join("demo").join(file).exists(), "{file}");
+    }
+    let record = fs::read_dir(dir.path().join("demo"))
+        .expect("demo")
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .expect("a record");
+    let records = super::support::record::parse(&fs::read_to_string(record).expect("a record"));
+    let connections: Vec<_> =
+        records.iter().filter(|record| record.is_terminal() && record.action() == "connection").collect();
+    assert!(connections.iter().any(|record| record.reason() == "not_allowlisted"), "{connections:?}");
+}

@@ -1,0 +1,85 @@
+//! Only the replay of the fuzzers' seeds belongs here, through the fuzz targets themselves. The one module of this binary that
+//! uses the library.
+//!
+//! A target begins with `use libfuzzer_sys::fuzz_target`; `main.rs` calls this crate by that name too, so that here the line
+//! finds the macro below, which makes a plain function of the target's body.
+
+use std::fs;
+use std::path::Path;
+
+mod shim {
+    #[macro_export]
+    macro_rules! fuzz_target {
+        (|$data:ident: &[u8]| $body:block) => {
+            pub fn run($data: &[u8]) $body
+        };
+        (|$text:ident: &str| $body:block) => {
+            pub fn run(data: &[u8]) {
+                if let Ok($text) = std::str::from_utf8(data) $body
+            }
+        };
+    }
+}
+
+macro_rules! targets {
+    ($($name:ident: $file:literal, $seeds:literal;)+) => {
+        $(
+            #[expect(unused_attributes, reason = "no_main is for the fuzzer's binary")]
+            #[path = $file]
+            mod $name;
+
+            #[test]
+            fn $name() {
+                replay(stringify!($name), $seeds, $name::run);
+            }
+        )+
+
+        const TARGETS: &[&str] = &[$(stringify!($name)),+];
+    };
+}
+
+targets! {
+    chunked: "../fuzz/fuzz_targets/chunked.rs", 15;
+    client_hello: "../fuzz/fuzz_targets/client_hello.rs", 15;
+    config: "../fuzz/fuzz_targets/config.rs", 16;
+    http1_request: "../fuzz/fuzz_targets/http1_request.rs", 16;
+    http1_response: "../fuzz/fuzz_targets/http1_response.rs", 15;
+    policy_pattern: "../fuzz/fuzz_targets/policy_pattern.rs", 16;
+    record_line: "../fuzz/fuzz_targets/record_line.rs", 15;
+}
+
+fn names(dir: &str) -> Vec<String> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz").join(dir);
+    let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
+    names.sort();
+    names
+}
+
+/// Every seed by itself, so that a failure names its file; `expected` of them, so that none is lost unnoticed.
+fn replay(target: &str, expected: usize, run: fn(&[u8])) {
+    let seeds = names(&format!("corpus/{target}"));
+    assert_eq!(seeds.len(), expected, "seeds of {target}: {seeds:?}");
+    for seed in seeds {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target).join(&seed);
+        let data = fs::read(&path).expect("a seed");
+        let outcome = std::panic::catch_unwind(|| run(&data));
+        assert!(outcome.is_ok(), "{} makes the target fail, see above", path.display());
+    }
+}
+
+#[test]
+fn every_target_is_built_and_replayed() {
+    let files: Vec<String> = TARGETS.iter().map(|name| format!("{name}.rs")).collect();
+    assert_eq!(names("fuzz_targets"), files);
+    assert_eq!(names("corpus"), TARGETS);
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/Cargo.toml")).expect("Cargo.toml");
+    for name in TARGETS {
+        assert!(
+            manifest.contains(&format!("[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\n")),
+            "{name}"
+        );
+    }
+}

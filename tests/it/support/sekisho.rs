@@ -1,0 +1,335 @@
+//! Only the proxy as a process belongs here: started, signalled, read (record, metrics, standard error) and ended.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::client::{Response, Wire, connect};
+use super::record::{Record, parse};
+use super::toml::Config;
+use super::{pki, until};
+
+/// A running `sekisho run`.
+pub struct Sekisho {
+    pub dir: TempDir,
+    child: Child,
+    pub listeners: Vec<SocketAddr>,
+    pub admin: SocketAddr,
+    taken: Vec<u64>,
+    exited: Option<ExitStatus>,
+    killed: bool,
+}
+
+pub fn binary() -> PathBuf {
+    std::env::var_os("SEKISHO_BIN").map_or_else(|| env!("CARGO_BIN_EXE_sekisho").into(), PathBuf::from)
+}
+
+/// A port nothing listens on, from below the kernel's ephemeral range, never given twice in this process.
+pub fn free_port(ip: &str) -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let turn = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id().wrapping_mul(97);
+        let port = 10_000 + u16::try_from(turn % 20_000).expect("small");
+        if TcpListener::bind((ip, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// `sekisho ARGUMENTS` to its end.
+pub fn run(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(binary())
+        .args(arguments)
+        .current_dir(dir)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs")
+}
+
+/// A directory with the test's roots and `config` as `sekisho.toml`; the issuing CA made where something is inspected.
+pub fn prepare(config: &Config) -> (TempDir, Vec<SocketAddr>, SocketAddr) {
+    let dir = TempDir::new().expect("a directory");
+    let listeners: Vec<SocketAddr> =
+        config.listeners.iter().map(|ip| SocketAddr::new(ip.parse().expect("an address"), free_port(ip))).collect();
+    let admin = SocketAddr::new("127.0.0.1".parse().expect("an address"), free_port("127.0.0.1"));
+    fs::write(dir.path().join("origins.pem"), pki::root_pem()).expect("origins.pem");
+    fs::write(dir.path().join("sekisho.toml"), config.render(&listeners, admin)).expect("sekisho.toml");
+    if config.inspects && config.init_ca {
+        let made = run(dir.path(), &["ca", "init", "--config", "sekisho.toml"]);
+        assert!(made.status.success(), "ca init: {}{}", text(&made.stdout), text(&made.stderr));
+    }
+    (dir, listeners, admin)
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Sekisho {
+    pub async fn start(config: &Config) -> Self {
+        Self::start_with(config, |_| {}).await
+    }
+
+    /// As [`Sekisho::start`], after `arrange` has put more into the directory.
+    pub async fn start_with(config: &Config, arrange: impl Fn(&Path)) -> Self {
+        let (dir, listeners, admin) = prepare(config);
+        arrange(dir.path());
+        let child = spawn(dir.path());
+        let mut sekisho = Self { dir, child, listeners, admin, taken: Vec::new(), exited: None, killed: false };
+        sekisho.ready().await;
+        sekisho
+    }
+
+    /// Starts again in the same directory, on the same ports, with the file as it is.
+    pub async fn start_again(&mut self) {
+        assert!(self.exited.is_some(), "still running");
+        self.child = spawn(self.dir.path());
+        (self.exited, self.killed) = (None, false);
+        self.taken.clear();
+        self.ready().await;
+    }
+
+    async fn ready(&mut self) {
+        let admin = self.admin;
+        super::within("readiness", async {
+            loop {
+                if let Some(status) = self.child.try_wait().expect("wait") {
+                    panic!("ended at the start with {status}: {}", self.stderr());
+                }
+                if let Ok(mut wire) = connect(admin).await {
+                    if wire.get("localhost", "/readyz").await.is_some_and(|response| response.status == 200) {
+                        return;
+                    }
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.listeners[0]
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The issuing root that clients are given.
+    pub fn ca(&self) -> String {
+        fs::read_to_string(self.path("ca-root.pem")).expect("ca-root.pem")
+    }
+
+    /// A raw connection to the proxy port.
+    pub async fn client(&self) -> Wire<tokio::net::TcpStream> {
+        connect(self.addr()).await.expect("the proxy accepts")
+    }
+
+    /// CONNECT `authority` on a connection of its own, and the answer to it.
+    pub async fn connect(&self, authority: &str) -> (Wire<tokio::net::TcpStream>, Response) {
+        let mut wire = self.client().await;
+        wire.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await;
+        let answer = wire.response("CONNECT").await;
+        (wire, answer)
+    }
+
+    /// CONNECT that must be answered 200.
+    pub async fn tunnel(&self, authority: &str) -> Wire<tokio::net::TcpStream> {
+        let (wire, answer) = self.connect(authority).await;
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", self.stderr());
+        wire
+    }
+
+    /// CONNECT that must be refused with this status and reason, in the head and in the record.
+    pub async fn refused(&mut self, authority: &str, status: u16, reason: &str) -> Record {
+        let (_wire, answer) = self.connect(authority).await;
+        assert_eq!(answer.status, status, "{authority}: {answer:?}");
+        answer.details(reason);
+        let record = self.next_connection().await;
+        assert_eq!(record.reason(), reason, "{authority}: {record:?}");
+        record
+    }
+
+    pub fn records(&self) -> Vec<Record> {
+        parse(&fs::read_to_string(self.path("access.jsonl")).unwrap_or_default())
+    }
+
+    /// The next terminal record of this action that no one has taken.
+    pub async fn next(&mut self, action: &str) -> Record {
+        let taken = &self.taken;
+        let path = self.path("access.jsonl");
+        let found = until(&format!("the record of a {action}"), || {
+            let records = parse(&fs::read_to_string(&path).unwrap_or_default());
+            records.into_iter().find(|record| {
+                record.is_terminal() && record.action() == action && !taken.contains(&record.number("event.sequence"))
+            })
+        })
+        .await;
+        self.taken.push(found.number("event.sequence"));
+        found
+    }
+
+    pub async fn next_connection(&mut self) -> Record {
+        self.next("connection").await
+    }
+
+    pub async fn next_request(&mut self) -> Record {
+        self.next("request").await
+    }
+
+    /// The lifecycle record with this word that is the `nth` of it, counted from 1.
+    pub async fn lifecycle(&self, word: &str, nth: usize) -> Record {
+        until(&format!("lifecycle {word}"), || {
+            self.records().into_iter().filter(|record| record.text("sekisho.lifecycle") == word).nth(nth - 1)
+        })
+        .await
+    }
+
+    /// Waits until the record is `count` terminal records long.
+    pub async fn terminals(&self, action: &str, count: u64) -> Vec<Record> {
+        until(&format!("{count} records of a {action}"), || {
+            let found: Vec<Record> =
+                self.records().into_iter().filter(|record| record.is_terminal() && record.action() == action).collect();
+            (found.iter().map(Record::count).sum::<u64>() >= count).then_some(found)
+        })
+        .await
+    }
+
+    /// SIGTERM, exit 0, and every record; a terminal record nobody has taken fails the test.
+    pub async fn finish(mut self) -> Vec<Record> {
+        self.signal(Signal::TERM);
+        let status = self.exit().await;
+        assert!(status.success(), "{status}: {}", self.stderr());
+        let records = self.records();
+        let left: Vec<&Record> = records
+            .iter()
+            .filter(|record| record.is_terminal() && !self.taken.contains(&record.number("event.sequence")))
+            .collect();
+        assert!(left.is_empty(), "records nobody asked for: {left:#?}");
+        records
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
+        kill_process(pid, signal).expect("the process is there");
+    }
+
+    pub async fn exit(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let status = until("the process's end", || child.try_wait().expect("wait")).await;
+        self.exited = Some(status);
+        status
+    }
+
+    pub async fn kill(&mut self) {
+        self.killed = true;
+        self.signal(Signal::KILL);
+        self.exit().await;
+    }
+
+    /// Writes `config` over the file as one rename, sends SIGHUP, and waits for the reload's record.
+    pub async fn reload(&self, config: &Config) {
+        self.replace_config(&config.render(&self.listeners, self.admin));
+        self.hangup("reload").await;
+    }
+
+    /// As [`Sekisho::reload`] with text that must be refused.
+    pub async fn reload_refused(&self, text: &str) {
+        self.replace_config(text);
+        self.hangup("reload_failed").await;
+    }
+
+    pub fn replace_config(&self, text: &str) {
+        fs::write(self.path("next.toml"), text).expect("write");
+        fs::rename(self.path("next.toml"), self.path("sekisho.toml")).expect("rename");
+    }
+
+    async fn hangup(&self, word: &str) {
+        let before = self.records().iter().filter(|record| record.text("sekisho.lifecycle") == word).count();
+        self.signal(Signal::HUP);
+        self.lifecycle(word, before + 1).await;
+    }
+
+    pub async fn admin(&self, path: &str) -> Response {
+        let mut wire = connect(self.admin).await.expect("the admin port accepts");
+        wire.get("localhost", path).await.expect("an answer")
+    }
+
+    /// Samples by their whole name, labels included.
+    pub async fn metrics(&self) -> BTreeMap<String, f64> {
+        let body = self.admin("/metrics").await.text();
+        body.lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty())
+            .map(|line| {
+                let (name, value) = line.rsplit_once(' ').expect("a sample");
+                (name.to_owned(), value.parse().expect("a number"))
+            })
+            .collect()
+    }
+
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn has_exited(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_some()
+    }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).expect("stderr.log");
+    Command::new(binary())
+        .args(["run", "--config", "sekisho.toml"])
+        .current_dir(dir)
+        .env("NO_COLOR", "1")
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
+        .expect("the binary starts")
+}
+
+impl Drop for Sekisho {
+    fn drop(&mut self) {
+        if self.exited.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        let stderr = self.stderr();
+        if std::thread::panicking() {
+            let record = fs::read_to_string(self.path("access.jsonl")).unwrap_or_default();
+            let tail: Vec<&str> = record.lines().rev().take(12).collect();
+            eprintln!(
+                "--- sekisho's stderr:\n{stderr}\n--- the record's last lines, newest first:\n{}",
+                tail.join("\n")
+            );
+            return;
+        }
+        assert!(!stderr.contains("panicked"), "sekisho panicked: {stderr}");
+        if !self.killed {
+            self.records();
+        }
+    }
+}
+
+/// Permission bits of a file.
+pub fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("stat").permissions().mode() & 0o7777
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
+}
