@@ -117,6 +117,14 @@ impl Limits {
         Ok(Admission { limits: Arc::clone(self), key })
     }
 
+    /// Whether the client may claim once more on a connection it holds: charged as a new connection is.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn claim(&self, client: ClientAddr) -> Result<(), Reason> {
+        if self.rates.load().connections.takes(ClientKey::of(client)) { Ok(()) } else { Err(Reason::RateLimited) }
+    }
+
     /// Whether the client may make one more inspected request now.
     ///
     /// # Errors

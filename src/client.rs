@@ -21,6 +21,8 @@ use crate::addrs::{ClientAddr, ListenAddr};
 /// How long a client whose last answer has been sent may still drain our bytes, and how much of its own we throw away.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_OCTETS: usize = 256 * 1024;
+/// How long a client may take to read an answer of ours, which fits into a socket buffer.
+const SEND: Duration = Duration::from_secs(10);
 
 /// How far the conversation got: what manner of answer the client would still understand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,17 +87,20 @@ impl Client {
     /// Sends an answer of ours whole.
     ///
     /// # Errors
-    /// Whatever the socket says.
+    /// Whatever the socket says; `TimedOut` where the client does not take it.
     pub async fn send(&mut self, mut answer: &[u8]) -> io::Result<()> {
-        while !answer.is_empty() {
-            self.socket.0.writable().await?;
-            match self.socket.0.try_write(answer) {
-                Ok(n) => answer.advance(n),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+        let sending = async {
+            while !answer.is_empty() {
+                self.socket.0.writable().await?;
+                match self.socket.0.try_write(answer) {
+                    Ok(n) => answer.advance(n),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        timeout(SEND, sending).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Sends the 200 of CONNECT (RFC 9110 section 9.3.6: no content, no framing fields).
@@ -116,12 +121,14 @@ impl Client {
 
     /// The stream lent out for one exchange, to be given back with what was read ahead of need.
     pub fn lend(&mut self) -> (Socket, BytesMut) {
+        self.far = Far::Relayed;
         (self.socket.clone(), std::mem::take(&mut self.buffer))
     }
 
-    /// Takes back what [`Client::lend`] gave.
+    /// Takes back what [`Client::lend`] gave, behind a whole answer or before any of it: a head is due, or an answer of ours.
     pub fn give_back(&mut self, buffer: BytesMut) {
         self.buffer = buffer;
+        self.far = Far::Head;
     }
 
     /// Ends the conversation so that the last answer arrives: no more from us, and the client's remaining bytes are read for
@@ -141,6 +148,11 @@ impl Client {
             }
         };
         let _ = timeout(LINGER, drain).await;
+    }
+
+    /// A ClientHello stands where a head is due: the client took its CONNECT for granted.
+    pub fn speaks_tls(&self) -> bool {
+        self.buffer.first() == Some(&22)
     }
 
     /// Ends it as an error: what was sent must not pass for a whole message.

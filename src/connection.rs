@@ -4,43 +4,46 @@
 //! the type of the permit; each phase takes what only the phase before can make, so that none can be left out. No phase calls
 //! another: only this file knows them all.
 
+mod ending;
+mod front;
 mod gate;
 mod relay;
 mod trip;
 
-use std::sync::Arc;
-
 use tokio::net::TcpStream;
 
-pub use self::gate::{Gate, Live};
-use self::trip::{Claimed, Ended, Next, Trip, Way};
+use self::ending::{Ended, Next};
+use self::front::Waiting;
+pub use self::gate::{Gate, Live, Present};
+use self::trip::{Claimed, Trip, Way};
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::admit::Admission;
 use crate::client::Client;
-use crate::http1::RequestReader;
 use crate::policy::{reconcile_inspect, reconcile_tunnel};
 
 /// Serves one accepted connection to its end. Everything it holds is given back when this returns or is dropped.
-pub async fn serve(gate: Arc<Gate>, stream: TcpStream, addr: ClientAddr, listener: ListenAddr) {
-    let _present = gate.enter();
+pub async fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listener: ListenAddr) {
+    let gate = present.gate();
     let mut client = Client::new(stream, addr, listener);
     let admission = match gate.admit(&client) {
         Ok(admission) => admission,
-        Err(reason) => return trip::turn_away(&gate, client, reason).await,
+        Err(reason) => return front::turn_away(gate, client, reason).await,
     };
-    let mut reader = RequestReader::default();
-    let mut first = true;
-    while let Some((mut trip, claimed)) = Trip::claim(&gate, &mut client, &admission, &mut reader, first).await {
-        first = false;
+    let mut waiting = Waiting::new();
+    while let Some((mut trip, claimed)) = Trip::claim(gate, &mut client, &admission, &mut waiting).await {
         let driven = tokio::select! {
             // First: a relay that is cut says itself how far it got.
             biased;
-            driven = drive(&mut trip, claimed, &mut client, &admission) => driven,
-            () = gate.drain().cut() => Err(Ended::cut()),
+            driven = drive(&mut trip, claimed, &mut client, &admission) => Some(driven),
+            () = gate.drain().cut() => None,
         };
         let next = match driven {
-            Ok(next) => next,
-            Err(ended) => trip.refuse(ended, &mut client).await,
+            Some(Ok(next)) => next,
+            Some(Err(ended)) => trip.refuse(ended, &mut client).await,
+            None => {
+                let ended = trip.cut();
+                trip.refuse(ended, &mut client).await
+            }
         };
         match next {
             Next::Request if gate.drain().is_draining() => break,

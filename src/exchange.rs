@@ -142,7 +142,11 @@ impl Exchange {
     /// How the request ended.
     pub fn conclude(&mut self, outcome: Outcome, reason: Option<Reason>) {
         self.concluded = true;
-        self.attempt.conclude(outcome, reason.map(|reason| self.connection.cause(reason)));
+        let reason = reason.map(|reason| self.connection.cause(reason));
+        let refused = self.verdict.is_err();
+        self.attempt.fields.side = reason.map(|reason| reason.side().as_str());
+        self.attempt.fields.stage = reason.map(|_| if refused { "decide" } else { "relay" });
+        self.attempt.conclude(outcome, reason);
     }
 
     /// The page that answers this request in the upstream's place.
@@ -167,7 +171,9 @@ impl Exchange {
         self.attempt.fields.destination_bytes = Some(received);
         if !self.concluded && !std::thread::panicking() {
             let reason = self.connection.end.get().copied().unwrap_or(Reason::ClientClosed);
-            self.attempt.conclude(Outcome::Failed, Some(reason));
+            // What had begun to reach the client was allowed, however it ended.
+            let outcome = if self.attempt.fields.status.is_some() { Outcome::Allowed } else { Outcome::Failed };
+            self.conclude(outcome, Some(reason));
         }
         self.attempt.commit();
     }

@@ -5,6 +5,7 @@
 
 mod response;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,17 +89,12 @@ where
     if let Err(reason) = write_head(head, exchange, terms, &mut out) {
         return Next::Refuse(reason);
     }
-    match timeout(terms.idle, upstream.io.write_all(&out)).await {
+    match timeout(terms.idle, write_through(&mut upstream.io, &out)).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => return Next::Refuse(Reason::UpstreamClosed),
         Err(_) => return Next::Refuse(Reason::UpstreamTimeout),
     }
-    if upstream.io.flush().await.is_err() {
-        return Next::Refuse(Reason::UpstreamClosed);
-    }
-    if head.expectation() == Expectation::Continue
-        && client.io.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err()
-    {
+    if head.expectation() == Expectation::Continue && proceed(&mut client.io, terms.idle).await.is_err() {
         exchange.conclude(Outcome::Failed, Some(Reason::ClientClosed));
         return Next::Abort;
     }
@@ -113,6 +109,7 @@ where
         to: upstream_write,
         counters: Arc::clone(&counters),
         idle: terms.idle,
+        hop: terms.hop,
         sent: !head.framing().has_content(),
     };
     let mut answer = response::Answer::new(head, exchange, upstream_read, &mut upstream.buffer, client_write, terms);
@@ -121,6 +118,17 @@ where
         next = answer.relay() => next,
     };
     finish(next, request.sent, head)
+}
+
+async fn write_through<S: AsyncWrite + Unpin>(stream: &mut S, octets: &[u8]) -> io::Result<()> {
+    stream.write_all(octets).await?;
+    stream.flush().await
+}
+
+/// Answers the client's expectation: its content is wanted.
+async fn proceed<C: AsyncWrite + Unpin>(client: &mut C, limit: Duration) -> io::Result<()> {
+    let writing = write_through(client, b"HTTP/1.1 100 Continue\r\n\r\n");
+    timeout(limit, writing).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// An answer that came before the request was all sent leaves both connections in the middle of a message.
@@ -184,6 +192,7 @@ struct Request<'a, C, U> {
     to: WriteHalf<&'a mut U>,
     counters: Arc<Counters>,
     idle: Duration,
+    hop: Hop,
     /// The whole request is with the upstream.
     sent: bool,
 }
@@ -202,6 +211,8 @@ where
         while self.buffer.len() < READ_AHEAD {
             self.buffer.reserve(2048);
             match self.from.read_buf(self.buffer).await {
+                // On a bare socket the end of a client's requests is not the end of its interest in the answer.
+                Ok(0) if self.hop == Hop::Plain => break,
                 Ok(0) | Err(_) => return Broken::ClientClosed,
                 Ok(_) => {}
             }
@@ -224,7 +235,7 @@ where
                     }
                 }
                 Part::NeedMore => {
-                    self.to.flush().await.map_err(|_| Broken::UpstreamClosed)?;
+                    self.flush().await?;
                     self.buffer.reserve(CHUNK);
                     let read = timeout(self.idle, self.from.read_buf(self.buffer)).await;
                     match read.map_err(|_| Broken::ClientIdle)? {
@@ -239,11 +250,19 @@ where
                             .map_err(|_| Broken::Malformed)?;
                         self.write(&out).await?;
                     }
-                    self.to.flush().await.map_err(|_| Broken::UpstreamClosed)?;
+                    self.flush().await?;
                     self.sent = true;
                     return Ok(());
                 }
             }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), Broken> {
+        match timeout(self.idle, self.to.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => std::future::pending().await,
+            Err(_) => Err(Broken::UpstreamClosed),
         }
     }
 

@@ -25,6 +25,7 @@
 //! * A trailer field that frames, routes or steers the connection is an error.
 
 mod body;
+mod date;
 mod fields;
 mod framing;
 mod request;
@@ -35,6 +36,7 @@ use crate::reason::Reason;
 
 pub use body::{BodyError, BodyReader, MAX_CHUNK_EXTENSIONS, MAX_CHUNK_LINE, MAX_TRAILER_FIELDS, MAX_TRAILERS};
 pub use body::{Part, Trailers, Truncated};
+pub use date::http_date;
 pub use framing::{Expectation, Framing};
 pub use request::{RequestHead, RequestReader, Target};
 pub use response::{ResponseError, ResponseHead, ResponseReader};

@@ -88,14 +88,6 @@ impl ClaimError {
             Self::Authority { .. } | Self::Form(_) => Reason::MalformedRequest,
         }
     }
-
-    /// Whether the connection may carry a further request: only where the end of this one is certain.
-    pub fn is_recoverable(&self) -> bool {
-        match self {
-            Self::Authority { .. } => true,
-            Self::Closed | Self::Timeout(_) | Self::Head(_) | Self::Form(_) => false,
-        }
-    }
 }
 
 /// What waiting for a head came to.
@@ -125,7 +117,6 @@ pub async fn next_head(client: &mut Client, reader: &mut RequestReader, settings
     };
     match timeout(settings.request_head, reading).await {
         Ok(awaited) => awaited,
-        Err(_) if client.buffer().is_empty() => Awaited::Over,
         Err(_) => Awaited::Failed(ClaimError::Timeout(settings.request_head)),
     }
 }

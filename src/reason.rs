@@ -158,6 +158,39 @@ reasons! {
     PolicyWithdrawn = "policy_withdrawn", Denied;
 }
 
+impl Reason {
+    /// Whose doing an ending for this reason is, where no stage of the journey knows better.
+    pub fn side(self) -> Side {
+        // A literal table.
+        match self {
+            Self::AddressDenied | Self::DnsFailed | Self::DnsTimeout | Self::ConnectFailed | Self::ConnectTimeout => {
+                Side::Upstream
+            }
+            Self::CertificateInvalid | Self::TlsFailed | Self::ClientCertificateRequired => Side::Upstream,
+            Self::UpstreamClosed | Self::UpstreamTruncated | Self::UpstreamMalformed | Self::UpstreamTimeout => {
+                Side::Upstream
+            }
+            Self::Overloaded | Self::RecordUnavailable | Self::ShuttingDown | Self::IssuingFailed => Side::Sekisho,
+            Self::InternalError | Self::IdleTimeout | Self::PolicyWithdrawn => Side::Sekisho,
+            Self::MalformedRequest | Self::MalformedName | Self::ClientNotPermitted | Self::NotAllowlisted => {
+                Side::Client
+            }
+            Self::PortNotPermitted | Self::IpLiteral | Self::PlainHttpNotPermitted | Self::SelfConnection => {
+                Side::Client
+            }
+            Self::MethodNotPermitted | Self::RequestHeadTimeout | Self::HeadTooLarge | Self::NameMismatch => {
+                Side::Client
+            }
+            Self::RateLimited | Self::TooManyConnectionsOfClient | Self::TooManyConnections => Side::Client,
+            Self::NoApplicationProtocol | Self::NoSni | Self::MalformedClientHello | Self::ClientHelloTooLarge => {
+                Side::Client
+            }
+            Self::TlsVersion | Self::NotTls | Self::ClientHelloTimeout | Self::ClientClosed => Side::Client,
+            Self::ClientRejectedCertificate => Side::Client,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -46,6 +46,10 @@ pub enum ServerError {
         "cannot listen on {address}: {source} ({key}: is another program there, or the address not this machine's?)"
     )]
     Bind { key: &'static str, address: ListenAddr, source: io::Error },
+    #[error(
+        "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address of a port"
+    )]
+    OwnPort { address: ListenAddr, own: ListenAddr },
     #[error("{0}")]
     Record(#[from] crate::record::RecordError),
     #[error("the configuration could not be read: {0}")]
@@ -59,6 +63,7 @@ pub struct Server {
     gate: Arc<Gate>,
     health: Arc<Health>,
     stopper: Stopper,
+    signals: Signals,
     file: PathBuf,
     listeners: HashMap<ListenAddr, AbortHandle>,
     admin: Option<(ListenAddr, AbortHandle)>,
@@ -72,13 +77,22 @@ impl Server {
     /// [`ServerError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let file = config.file.clone();
-        let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let (stopper, drain) = Stopper::new();
+        let signals = Signals::new()?;
         let health = Arc::new(Health::default());
         let bound = Bound::new(&config, &HashMap::new(), None)?;
+        let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
-        let mut server =
-            Self { gate, health, stopper, file, listeners: HashMap::new(), admin: None, accepting: JoinSet::new() };
+        let mut server = Self {
+            gate,
+            health,
+            stopper,
+            signals,
+            file,
+            listeners: HashMap::new(),
+            admin: None,
+            accepting: JoinSet::new(),
+        };
         server.accept_on(bound);
         server.health.started();
         tracing::info!(revision = %server.gate.live().config.revision, "ready");
@@ -90,26 +104,16 @@ impl Server {
     }
 
     /// Runs until a signal ends it: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM or SIGINT drains, a second one cuts.
-    ///
-    /// # Errors
-    /// [`ServerError::Signals`].
-    pub async fn run(mut self) -> Result<(), ServerError> {
-        let on = |kind| signal(kind).map_err(ServerError::Signals);
-        let (mut hangup, mut user1) = (on(SignalKind::hangup())?, on(SignalKind::user_defined1())?);
-        // Past a file size limit the record is to fail like on a full disk, not the process to die.
-        let _file_size = on(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-        let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    pub async fn run(mut self) {
         tell_systemd(&[NotifyState::Ready]);
         loop {
-            tokio::select! {
-                _ = hangup.recv() => self.reload().await,
-                _ = user1.recv() => self.reopen().await,
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+            match self.signals.next().await {
+                Asked::Reload => self.reload().await,
+                Asked::Reopen => self.reopen().await,
+                Asked::Stop => break,
             }
         }
-        self.stop(&mut terminate, &mut interrupt).await;
-        Ok(())
+        self.stop().await;
     }
 
     /// Takes up the file as it is now, or keeps everything as it was and says so everywhere.
@@ -187,7 +191,7 @@ impl Server {
     }
 
     /// Not ready, listeners closed, requests finish; at `drain`, or at a second signal, the rest is cut.
-    async fn stop(self, terminate: &mut Signal, interrupt: &mut Signal) {
+    async fn stop(mut self) {
         let limit = self.gate.live().config.drain;
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
@@ -198,8 +202,7 @@ impl Server {
         tokio::select! {
             () = self.gate.idle() => {}
             () = sleep(limit) => tracing::warn!(connections = self.gate.connections(), "drain time is over, cutting the rest"),
-            _ = terminate.recv() => tracing::warn!(connections = self.gate.connections(), "second signal, cutting the rest"),
-            _ = interrupt.recv() => tracing::warn!(connections = self.gate.connections(), "second signal, cutting the rest"),
+            () = self.signals.stop() => tracing::warn!(connections = self.gate.connections(), "second signal, cutting the rest"),
         }
         self.shut_down().await;
     }
@@ -221,6 +224,53 @@ impl Server {
     }
 }
 
+/// What a signal asks for.
+enum Asked {
+    Reload,
+    Reopen,
+    Stop,
+}
+
+/// The signals of a service, caught from its first moment on.
+struct Signals {
+    hangup: Signal,
+    user1: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    /// Past a file size limit the record is to fail like on a full disk, not the process to die.
+    _file_size: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, ServerError> {
+        let on = |kind| signal(kind).map_err(ServerError::Signals);
+        Ok(Self {
+            hangup: on(SignalKind::hangup())?,
+            user1: on(SignalKind::user_defined1())?,
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            _file_size: on(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user1.recv() => Asked::Reopen,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+        }
+    }
+
+    /// SIGTERM or SIGINT.
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Sockets newly bound for a configuration, before anything else of it takes effect.
 struct Bound {
     explicit: Vec<(ListenAddr, TcpListener)>,
@@ -235,18 +285,23 @@ impl Bound {
     ) -> Result<Self, ServerError> {
         let mut explicit = Vec::new();
         for address in config.listeners.iter().filter(|address| !listeners.contains_key(address)) {
-            explicit.push((*address, bind("listener.address", *address)?));
+            let own = listeners.keys().find(|held| held.port() == address.port()).copied();
+            explicit.push((*address, bind("listener.address", *address, own)?));
         }
         let admin = match config.admin {
-            Some(address) if Some(address) != admin => Some((address, bind("admin.address", address)?)),
+            Some(address) if Some(address) != admin => Some((address, bind("admin.address", address, None)?)),
             Some(_) | None => None,
         };
         Ok(Self { explicit, admin })
     }
 }
 
-fn bind(key: &'static str, address: ListenAddr) -> Result<TcpListener, ServerError> {
-    open(address.socket()).map_err(|source| ServerError::Bind { key, address, source })
+/// `own` is a listener of ours on the same port, which a reload cannot exchange for another address of that port.
+fn bind(key: &'static str, address: ListenAddr, own: Option<ListenAddr>) -> Result<TcpListener, ServerError> {
+    open(address.socket()).map_err(|source| match own {
+        Some(own) if source.kind() == io::ErrorKind::AddrInUse => ServerError::OwnPort { address, own },
+        Some(_) | None => ServerError::Bind { key, address, source },
+    })
 }
 
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
@@ -270,7 +325,8 @@ async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {
                     tracing::debug!(%peer, %error, "the client was gone before its socket was set up");
                     // Served all the same: an accepted connection leaves a record.
                 }
-                tokio::spawn(serve(Arc::clone(&gate), stream, ClientAddr::new(peer), address));
+                // Counted before it is spawned: a drain that begins now waits for it.
+                tokio::spawn(serve(gate.enter(), stream, ClientAddr::new(peer), address));
             }
             Err(error) => {
                 tracing::warn!(%address, %error, "accept failed");

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,8 @@ enum Turn {
 async fn pump(source: &TcpStream, sink: &TcpStream, moved: &AtomicU64) -> Result<(), Broken> {
     loop {
         source.readable().await.map_err(|_| Broken::Source)?;
+        // Readiness costs no budget: between two quick peers this loop would never let another task run.
+        consume_budget().await;
         match turn(source, sink, moved)? {
             Turn::Moved | Turn::Nothing => {}
             Turn::Rest(rest) => write_rest(sink, &rest, moved).await.map_err(|_| Broken::Sink)?,

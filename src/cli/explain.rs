@@ -80,11 +80,16 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     };
     let claim = match claim(&arguments.destination) {
         Ok(claim) => claim,
+        Err(error @ AuthorityError::Host(_)) => return malformed(&config, arguments, &error),
         Err(error) => return fail(&format!("{}: {error}", arguments.destination)),
     };
     let explanation = judge(&config, arguments.client, &claim, sni);
-    if arguments.json {
-        match serde_json::to_string_pretty(&explanation) {
+    tell(&explanation, arguments.json)
+}
+
+fn tell(explanation: &Explanation, json: bool) -> ExitCode {
+    if json {
+        match serde_json::to_string_pretty(explanation) {
             Ok(json) => say(&json),
             Err(error) => return fail(&error),
         }
@@ -92,6 +97,14 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
         say(&explanation.to_text());
     }
     if explanation.reason.is_none() { DONE.into() } else { DENIED.into() }
+}
+
+/// What the proxy answers to an authority that holds no name.
+fn malformed(config: &Config, arguments: &Arguments, error: &AuthorityError) -> ExitCode {
+    let mut told = Told::default();
+    told.deny(Reason::MalformedName, Some(error.to_string()));
+    let client = ClientAddr::new(SocketAddr::new(arguments.client, 0)).ip();
+    tell(&told.finish(config, client, &arguments.destination), arguments.json)
 }
 
 /// The same doors as on the wire: the text is parsed as a CONNECT authority or a URI's would be.
@@ -138,7 +151,7 @@ fn judge(config: &Config, client: IpAddr, claim: &Claim, sni: Option<DnsName>) -
             told.rule(config, permit.rule(), Some(permit.group()));
         }
     }
-    told.finish(config, client_addr.ip(), claim)
+    told.finish(config, client_addr.ip(), &claim.authority().to_string())
 }
 
 /// Gathered while the decision is read.
@@ -171,16 +184,21 @@ impl Told {
         });
     }
 
-    fn finish(self, config: &Config, client: IpAddr, claim: &Claim) -> Explanation {
+    fn finish(self, config: &Config, client: IpAddr, destination: &str) -> Explanation {
         let per_client = &config.limits.per_client;
-        let unknown = || RuleAt { id: String::new(), name: String::new(), pattern: None, place: None };
+        let unknown = || RuleAt {
+            id: "builtin/malformed-name".to_owned(),
+            name: "No host name".to_owned(),
+            pattern: None,
+            place: None,
+        };
         Explanation {
             decision: self.decision,
             reason: self.reason.map(Reason::as_str),
             rule: self.rule.unwrap_or_else(unknown),
             client,
             group: self.group,
-            destination: claim.authority().to_string(),
+            destination: destination.to_owned(),
             detail: self.detail,
             headers_set: self.headers,
             limits: LimitsThatApply {

@@ -112,12 +112,9 @@ async fn show(folder: Folder, config: Config, identity: Identity) -> ExitCode {
              edited, so this may be what you want; to begin afresh, choose a new folder with --dir DIR"
         )),
     }
-    // In this order: whoever reads the last line may send a signal at once.
-    let (ended, ()) = tokio::join!(biased; server.run(), async { say(&scene.next_steps(bold())) });
-    match ended {
-        Ok(()) => DONE.into(),
-        Err(error) => fail(&error),
-    }
+    say(&scene.next_steps(bold()));
+    server.run().await;
+    DONE.into()
 }
 
 /// Where a client on this machine reaches a listener.

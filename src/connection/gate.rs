@@ -156,8 +156,14 @@ fn ruling(live: &Live) -> Ruling {
     Ruling { policy: Arc::clone(&live.config.policy), revision: Arc::clone(&live.config.revision) }
 }
 
-/// A connection that is there.
+/// A connection that is there, from its accept to its end.
 pub struct Present(Arc<Gate>);
+
+impl Present {
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.0
+    }
+}
 
 impl Drop for Present {
     fn drop(&mut self) {

@@ -12,7 +12,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::trip::{Ended, Next, Stage, Trip};
+use super::ending::{Ended, Next, Stage};
+use super::trip::Trip;
 use crate::client::{Client, Prefixed};
 use crate::exchange::fields::Restrictions;
 use crate::exchange::{ConnectionState, Exchange};
@@ -206,6 +207,7 @@ impl Trip {
             client: self.client,
             destination: agreed.destination().clone(),
             ruling: Arc::clone(self.gate.ruling()),
+            reloads: self.gate.reloads(),
             limits: Arc::clone(self.gate.limits()),
             recorder: self.gate.recorder().clone(),
             drain: self.gate.drain().clone(),
@@ -214,6 +216,7 @@ impl Trip {
             connection: Arc::new(ConnectionState::default()),
             standing: ArcSwapOption::empty(),
             withdrawn: false.into(),
+            limited: 0.into(),
             refusal,
         }
     }
@@ -231,15 +234,23 @@ impl Trip {
             port => format!("{}:{port}", permit.destination().name()),
         };
         let state = Arc::new(ConnectionState::default());
+        // A long answer must leave a trace if the process is killed under it.
+        self.attempt.established();
         let attempt = self.attempt.hand_over();
         let mut exchange = Exchange::new(attempt, Ok(()), Arc::new(Restrictions::default()), host, Arc::clone(&state));
         let terms = Terms { idle: self.live.config.inspect.idle, hop: Hop::Plain, limits: Limits::default() };
         let (socket, buffer) = client.lend();
         let mut near = Leg::new(socket, buffer);
         let mut far = Leg::new(connection.into_plain(&permit), BytesMut::new());
-        let next = tokio::select! {
-            next = forward(head, &mut exchange, &mut near, &mut far, &terms) => next,
-            () = self.gate.drain().cut() => forward::Next::Refuse(Reason::ShuttingDown),
+        let next = {
+            let mut forwarding = pin!(forward(head, &mut exchange, &mut near, &mut far, &terms));
+            tokio::select! {
+                next = &mut forwarding => next,
+                () = self.gate.drain().cut() => {
+                    state.end_with(Reason::ShuttingDown);
+                    return Ok(Next::Abort);
+                }
+            }
         };
         client.give_back(near.buffer);
         Ok(match next {
@@ -315,6 +326,12 @@ pub(super) fn path(head: &RequestHead) -> &[u8] {
         Target::Origin(path) | Target::Absolute { path_and_query: path, .. } => path,
         Target::Authority(_) | Target::Asterisk => b"",
     }
+}
+
+/// A plain request that has been here before (RFC 9110 section 7.6.3; A17).
+pub(super) fn is_loop(head: &RequestHead) -> bool {
+    let via = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"via"));
+    via.into_iter().any(|(_, value)| value.split(|b| *b == b',').any(|hop| hop.trim_ascii().ends_with(b" sekisho")))
 }
 
 /// A page on plain HTTP; the connection ends behind it.

@@ -1,7 +1,7 @@
 //! The upstream's direction of an exchange: interim answers, the head, the content, the trailers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -12,7 +12,7 @@ use crate::exchange::fields::{response_field_passes, response_trailer_passes};
 use crate::exchange::{Counters, Exchange};
 use crate::http1::{
     BodyReader, Connection, Framing, Limits, Method, Part, RequestHead, ResponseHead, ResponseReader, Version,
-    write_chunk, write_last_chunk, write_response,
+    http_date, write_chunk, write_last_chunk, write_response,
 };
 use crate::reason::{Outcome, Reason};
 
@@ -24,6 +24,8 @@ pub(super) struct Answer<'a, C, U> {
     version: Version,
     keep_alive: bool,
     websocket: bool,
+    /// The upstream was told that its connection ends with this request.
+    unexpected_content: bool,
     exchange: &'a mut Exchange,
     counters: Arc<Counters>,
     from: ReadHalf<&'a mut U>,
@@ -60,6 +62,7 @@ where
             version: head.version(),
             keep_alive: head.keep_alive(),
             websocket: websocket(head, terms.hop).is_some(),
+            unexpected_content: head.has_unexpected_content(),
             counters: exchange.counters(),
             exchange,
             from,
@@ -81,7 +84,10 @@ where
             return self.switch(&head).await;
         }
         let framing = self.framing_to_client(&head);
-        let persists = self.keep_alive && framing != Framing::UntilClose;
+        // Inside TLS the client's connection is no longer than its upstream's, and the client is told so in time.
+        let upstream_persists = head.keep_alive() && head.framing() != Framing::UntilClose && !self.unexpected_content;
+        let lasting = self.hop == Hop::Plain || upstream_persists;
+        let persists = self.keep_alive && framing != Framing::UntilClose && lasting;
         if self.send_head(&head, framing, persists).await.is_err() {
             return self.client_left();
         }
@@ -91,8 +97,7 @@ where
             return next;
         }
         self.exchange.conclude(Outcome::Allowed, None);
-        let upstream_persists = head.keep_alive() && head.framing() != Framing::UntilClose && self.buffer.is_empty();
-        match (persists, upstream_persists) {
+        match (persists, upstream_persists && self.buffer.is_empty()) {
             (false, _) => Next::Close,
             (true, true) => Next::KeepAlive,
             (true, false) => Next::UpstreamEnds,
@@ -210,9 +215,14 @@ where
     ) -> Result<(), ()> {
         let mut out = BytesMut::with_capacity(1024);
         let passed = head.fields().filter(|(name, _)| response_field_passes(name, head.connection_options()));
+        let passed = passed.map(|(name, value)| (name, value));
         let via = (self.hop == Hop::Plain).then_some((&b"Via"[..], super::via_value(head.version())));
-        write_response(&mut out, head.status(), head.reason_phrase(), passed.chain(via), framing, connection)
-            .map_err(|_| ())?;
+        // RFC 9110 section 6.6.1: whoever passes on an answer without a date gives it one.
+        let undated = !head.is_interim() && !head.fields().any(|(name, _)| name.eq_ignore_ascii_case(b"date"));
+        let now = undated.then(|| http_date(SystemTime::now()));
+        let date = now.iter().map(|now| (&b"Date"[..], now.as_bytes()));
+        let fields = passed.chain(via).chain(date);
+        write_response(&mut out, head.status(), head.reason_phrase(), fields, framing, connection).map_err(|_| ())?;
         self.write(&out).await
     }
 
@@ -225,7 +235,7 @@ where
         if self.write_head(head, Framing::None, Connection::Upgrade(b"websocket")).await.is_err() {
             return self.client_left();
         }
-        if self.to.flush().await.is_err() {
+        if self.flush().await.is_err() {
             return self.client_left();
         }
         Next::Switched
@@ -258,7 +268,7 @@ where
                             return Err(self.client_left());
                         }
                     }
-                    return self.to.flush().await.map_err(|_| self.client_left());
+                    return self.flush().await.map_err(|()| self.client_left());
                 }
                 Err(error) => {
                     self.exchange.explain(&error.to_string());
@@ -269,7 +279,7 @@ where
     }
 
     async fn more(&mut self, body: &mut BodyReader) -> Result<(), Next> {
-        if self.to.flush().await.is_err() {
+        if self.flush().await.is_err() {
             return Err(self.client_left());
         }
         match self.fill_or_end().await {
@@ -293,6 +303,13 @@ where
     fn truncated(&mut self, reason: Reason) -> Next {
         self.exchange.conclude(Outcome::Failed, Some(reason));
         Next::Abort
+    }
+
+    async fn flush(&mut self) -> Result<(), ()> {
+        match timeout(self.idle, self.to.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(()),
+        }
     }
 
     async fn write(&mut self, octets: &[u8]) -> Result<(), ()> {

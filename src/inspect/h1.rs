@@ -13,9 +13,7 @@ use super::Ended;
 use super::scope::{Facts, Scope};
 use crate::exchange::{After, Counters, Exchange};
 use crate::forward::{Hop, Leg, Next, Terms, forward};
-use crate::http1::{
-    Connection, Framing, HeadError, Limits, Method, RequestHead, RequestReader, Target, write_response,
-};
+use crate::http1::{Connection, Framing, Limits, Method, RequestHead, RequestReader, Target, write_response};
 use crate::reason::{Outcome, Reason, Side};
 use crate::reply::{Page, reason_phrase};
 
@@ -28,7 +26,7 @@ fn ended(side: Side, reason: Reason) -> Ended {
 /// What the wait for the next request came to.
 enum Waited {
     Request(Box<RequestHead>),
-    Unreadable(HeadError),
+    Unreadable(Reason, String),
     Over(Ended),
 }
 
@@ -43,9 +41,9 @@ where
     let ended = loop {
         let head = match next_request(scope, &mut reader, &mut client, &mut upstream, &terms, request_head).await {
             Waited::Request(head) => head,
-            Waited::Unreadable(error) => {
-                let mut exchange = scope.open_unreadable(error.reason(), &error.to_string()).await;
-                refuse(&mut client.io, &mut exchange, error.reason(), &Method::Get, Connection::Close).await;
+            Waited::Unreadable(reason, detail) => {
+                let mut exchange = scope.open_unreadable(reason, &detail).await;
+                refuse(&mut client.io, &mut exchange, reason, &Method::Get, Connection::Close).await;
                 break FINISHED;
             }
             Waited::Over(ended) => break ended,
@@ -104,7 +102,7 @@ where
             Step::End(FINISHED)
         }
         Next::Switched => {
-            raw(&mut exchange, client, upstream, terms.idle).await;
+            raw(scope, &mut exchange, client, upstream).await;
             Step::End(FINISHED)
         }
     }
@@ -139,7 +137,7 @@ where
         match reader.read(&mut client.buffer, &terms.limits) {
             Ok(Some(head)) => return Waited::Request(Box::new(head)),
             Ok(None) => {}
-            Err(error) => return Waited::Unreadable(error),
+            Err(error) => return Waited::Unreadable(error.reason(), error.to_string()),
         }
         client.buffer.reserve(2048);
         let over = tokio::select! {
@@ -154,7 +152,7 @@ where
             // An upstream that closes an idle connection ends it for both; one that speaks unasked has lost its place (E17).
             _ = upstream.io.read_buf(&mut upstream.buffer), if !begun => Some(FINISHED),
             () = limit.as_mut() => Some(if begun {
-                ended(Side::Client, Reason::RequestHeadTimeout)
+                return Waited::Unreadable(Reason::RequestHeadTimeout, "the request head did not come in time".to_owned());
             } else {
                 ended(Side::Sekisho, Reason::IdleTimeout)
             }),
@@ -216,8 +214,9 @@ pub async fn write_page<C: AsyncWrite + Unpin>(
     .await;
 }
 
-/// Both legs copied as they are, behind a 101, until both have ended, one broke, or nothing moved for `idle`.
-async fn raw<C, U>(exchange: &mut Exchange, client: &mut Leg<C>, upstream: &mut Leg<U>, idle: Duration)
+/// Both legs copied as they are, behind a 101, until both have ended, one broke, nothing moved for the idle limit, or a reload
+/// took the permission away.
+async fn raw<C, U>(scope: &Scope, exchange: &mut Exchange, client: &mut Leg<C>, upstream: &mut Leg<U>)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
@@ -236,7 +235,8 @@ where
     };
     let reason = tokio::select! {
         both = async { tokio::try_join!(up, down) } => both.err(),
-        () = still(&counters, idle) => Some(Reason::IdleTimeout),
+        () = still(&counters, scope.idle) => Some(Reason::IdleTimeout),
+        () = scope.withdrawal() => Some(Reason::PolicyWithdrawn),
     };
     exchange.conclude(Outcome::Allowed, reason);
 }

@@ -61,6 +61,8 @@ enum Fault {
     /// The upstream failed. The code is for a client that has the head already.
     Upstream(Reason, Code),
     Stalled(Awaited),
+    /// A reload took away the permission of a WebSocket, which has no further request to be judged by.
+    Withdrawn,
     Internal,
 }
 
@@ -102,11 +104,13 @@ impl Stream {
     async fn relay(&mut self, request: Request<()>, body: RecvStream, expectation: Expectation) -> StreamEnd {
         let idle = self.shared.scope.idle;
         let progress = Progress::new();
+        let (withdrawal, tunnel) = (Arc::clone(&self.shared), self.form == Form::Tunnel);
         // What `forward` holds of the upstream's stream resets it with CANCEL when dropped incomplete.
         let ended = select! {
             biased;
             ended = self.forward(&progress, request, body, expectation) => ended,
             () = progress.stalled(idle) => Err(Fault::Stalled(progress.awaited())),
+            () = withdrawal.scope.withdrawal(), if tunnel => Err(Fault::Withdrawn),
         };
         match ended {
             Ok(()) => {
@@ -232,6 +236,10 @@ impl Stream {
     /// Tells the client what went wrong in the way that its part of the conversation still permits, and concludes.
     async fn settle(&mut self, fault: Fault) -> StreamEnd {
         let (outcome, reason) = match (fault, self.sent) {
+            (Fault::Withdrawn, Sent::Head | Sent::All) => {
+                self.respond.send_reset(Code::CANCEL);
+                (Outcome::Allowed, Some(Reason::PolicyWithdrawn))
+            }
             // The answer was complete; only the rest of the request, or the other way of a tunnel, was cut short.
             (_, Sent::All) => (Outcome::Allowed, None),
             (Fault::ClientGone, Sent::Head) => (Outcome::Allowed, Some(Reason::ClientClosed)),
@@ -257,6 +265,7 @@ impl Stream {
             (Fault::Upstream(reason, _), Sent::Nothing) => return self.fail(reason).await,
             (Fault::Stalled(Awaited::Both), Sent::Nothing) => return self.fail(Reason::IdleTimeout).await,
             (Fault::Stalled(Awaited::Upstream), Sent::Nothing) => return self.fail(Reason::UpstreamTimeout).await,
+            (Fault::Withdrawn, Sent::Nothing) => return self.fail(Reason::PolicyWithdrawn).await,
             (Fault::Internal, Sent::Nothing) => return self.fail(Reason::InternalError).await,
         };
         self.exchange.conclude(outcome, reason);

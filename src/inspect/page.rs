@@ -14,7 +14,7 @@ use super::{h1, h2_settings};
 use crate::forward::Leg;
 use crate::reason::Reason;
 
-/// Streams of one HTTP/2 page connection; a browser asks for the page and an icon.
+/// Pages of one HTTP/2 connection before the client is asked to make another; a browser wants the page and an icon.
 const MAX_STREAMS: usize = 16;
 /// A page connection, as a whole.
 const LIFE: Duration = Duration::from_secs(30);
@@ -39,15 +39,15 @@ async fn over_h2<C: AsyncRead + AsyncWrite + Unpin>(scope: &Arc<Scope>, stream: 
     let end = Instant::now() + LIFE;
     let handshake = h2_settings::server(h2_settings::ExtendedConnect::Absent).handshake::<C, Bytes>(stream);
     let Ok(Ok(mut connection)) = timeout_at(end, handshake).await else { return };
-    for _ in 0..MAX_STREAMS {
-        match timeout_at(end, connection.accept()).await {
-            Ok(Some(Ok((request, respond)))) => answer(scope, &request, respond).await,
-            Ok(Some(Err(_)) | None) | Err(_) => return,
+    let mut answered = 0;
+    // Every stream that was let in gets its page; past the first few no more are let in.
+    while let Ok(Some(Ok((request, respond)))) = timeout_at(end, connection.accept()).await {
+        answer(scope, &request, respond).await;
+        answered += 1;
+        if answered == MAX_STREAMS {
+            connection.graceful_shutdown();
         }
     }
-    connection.graceful_shutdown();
-    // Drives what was queued; the client closes when it has its pages.
-    while let Ok(Some(Ok(_))) = timeout_at(end, connection.accept()).await {}
 }
 
 async fn answer(scope: &Scope, request: &Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {

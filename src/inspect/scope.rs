@@ -1,11 +1,12 @@
 //! What one inspected connection is for, and the judgement of each request on it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue};
+use tokio::sync::watch;
 
 use crate::addrs::ClientAddr;
 use crate::admit::Limits;
@@ -16,6 +17,9 @@ use crate::names::{Authority, AuthorityError, Host};
 use crate::policy::{Claim, Decision, Destination, Inspect, Permit, Policy};
 use crate::reason::Reason;
 use crate::record::{Action, Attempt, Fields, Recorder, State, WhenUnwritable};
+
+/// Requests over the rate that one connection may make before it is ended: each leaves a record.
+const PATIENCE: u32 = 100;
 
 /// A policy with the revision of the configuration it came from.
 pub struct Ruling {
@@ -29,6 +33,8 @@ pub struct Scope {
     pub destination: Destination,
     /// Always the one in force: a request is decided by the configuration of its own moment.
     pub ruling: Arc<ArcSwap<Ruling>>,
+    /// Changes when another ruling is in force.
+    pub reloads: watch::Receiver<u64>,
     pub limits: Arc<Limits>,
     pub recorder: Recorder,
     pub drain: Drain,
@@ -40,6 +46,8 @@ pub struct Scope {
     pub standing: ArcSwapOption<Standing>,
     /// A request found the permission gone.
     pub withdrawn: AtomicBool,
+    /// Requests of this connection that were over the rate.
+    pub limited: AtomicU32,
     /// The upstream failed: every request is answered with this.
     pub refusal: Option<Reason>,
 }
@@ -86,6 +94,18 @@ impl Scope {
         self.exchange(attempt, Err(Refusal { reason, after: After::EndConnection }), Arc::default())
     }
 
+    /// Resolves when a reload no longer permits this destination: what has no further request to be judged by (a WebSocket)
+    /// waits for it.
+    pub async fn withdrawal(&self) {
+        let mut reloads = self.reloads.clone();
+        while self.permission().is_ok() {
+            if reloads.changed().await.is_err() {
+                // No reload will ever come again.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// The value of `Host` and `:authority` upstream: the destination, with its port unless it is the scheme's.
     pub fn host(&self) -> String {
         match self.destination.port() {
@@ -109,7 +129,12 @@ impl Scope {
         if let Some(reason) = self.refusal {
             return Err(reason);
         }
-        if facts.method == "CONNECT" && !facts.extended_connect {
+        // First, so that no kind of refusal is free.
+        self.limits.request(self.client).inspect_err(|_| {
+            self.limited.fetch_add(1, Ordering::Relaxed);
+        })?;
+        // TRACE would hand the client what we set on it (RFC 9110 section 9.3.8).
+        if facts.method == "TRACE" || (facts.method == "CONNECT" && !facts.extended_connect) {
             return Err(Reason::MethodNotPermitted);
         }
         if facts.authorities.iter().flatten().count() == 0 {
@@ -121,7 +146,6 @@ impl Scope {
         if self.recorder.state() == State::Unwritable(WhenUnwritable::Deny) {
             return Err(Reason::RecordUnavailable);
         }
-        self.limits.request(self.client)?;
         self.permission()
     }
 
@@ -158,8 +182,10 @@ impl Scope {
 
     /// What follows a refusal: on a withdrawn permission nothing more may come by this connection.
     fn refusal(&self, reason: Reason) -> Refusal {
-        let ends =
-            self.withdrawn.load(Ordering::Relaxed) || self.refusal.is_some() || reason == Reason::RecordUnavailable;
+        let ends = self.withdrawn.load(Ordering::Relaxed)
+            || self.refusal.is_some()
+            || reason == Reason::RecordUnavailable
+            || self.limited.load(Ordering::Relaxed) > PATIENCE;
         Refusal { reason, after: if ends { After::EndConnection } else { After::Continue } }
     }
 }

@@ -49,6 +49,11 @@ impl Attempt {
         self.id
     }
 
+    /// That it began earlier than its record was asked for: when its connection was accepted.
+    pub fn began_at(&mut self, at: SystemTime, began: Instant) {
+        (self.at, self.began) = (at, began);
+    }
+
     /// Records that an allowed connection begins. To be called before the client hears of it: a process that is killed then
     /// leaves no open tunnel unrecorded.
     pub fn established(&mut self) {

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use time::macros::{format_description, offset};
 
 use super::{extra_fields, http_answer, proxy_status};
+use crate::http1::http_date;
 use crate::reason::Reason;
 
 /// A whole answer made by sekisho: status, fields and body, for either HTTP version.
@@ -22,6 +23,7 @@ impl Page {
     pub fn new(reason: Reason, host: &str, reference: &str, now: SystemTime) -> Self {
         let body = body(reason, host, reference, now);
         let mut fields = vec![
+            ("date", http_date(now)),
             ("content-type", "text/html; charset=utf-8".to_owned()),
             ("proxy-status", proxy_status(reason)),
             ("cache-control", "no-store".to_owned()),

@@ -343,18 +343,19 @@ async fn a_verdict_is_kept_for_its_address_name_and_trust_and_made_once() {
         assert!(tunnel.await.expect("task"));
     }
     assert_eq!(one.handshakes(), 1, "one for all that came at once");
-    for (origin, name, settings, handshakes) in [
-        (&one, "allowed.test", settings.clone(), 1),
-        (&one, "b.test", settings.clone(), 2),
-        (&other, "allowed.test", settings.clone(), 1),
+    use UpstreamVerdict::{Kept, Probed};
+    for (origin, name, settings, handshakes, verdict) in [
+        (&one, "allowed.test", settings.clone(), 1, Kept),
+        (&one, "b.test", settings.clone(), 2, Probed),
+        (&other, "allowed.test", settings.clone(), 1, Probed),
         // The same files again are the same trust; anything else in them is another.
-        (&one, "allowed.test", files.settings(), 2),
-        (&one, "allowed.test", files.with_crls(&[root.crl(&[], -1, 1)]).settings(), 3),
-        (&one, "allowed.test", Settings { cache: Duration::ZERO, ..settings.clone() }, 4),
-        (&one, "allowed.test", Settings { cache: Duration::ZERO, ..settings.clone() }, 5),
+        (&one, "allowed.test", files.settings(), 2, Kept),
+        (&one, "allowed.test", files.with_crls(&[root.crl(&[], -1, 1)]).settings(), 3, Probed),
+        (&one, "allowed.test", Settings { cache: Duration::ZERO, ..settings.clone() }, 4, Probed),
+        (&one, "allowed.test", Settings { cache: Duration::ZERO, ..settings.clone() }, 5, Probed),
     ] {
         let upstream = tunnelled(&verdicts, origin.address, name, &settings).await.expect("verified");
-        assert_eq!(upstream.verdict(), UpstreamVerdict::Probed);
+        assert_eq!(upstream.verdict(), verdict);
         assert_eq!(upstream.certificate().subject, "CN=leaf");
         assert_eq!(upstream.address().socket(), origin.address);
         assert_eq!(origin.handshakes(), handshakes, "{name}");

@@ -104,7 +104,7 @@ async fn e16_pipelined_requests_are_answered_in_order_and_each_is_judged() {
 }
 
 #[tokio::test]
-async fn a03_a04_a06_the_inner_authority_must_be_the_connects() {
+async fn a03_a04_a06_a10_the_inner_authority_must_be_the_connects() {
     let origin = Origin::https(&["allowed.test"]).start().await;
     let denied = Origin::https(&["denied.test"]).start().await;
     let mut sekisho = Sekisho::start(&Config::new().inspect("allowed.test", &origin).hosts(&["denied.test"])).await;

@@ -174,6 +174,11 @@ async fn h05_a_descriptor_limit_lowers_the_connections_and_nothing_breaks() {
         }
     })
     .await;
+    super::support::until("records", || {
+        let text = std::fs::read_to_string(dir.path().join("access.jsonl")).ok()?;
+        (text.lines().count() > 100).then_some(())
+    })
+    .await;
     child.kill().expect("killed");
     child.wait().expect("waited");
     let said = std::fs::read_to_string(dir.path().join("stderr.log")).expect("stderr.log");

@@ -22,7 +22,7 @@ const MODULES: [(&str, &[&str]); 25] = [
     ("admit", &["addrs", "reason"]),
     ("client", &["addrs"]),
     ("http1", &["reason"]),
-    ("reply", &["reason"]),
+    ("reply", &["http1", "reason"]),
     ("record", &["addrs", "names", "reason"]),
     ("policy", &["addrs", "names", "reason"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),

@@ -66,6 +66,7 @@ pub fn scope(drain: Drain) -> (Arc<Scope>, Log) {
         client: ClientAddr::new("10.0.0.1:4711".parse().expect("a socket")),
         destination: Destination::new(name, 443),
         ruling: Arc::new(ArcSwap::from_pointee(Ruling { policy: Arc::new(policy), revision: "1".into() })),
+        reloads: tokio::sync::watch::Sender::new(0).subscribe(),
         limits: Limits::new(admit::Settings { connections: 1, per_client }),
         recorder: recorder.clone(),
         drain,
@@ -74,6 +75,7 @@ pub fn scope(drain: Drain) -> (Arc<Scope>, Log) {
         connection: Arc::default(),
         standing: ArcSwapOption::empty(),
         withdrawn: false.into(),
+        limited: 0.into(),
         refusal: None,
     };
     (Arc::new(scope), Log { recorder, path, _folder: folder })

@@ -1,0 +1,180 @@
+//! The client's end of an attempt: the claim it begins with, and the answer where it is refused.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::ending::{Ended, Next, Stage};
+use super::gate::Gate;
+use super::relay;
+use super::trip::{Claimed, Trip};
+use crate::admit::Admission;
+use crate::client::{Client, Far};
+use crate::http1::{Method, RequestHead, RequestReader};
+use crate::identify::{self, Awaited, ClaimError};
+use crate::reason::{Reason, Side};
+use crate::record::Action;
+use crate::reply::{self, KeepAlive, Manner, Page};
+
+/// Connections without a slot that are answered at a time. They hold descriptors outside of every limit, so the ones past this
+/// are recorded and closed without a word (H05).
+const TURNED_AWAY: usize = 64;
+
+static ANSWERING: Semaphore = Semaphore::const_new(TURNED_AWAY);
+
+/// What a client's connection waits for.
+pub struct Waiting {
+    pub reader: RequestReader,
+    /// When the connection was accepted, until the first claim.
+    accepted: Option<(SystemTime, Instant)>,
+}
+
+impl Waiting {
+    pub fn new() -> Self {
+        Self { reader: RequestReader::default(), accepted: Some((SystemTime::now(), Instant::now())) }
+    }
+}
+
+/// How the wait for a head ended.
+enum Waited {
+    /// In order, between two attempts: there is nothing to record.
+    Over,
+    Head(Box<RequestHead>),
+    Failed(ClaimError),
+    Stopping,
+}
+
+impl Trip {
+    /// Waits for the next claim; the attempt begins with it. `None`: the connection ended in order between two attempts.
+    pub async fn claim(
+        gate: &Arc<Gate>,
+        client: &mut Client,
+        _admitted: &Admission,
+        waiting: &mut Waiting,
+    ) -> Option<(Self, Claimed)> {
+        let accepted = waiting.accepted.take();
+        let first = accepted.is_some();
+        let waited = match wait(gate, client, &mut waiting.reader).await {
+            Waited::Over | Waited::Stopping | Waited::Failed(ClaimError::Timeout(_))
+                if !first && client.buffer().is_empty() =>
+            {
+                return None;
+            }
+            Waited::Over => Waited::Failed(ClaimError::Closed),
+            waited => waited,
+        };
+        let (head, claimed) = match waited {
+            Waited::Head(head) => (Some((head.method().clone(), head.keep_alive())), Ok(identify::asked(head))),
+            Waited::Failed(error) => (None, Ok(Err(error))),
+            Waited::Over | Waited::Stopping => (None, Err(Ended::cut(Stage::Claim))),
+        };
+        // A request that is none of CONNECT's is one of plain HTTP, however little of it can be used.
+        let plain = head.as_ref().is_some_and(|(method, _)| *method != Method::Connect);
+        let action = if plain { Action::Request } else { Action::Connection };
+        // The configuration of the moment at which the claim was complete, not of the one at which the wait for it began.
+        let mut trip = Self::begin(gate, gate.live(), client, action).await;
+        if let Some((at, began)) = accepted {
+            trip.attempt.began_at(at, began);
+        }
+        if let Some((method, keep_alive)) = head {
+            trip.head_only = method == Method::Head;
+            trip.keep_alive = if keep_alive { KeepAlive::Yes } else { KeepAlive::No };
+        }
+        let claimed = claimed.and_then(|asked| asked.map_err(|error| trip.no_claim(&error)));
+        let charged = if first { Ok(()) } else { trip.charge(plain) };
+        Some((trip, charged.and(claimed)))
+    }
+
+    /// A connection's first claim was charged when it was admitted; each further one is charged like a new connection, or like
+    /// an inspected request, so that one kept-alive connection is no way round the rates.
+    fn charge(&self, plain: bool) -> Result<(), Ended> {
+        let limits = self.gate.limits();
+        let charged = if plain { limits.request(self.client) } else { limits.claim(self.client) };
+        charged.map_err(|reason| Ended::new(Side::Client, Stage::Claim, reason).last())
+    }
+
+    /// Only behind a CONNECT head, which has no content, the next head can still be found.
+    fn no_claim(&mut self, error: &ClaimError) -> Ended {
+        let ended = Ended::new(Side::Client, Stage::Claim, error.reason()).because(error);
+        match error {
+            ClaimError::Authority { written, .. } => {
+                self.attempt.fields.authority = Some(written.as_slice().into());
+                ended
+            }
+            ClaimError::Closed | ClaimError::Timeout(_) | ClaimError::Head(_) | ClaimError::Form(_) => ended.last(),
+        }
+    }
+
+    /// Writes down how the attempt ended, then tells the client in the manner it still understands.
+    pub async fn refuse(mut self, ended: Ended, client: &mut Client) -> Next {
+        self.note_ended(&ended);
+        self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
+        let reference = self.attempt.id().to_string();
+        let silent = ended.reason == Reason::ClientClosed || client.far() == Far::Relayed;
+        if client.far() == Far::Head && !silent {
+            self.attempt.fields.status = Some(reply::http_answer(ended.reason).status);
+        }
+        // The record is queued before the client sees the outcome.
+        self.attempt.commit();
+        if silent {
+            return Next::Abort;
+        }
+        let connect = self.action == Action::Connection;
+        let keep = if connect && self.keep_alive == KeepAlive::Yes { ended.keep_alive } else { KeepAlive::No };
+        let answer = match client.far() {
+            Far::Head if connect => reply::connect_refusal(ended.reason, keep).into_bytes(),
+            Far::Head => {
+                let page = Page::new(ended.reason, &self.asked, &reference, SystemTime::now());
+                relay::plain_page(&page, self.head_only)
+            }
+            Far::Established | Far::Relayed => match reply::manner(ended.reason) {
+                Manner::Alert(description) => reply::alert_record(description).to_vec(),
+                Manner::Close => return Next::Close,
+            },
+        };
+        let sent = tokio::select! {
+            sent = client.send(&answer) => sent,
+            () = self.gate.drain().cut() => return Next::Abort,
+        };
+        match (sent, client.far(), keep) {
+            (Err(_), _, _) => Next::Abort,
+            // A client that took its CONNECT for granted has sent its ClientHello: that is no head.
+            (Ok(()), Far::Head, KeepAlive::Yes) if !client.speaks_tls() => Next::Request,
+            (Ok(()), _, _) => Next::Close,
+        }
+    }
+}
+
+async fn wait(gate: &Gate, client: &mut Client, reader: &mut RequestReader) -> Waited {
+    let settings = &gate.live().config.identify;
+    let drain = gate.drain();
+    let awaited = {
+        let idle = client.buffer().is_empty();
+        tokio::select! {
+            awaited = identify::next_head(client, reader, settings) => awaited,
+            // A connection on which nothing was asked has nothing to finish.
+            () = drain.draining(), if idle => return Waited::Stopping,
+            () = drain.cut() => return Waited::Stopping,
+        }
+    };
+    match awaited {
+        Awaited::Over => Waited::Over,
+        Awaited::Head(head) => Waited::Head(head),
+        Awaited::Failed(error) => Waited::Failed(error),
+    }
+}
+
+/// Answers a connection that gets no slot, and leaves its record.
+pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, reason: Reason) {
+    let trip = Trip::begin(gate, gate.live(), &client, Action::Connection).await;
+    let ended = Ended::new(Side::Client, Stage::Admit, reason).last();
+    let Ok(_answering) = ANSWERING.try_acquire() else {
+        trip.record_only(&ended);
+        return client.abort();
+    };
+    if trip.refuse(ended, &mut client).await != Next::Abort {
+        client.close().await;
+    }
+}
