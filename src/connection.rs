@@ -31,11 +31,10 @@ pub async fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listen
     };
     let mut waiting = Waiting::new();
     while let Some((mut trip, claimed)) = Trip::claim(gate, &mut client, &admission, &mut waiting).await {
+        let relaying = trip.relaying();
         let driven = tokio::select! {
-            // First: a relay that is cut says itself how far it got.
-            biased;
             driven = drive(&mut trip, claimed, &mut client, &admission) => Some(driven),
-            () = gate.drain().cut() => None,
+            () = relaying.cut_before_it(gate.drain()) => None,
         };
         let next = match driven {
             Some(Ok(next)) => next,

@@ -38,6 +38,7 @@ impl Trip {
         client: &mut Client,
         upstream: VerifiedUpstream<Tunnel>,
     ) -> Result<Next, Ended> {
+        self.relaying.begin();
         self.attempt.established();
         let counters = tunnel::Counters::default();
         let (prefix, socket) = client.stream().into_parts();
@@ -95,6 +96,7 @@ impl Trip {
             Err(ended) => return self.page(agreed, client, hello, ended).await,
         };
         let stream = self.accept(client, agreed.destination(), alpn).await?;
+        self.relaying.begin();
         self.attempt.established();
         let scope = Arc::new(self.scope(&agreed, None));
         scope.connection.client_certificate_asked.store(asked, Ordering::Relaxed);
@@ -170,6 +172,7 @@ impl Trip {
         self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
         self.attempt.commit();
         let Ok(stream) = self.accept(client, agreed.destination(), alpn).await else { return Ok(Next::Abort) };
+        self.relaying.begin();
         let head_limit = self.live.config.identify.request_head;
         let mut pages = pin!(page::serve(&scope, stream, alpn, head_limit));
         tokio::select! {
@@ -234,6 +237,7 @@ impl Trip {
             port => format!("{}:{port}", permit.destination().name()),
         };
         let state = Arc::new(ConnectionState::default());
+        self.relaying.begin();
         // A long answer must leave a trace if the process is killed under it.
         self.attempt.established();
         let attempt = self.attempt.hand_over();

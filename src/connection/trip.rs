@@ -2,12 +2,14 @@
 //! how the attempt ended. No phase is decided here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
 use super::relay;
 use crate::addrs::ClientAddr;
 use crate::client::{Client, Established};
+use crate::drain::Drain;
 use crate::http1::RequestHead;
 use crate::identify::client_hello::{ClientHello, Sni};
 use crate::identify::{self, Asked};
@@ -30,6 +32,24 @@ pub enum Way {
     Plain(Permit<Plain>, Box<RequestHead>),
 }
 
+/// Whether an attempt has come to its relay, which then ends itself at a cut and says how far it got.
+#[derive(Clone, Default)]
+pub struct Relaying(Arc<AtomicBool>);
+
+impl Relaying {
+    /// Resolves at a cut that comes before the relay.
+    pub async fn cut_before_it(&self, drain: &Drain) {
+        drain.cut().await;
+        if self.0.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(super) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One attempt under way.
 pub struct Trip {
     pub(super) gate: Arc<Gate>,
@@ -39,6 +59,7 @@ pub struct Trip {
     pub(super) action: Action,
     /// How far it is on its way.
     stage: Stage,
+    pub(super) relaying: Relaying,
     /// What the client's head said of its connection.
     pub(super) keep_alive: KeepAlive,
     /// A plain request with HEAD: its page has no content.
@@ -61,6 +82,7 @@ impl Trip {
             attempt,
             action,
             stage: Stage::Claim,
+            relaying: Relaying::default(),
             keep_alive: KeepAlive::Yes,
             head_only: false,
             claim: None,
@@ -185,6 +207,10 @@ impl Trip {
     pub fn record_only(mut self, ended: &Ended) {
         self.note_ended(ended);
         self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
+    }
+
+    pub fn relaying(&self) -> Relaying {
+        self.relaying.clone()
     }
 
     /// The service is cut while this attempt is on its way.

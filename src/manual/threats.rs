@@ -24,7 +24,7 @@
 //! | A14 | not TLS behind CONNECT | [`client_hello`](mod@crate::identify::client_hello) | `not_tls`, close |
 //! | A15 | data leaks through DNS queries for a blocked name | [`Policy::decide`](crate::policy::Policy::decide) comes before [`Resolver`](crate::upstream::resolve::Resolver) | `not_allowlisted`, 403, no query |
 //! | A16 | escape to QUIC by `Alt-Svc` | [`response_field_passes`](crate::exchange::fields::response_field_passes) | the field is gone |
-//! | A17 | CONNECT to the proxy itself | [`Policy::decide`](crate::policy::Policy::decide) for addresses; for names [`SelfAddrs`](crate::upstream::vet::SelfAddrs), before and after connecting | `ip_literal` or `self_connection`, 403 |
+//! | A17 | CONNECT to the proxy itself | [`Policy::decide`](crate::policy::Policy::decide) for addresses; for names [`SelfAddrs`](crate::upstream::vet::SelfAddrs), before and after connecting; `Via` on plain HTTP | `ip_literal` or `self_connection`, 403 |
 //! | A18 | the matcher differs above some list size | [`policy`](crate::policy): one table for every size | the same verdict |
 //! | A19 | sloppy wildcards | [`HostPattern`](crate::policy::HostPattern) | `not_allowlisted`, 403 |
 //!
@@ -141,7 +141,7 @@
 //! | row | attack | stopped by | seen |
 //! |---|---|---|---|
 //! | J01 | the key file is open to others, or a link | [`keyfile`](crate::inspect::keyfile) | refuses to start |
-//! | J02 | the key in an output | no output has it: [`Issuer`](crate::inspect::issuer::Issuer) | nothing; for core dumps see [residual risks](#residual-risks) |
+//! | J02 | the key in an output | no output has it: [`Issuer`](crate::inspect::issuer::Issuer) ; `run` switches core dumps off and makes the process undumpable | nothing |
 //! | J03 | a CA shared by installations | [`authority`](crate::inspect::authority) makes new keys, never overwrites | other keys |
 //! | J04 | a leaf that can do too much | [`Issuer::mint`](crate::inspect::issuer::Issuer::mint) | one SAN, serverAuth, 14 days |
 //! | J05 | a stolen CA signs anything | name constraints: [`constraints`](crate::inspect::constraints) | `issuing_failed` outside of them |
@@ -214,6 +214,7 @@
 //! * **Data in permitted names.** Whoever may reach `*.example.com` can encode data in names under it, and those are asked of DNS.
 //! * **Sign-in is not use.** Tenant fields restrict sign-in at the vendor's hosts. Links for anyone, anonymous meetings and replayed
 //!   tokens are the vendor's to stop, and vendors change their hosts.
-//! * **The issuing key is in this process** (J07), and the process does not itself forbid core dumps (J02): set `LimitCORE=0`.
-//! * **Loops over other proxies.** A loop is seen by address and port. Over another proxy or address translation that hides them
-//!   it is not, nor is `Via` looked at.
+//! * **The issuing key is in this process** (J07). It forbids core dumps and other processes' reach itself (J02); `LimitCORE=0`
+//!   in the unit does no harm.
+//! * **Loops over other proxies.** A loop is seen by address and port, and on plain HTTP by `Via`. A CONNECT that comes back over
+//!   another proxy or address translation is not seen; the limits of connections end it.

@@ -32,7 +32,7 @@ fn c03_lengths_and_empty_labels() {
 }
 
 #[test]
-fn c04_brackets_only_round_ipv6() {
+fn b07_c04_brackets_only_round_ipv6_and_no_zone() {
     for text in [
         "[denied.test]",
         "[[denied.test]]",
