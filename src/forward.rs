@@ -114,6 +114,8 @@ where
     };
     let mut answer = response::Answer::new(head, exchange, upstream_read, &mut upstream.buffer, client_write, terms);
     let next = tokio::select! {
+        // The request first: an answer that is there already must not make a sent request look unsent.
+        biased;
         broken = request.send_and_watch() => answer.interrupted(broken),
         next = answer.relay() => next,
     };

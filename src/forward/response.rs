@@ -214,15 +214,14 @@ where
         connection: Connection<'_>,
     ) -> Result<(), ()> {
         let mut out = BytesMut::with_capacity(1024);
-        let passed = head.fields().filter(|(name, _)| response_field_passes(name, head.connection_options()));
-        let passed = passed.map(|(name, value)| (name, value));
-        let via = (self.hop == Hop::Plain).then_some((&b"Via"[..], super::via_value(head.version())));
         // RFC 9110 section 6.6.1: whoever passes on an answer without a date gives it one.
         let undated = !head.is_interim() && !head.fields().any(|(name, _)| name.eq_ignore_ascii_case(b"date"));
         let now = undated.then(|| http_date(SystemTime::now()));
         let date = now.iter().map(|now| (&b"Date"[..], now.as_bytes()));
-        let fields = passed.chain(via).chain(date);
-        write_response(&mut out, head.status(), head.reason_phrase(), fields, framing, connection).map_err(|_| ())?;
+        let passed = head.fields().filter(|(name, _)| response_field_passes(name, head.connection_options()));
+        let via = (self.hop == Hop::Plain).then_some((&b"Via"[..], super::via_value(head.version())));
+        let all = passed.chain(via).chain(date);
+        write_response(&mut out, head.status(), head.reason_phrase(), all, framing, connection).map_err(|_| ())?;
         self.write(&out).await
     }
 

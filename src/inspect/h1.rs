@@ -132,6 +132,7 @@ where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let mut begun = !client.buffer.is_empty();
+    let mut gone = false;
     let mut limit = pin!(sleep(if begun { request_head } else { terms.idle }));
     loop {
         match reader.read(&mut client.buffer, &terms.limits) {
@@ -150,7 +151,11 @@ where
                 Ok(_) => None,
             },
             // An upstream that closes an idle connection ends it for both; one that speaks unasked has lost its place (E17).
-            _ = upstream.io.read_buf(&mut upstream.buffer), if !begun => Some(FINISHED),
+            // One that wanted a client certificate says so after its handshake (D17): the first request is answered with that.
+            _ = upstream.io.read_buf(&mut upstream.buffer), if !begun && !gone => {
+                gone = scope.connection.client_certificate_asked.load(Ordering::Relaxed);
+                if gone { continue } else { Some(FINISHED) }
+            }
             () = limit.as_mut() => Some(if begun {
                 return Waited::Unreadable(Reason::RequestHeadTimeout, "the request head did not come in time".to_owned());
             } else {

@@ -40,7 +40,7 @@ async fn m07_there_is_nothing_else_to_read_and_nothing_to_change() {
 #[tokio::test]
 async fn m06_labels_are_words_of_closed_lists() {
     let origin = Origin::https(&["allowed.test"]).start().await;
-    let mut sekisho = Sekisho::start(&Config::new().tunnel("allowed.test", &origin)).await;
+    let sekisho = Sekisho::start(&Config::new().tunnel("allowed.test", &origin)).await;
     let before = sekisho.metrics().await.len();
     for n in 0..100 {
         sekisho.connect(&format!("host{n}.test:443")).await;
@@ -51,7 +51,6 @@ async fn m06_labels_are_words_of_closed_lists() {
         metrics.keys().filter(|name| name.contains("host") || name.contains("127.0.0.1")).collect();
     assert!(named.is_empty(), "{named:?}");
     assert!(metrics.len() <= before + 5, "a hundred hosts made {} more samples", metrics.len() - before);
-    let _ = &mut sekisho;
 }
 
 #[tokio::test]
@@ -105,7 +104,7 @@ async fn the_admin_listener_survives_bad_clients() {
     }
     let mut wire = connect(sekisho.admin).await.expect("connected");
     let _ = wire.try_send([0xff; 100_000]).await;
-    wire.rest().await;
+    let _ = wire.rest().await;
     assert_eq!(sekisho.admin("/livez").await.status, 200);
     assert!(sekisho.records().iter().all(|record| !record.is_terminal()));
 }

@@ -93,7 +93,6 @@ fn explain_tells_the_decision_and_where_it_stands() {
         (&["--client", "127.0.0.1", "http://tunnel.test/"], 3, &[]),
         (&["--client", "127.0.0.1", "--sni", "other.test", "tunnel.test"], 3, &["name_mismatch"]),
         (&["--client", "127.0.0.1", "a b"], 3, &["malformed_name"]),
-        (&["--client", "127.0.0.1", "tunnel.test:0"], 1, &[]),
     ] {
         let (status, out, err) = explain(arguments);
         assert_eq!(status, Some(code), "{arguments:?}: {out}{err}");

@@ -83,7 +83,8 @@ async fn a07_one_bad_stream_does_not_harm_the_others() {
     let with = |more: &[(&'static str, &str)]| -> Vec<(String, String)> {
         base.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
-    let rows: Vec<(&str, Vec<(String, String)>, bool)> = vec![
+    type Fields = Vec<(String, String)>;
+    let rows: Vec<(&str, Fields, bool)> = vec![
         ("right", with(&[(":authority", &at)]), true),
         ("another :authority", with(&[(":authority", "denied.test")]), false),
         ("another host", with(&[(":authority", &at), ("host", "denied.test")]), false),
@@ -254,6 +255,9 @@ async fn a07_two_authorities_and_other_malformed_heads_never_go_upstream() {
         wire.send(h2c::preface()).await;
         wire.send(h2c::headers(1, true, &fields)).await;
         let end = h2c::end_of(&mut wire, 1).await;
+        if let Some(end) = end.as_ref().filter(|end| matches!(end.kind, 3 | 7)) {
+            assert_ne!(end.code(), 2, "{row}: INTERNAL_ERROR");
+        }
         let strict = !["content-length without content", "extended CONNECT unannounced"].contains(&row);
         assert!(end.is_some() || !strict, "{row}: neither an answer nor an error");
         let te = row == "E15 te";

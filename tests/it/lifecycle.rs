@@ -80,7 +80,7 @@ async fn a_tunnel_outlives_the_drain_by_nothing() {
     sekisho.signal(Signal::TERM);
     inside.send("ping").await;
     assert_eq!(inside.exactly(4).await.expect("an echo while draining"), b"ping");
-    inside.rest().await;
+    let _ = inside.rest().await;
     assert_eq!(sekisho.exit().await.code(), Some(0));
     let record = sekisho.next_connection().await;
     assert_eq!(record.reason(), "shutting_down", "{record:?}");
@@ -101,7 +101,7 @@ async fn a_second_signal_cuts_now() {
     })
     .await;
     sekisho.signal(Signal::TERM);
-    inside.rest().await;
+    let _ = inside.rest().await;
     assert_eq!(sekisho.exit().await.code(), Some(0));
     assert_eq!(sekisho.next_connection().await.reason(), "shutting_down");
     sekisho.records().last().expect("a line").with("sekisho.lifecycle", "stop");

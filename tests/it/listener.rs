@@ -1,7 +1,7 @@
 //! Only scenes about the proxy port's own HTTP belong here: how a head is read, refused, timed and kept alive before any policy.
 
 use super::support::client::Tls;
-use super::support::{Config, Origin, Sekisho};
+use super::support::{Config, Origin, Record, Sekisho, until};
 
 #[tokio::test]
 async fn connect_is_taken_in_every_form_clients_send_it() {
@@ -213,23 +213,27 @@ async fn a_connection_that_says_nothing_leaves_a_record_too() {
     drop(sekisho.client().await);
     sekisho.next_connection().await.says("failed", "client_closed");
     let mut silent = sekisho.client().await;
-    silent.rest().await;
+    let _ = silent.rest().await;
     assert_eq!(sekisho.next_connection().await.outcome(), "failed");
     sekisho.finish().await;
 }
 
 #[tokio::test]
 async fn m01_an_origin_form_request_finds_nothing() {
-    let mut sekisho = Sekisho::start(&Config::new()).await;
-    let admin = sekisho.admin;
-    for (path, host) in
-        [("/", "localhost".to_owned()), ("/metrics", admin.to_string()), ("/readyz", "sekisho".to_owned())]
-    {
+    let sekisho = Sekisho::start(&Config::new()).await;
+    let hosts = ["localhost".to_owned(), sekisho.admin.to_string(), "sekisho".to_owned()];
+    for (turn, (path, host)) in ["/", "/metrics", "/readyz"].iter().zip(hosts).enumerate() {
         let mut wire = sekisho.client().await;
         let answer = wire.get(&host, path).await.expect("an answer");
         assert!([400, 403].contains(&answer.status), "{path}: {answer:?}");
         assert!(!answer.text().contains("sekisho_"), "{answer:?}");
-        sekisho.next_request().await.says("denied", "malformed_request");
+        let records = until("its record", || {
+            let records: Vec<Record> = sekisho.records().into_iter().filter(Record::is_terminal).collect();
+            (records.len() > turn).then_some(records)
+        })
+        .await;
+        assert_eq!(records.len(), turn + 1);
+        answer.details(records[turn].says("denied", records[turn].reason()).reason());
     }
 }
 

@@ -14,6 +14,7 @@ mod admin;
 mod cli;
 mod config;
 mod corpus;
+mod framing;
 mod hello;
 mod inspect_h1;
 mod inspect_h2;

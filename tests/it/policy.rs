@@ -1,6 +1,6 @@
 //! Only scenes about what the policy says belong here: rules, ports, clients, the order of reasons, and plain HTTP.
 
-use super::support::client::{Tls, alert_of};
+use super::support::client::{Tls, alert_of, connect_from};
 use super::support::dns::{Dns, Says};
 use super::support::{Config, Origin, Reply, Sekisho, Service};
 
@@ -200,9 +200,7 @@ async fn clients_are_told_apart_by_their_address() {
         ("127.0.2.1", "denied.test", 403, "client_not_permitted", ""),
         ("127.0.1.1", "denied.test", 403, "not_allowlisted", "school"),
     ] {
-        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-        socket.bind(format!("{from}:0").parse().expect("an address")).expect("bound");
-        let mut wire = super::support::Wire::new(socket.connect(sekisho.addr()).await.expect("connected"));
+        let mut wire = connect_from(from, sekisho.addr()).await;
         let at = origin.at(host);
         // B09: nothing a client sends changes who it is.
         wire.send(format!(
@@ -397,9 +395,9 @@ async fn k06_e19_hop_by_hop_and_proxy_fields_stay_here() {
 #[tokio::test]
 async fn e01_e13_ambiguous_plain_requests_never_leave() {
     let origin = Origin::http().start().await;
-    let mut sekisho = Sekisho::start(&Config::new().plain("crl.test", &origin)).await;
+    let sekisho = Sekisho::start(&Config::new().plain("crl.test", &origin)).await;
     let at = origin.at("crl.test");
-    for (row, fields) in super::inspect_h1::AMBIGUOUS {
+    for (row, fields) in super::framing::AMBIGUOUS {
         let mut wire = sekisho.client().await;
         wire.send(format!("POST http://{at}/ HTTP/1.1\r\nHost: {at}\r\n{fields}\r\n0\r\n\r\nGET http://{at}/smuggled HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
         let answer = wire.maybe_response("POST").await.unwrap_or_else(|| panic!("{row}: no answer"));
@@ -407,7 +405,7 @@ async fn e01_e13_ambiguous_plain_requests_never_leave() {
         wire.closed().await;
     }
     assert!(origin.requests().is_empty(), "{:?}", origin.requests());
-    let count = super::inspect_h1::AMBIGUOUS.len() as u64;
+    let count = super::framing::AMBIGUOUS.len() as u64;
     let denied = |action: &'static str, sekisho: &Sekisho| {
         sekisho.records().iter().filter(|record| record.is_terminal() && record.action() == action).count() as u64
     };
@@ -415,5 +413,4 @@ async fn e01_e13_ambiguous_plain_requests_never_leave() {
         (denied("request", &sekisho) + denied("connection", &sekisho) == count).then_some(())
     })
     .await;
-    let _ = &mut sekisho;
 }

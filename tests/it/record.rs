@@ -337,7 +337,7 @@ struct Limited {
 impl Limited {
     async fn start(config: &Config, blocks: usize) -> Self {
         let (dir, listeners, admin) = prepare(config);
-        let script = format!("trap '' XFSZ; ulimit -S -f {blocks}; exec \"$0\" run --config sekisho.toml 2>/dev/null");
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" run --config sekisho.toml 2>/dev/null");
         let child = Command::new("sh")
             .args(["-c", &script])
             .arg(binary())
@@ -384,45 +384,61 @@ impl Drop for Limited {
 
 #[tokio::test]
 async fn k03_a_full_disk_denies_until_it_is_free_and_loses_nothing() {
-    let limited = Limited::start(&Config::new(), 64).await;
-    let (mut denied, mut unavailable) = (0_u64, 0_u64);
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    // Room enough in the file that follows for all that waits while this one is full.
+    let limited = Limited::start(&Config::new().tunnel("allowed.test", &origin), 400).await;
+    let permitted = async || {
+        let mut wire = connect(limited.proxy).await.expect("connected");
+        let at = origin.at("allowed.test");
+        wire.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
+        let answer = wire.response("CONNECT").await;
+        if answer.status != 200 {
+            answer.details("record_unavailable");
+        }
+        answer.status
+    };
+    let mut attempts = 0_u64;
     within("a full disk", async {
-        while unavailable == 0 {
-            let status = limited.refused().await;
-            eprintln!("{status} after {denied}");
-            match status {
-                403 => denied += 1,
-                503 => unavailable += 1,
-                other => panic!("{other}"),
-            }
+        while limited.ready().await == Some(200) {
+            assert!([403, 503].contains(&limited.refused().await));
+            attempts += 1;
         }
     })
     .await;
-    assert!(denied > 10, "{denied}");
-    assert_eq!(limited.ready().await, Some(503));
+    assert!(attempts > 10, "{attempts}");
+    let before = origin.connects();
     for _ in 0..20 {
-        assert_eq!(limited.refused().await, 503);
-        unavailable += 1;
+        assert_eq!(permitted().await, 503);
+        assert!([403, 503].contains(&limited.refused().await), "what the policy refuses stays refused");
+        attempts += 2;
     }
+    assert_eq!(origin.connects(), before, "nothing goes out unrecorded");
     // The administrator makes room.
+    fs::rename(limited.dir.path().join("access.jsonl"), limited.dir.path().join("full.jsonl")).expect("rename");
     let pid = rustix::process::Pid::from_raw(i32::try_from(limited.child.id()).expect("a pid")).expect("a pid");
-    let roomy = rustix::process::Rlimit { current: None, maximum: None };
-    rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, roomy).expect("raised");
+    rustix::process::kill_process(pid, Signal::USR1).expect("signalled");
     within("recovery", async {
         while limited.ready().await != Some(200) {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     })
     .await;
-    assert_eq!(limited.refused().await, 403, "it recovers by itself");
-    denied += 1;
+    assert_eq!(permitted().await, 200, "it recovers by itself");
+    attempts += 1;
     let records = until("every attempt", || {
-        let records = parse(&fs::read_to_string(limited.dir.path().join("access.jsonl")).ok()?);
-        (terminals(&records, "connection", "denied") >= denied + unavailable).then_some(records)
+        let mut records = parse(&fs::read_to_string(limited.dir.path().join("full.jsonl")).ok()?);
+        records.extend(parse(&fs::read_to_string(limited.dir.path().join("access.jsonl")).ok()?));
+        let total: u64 = ["denied", "failed"].iter().map(|outcome| terminals(&records, "connection", outcome)).sum();
+        (total >= attempts).then_some(records)
     })
     .await;
     let of = |reason: &str| records.iter().filter(|record| record.reason() == reason).map(Record::count).sum::<u64>();
-    assert_eq!((of("not_allowlisted"), of("record_unavailable")), (denied, unavailable));
+    assert!(of("record_unavailable") >= 20, "{}", of("record_unavailable"));
+    assert_eq!(
+        of("record_unavailable") + of("not_allowlisted") + of("client_closed"),
+        attempts,
+        "none lost, none twice"
+    );
     assert!(records.iter().any(|record| record.text("sekisho.lifecycle") == "record_recovered"));
 }
 

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-pub use client::{Response, Wire, alert_of};
-pub use origin::{Origin, Reply, Seen};
+pub use client::Response;
+pub use origin::{Origin, Reply};
 pub use record::Record;
 pub use sekisho::Sekisho;
 pub use toml::{Config, Service};

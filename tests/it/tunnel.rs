@@ -39,7 +39,7 @@ async fn a_refused_connect_is_never_established() {
     sekisho.refused(&origin.at("denied.test"), 403, "not_allowlisted").await;
     let mut wire = sekisho.tunnel(&origin.at("allowed.test")).await;
     wire.send(Tls::named("denied.test").hello()).await;
-    wire.rest().await;
+    let _ = wire.rest().await;
     sekisho.next_connection().await.says("denied", "name_mismatch");
     let records = sekisho.finish().await;
     assert!(origin.echoed().is_empty(), "not one payload byte before the names agree");
@@ -81,7 +81,7 @@ async fn n05_byte_counts_are_exact() {
     wire.send(&hello).await;
     wire.exactly(5).await.expect("a record's head");
     wire.finish_writing().await;
-    wire.rest().await;
+    let _ = wire.rest().await;
     let record = sekisho.next_connection().await;
     assert_eq!(record.number("source.bytes"), hello.len() as u64);
     assert_eq!(record.number("destination.bytes"), wire.received);
@@ -110,7 +110,7 @@ async fn an_idle_tunnel_is_cut_and_a_busy_one_is_not() {
     let mut busy = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
     let began = Instant::now();
     let cut = tokio::spawn(async move {
-        idle.rest().await;
+        let _ = idle.rest().await;
         began.elapsed()
     });
     let mut beat = tokio::time::interval(std::time::Duration::from_millis(100));

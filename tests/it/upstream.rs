@@ -6,7 +6,7 @@ use std::time::Instant;
 use rustls::version::{TLS12, TLS13};
 use time::Duration;
 
-use super::support::client::Tls;
+use super::support::client::{Tls, connect};
 use super::support::dns::{Dns, Says};
 use super::support::origin::Tcp;
 use super::support::pki::{self, Defect};
@@ -274,9 +274,7 @@ async fn n03_a_blackhole_is_left_after_connect_timeout() {
     full.listen(0).expect("listening");
     let addr = full.local_addr().expect("bound").as_socket().expect("an address");
     let mut held = Vec::new();
-    while let Ok(Ok(stream)) =
-        tokio::time::timeout(std::time::Duration::from_millis(300), tokio::net::TcpStream::connect(addr)).await
-    {
+    while let Ok(Ok(stream)) = tokio::time::timeout(std::time::Duration::from_millis(300), connect(addr)).await {
         held.push(stream);
     }
     let config = Config::new()
@@ -456,7 +454,6 @@ async fn d17_the_origins_tls_version_and_client_certificate() {
         drop(wire);
         let record = sekisho.next_connection().await;
         assert!(tunnel.is_empty() || record.reason() == tunnel, "{row}, tunnel: {record:?}");
-        eprintln!("{row}");
         let answer = inspected(&sekisho, "inspect.test", &two).await;
         if inspect.is_empty() {
             assert_eq!(answer.status, 200, "{row}: {answer:?}");

@@ -8,7 +8,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ProtocolVersion, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -84,10 +84,19 @@ pub fn fields(head: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the client of these scenes, whose destination is the proxy")]
 pub async fn connect(addr: SocketAddr) -> io::Result<Wire<TcpStream>> {
     let io = TcpStream::connect(addr).await?;
     io.set_nodelay(true)?;
     Ok(Wire::new(io))
+}
+
+/// As [`connect`], from this address of the loopback.
+#[expect(clippy::disallowed_methods, reason = "the client of these scenes, whose destination is the proxy")]
+pub async fn connect_from(ip: &str, addr: SocketAddr) -> Wire<TcpStream> {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::new(ip.parse().expect("an address"), 0)).expect("bound");
+    Wire::new(socket.connect(addr).await.expect("connected"))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -244,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Closes in order, and waits until the peer has closed too.
     pub async fn bye(mut self) {
         let _ = within("closing", self.io.shutdown()).await;
-        self.rest().await;
+        let _ = self.rest().await;
     }
 
     pub async fn finish_writing(&mut self) {

@@ -104,10 +104,10 @@ impl Sekisho {
                 if let Some(status) = self.child.try_wait().expect("wait") {
                     panic!("ended at the start with {status}: {}", self.stderr());
                 }
-                if let Ok(mut wire) = connect(admin).await {
-                    if wire.get("localhost", "/readyz").await.is_some_and(|response| response.status == 200) {
-                        return;
-                    }
+                if let Ok(mut wire) = connect(admin).await
+                    && wire.get("localhost", "/readyz").await.is_some_and(|response| response.status == 200)
+                {
+                    return;
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
@@ -279,10 +279,6 @@ impl Sekisho {
         fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn has_exited(&mut self) -> bool {
         self.child.try_wait().expect("wait").is_some()
     }
@@ -303,6 +299,7 @@ fn spawn(dir: &Path) -> Child {
 }
 
 impl Drop for Sekisho {
+    #[expect(clippy::print_stderr, reason = "what a failed scene leaves behind")]
     fn drop(&mut self) {
         if self.exited.is_none() {
             let _ = self.child.kill();
@@ -311,6 +308,9 @@ impl Drop for Sekisho {
         let stderr = self.stderr();
         if std::thread::panicking() {
             let record = fs::read_to_string(self.path("access.jsonl")).unwrap_or_default();
+            if let Some(keep) = std::env::var_os("SEKISHO_KEEP") {
+                let _ = fs::write(keep, &record);
+            }
             let tail: Vec<&str> = record.lines().rev().take(12).collect();
             eprintln!(
                 "--- sekisho's stderr:\n{stderr}\n--- the record's last lines, newest first:\n{}",
