@@ -80,7 +80,8 @@ where
     let mut exchange = scope.open(&facts(head)).await;
     if let Err(refusal) = exchange.verdict() {
         // A body that nobody read stands where the next head is due: then the connection ends with the answer.
-        let misdirected = refusal.reason == Reason::NameMismatch;
+        // What a client glues behind a CONNECT was meant for another place (A12).
+        let misdirected = refusal.reason == Reason::NameMismatch || *head.method() == Method::Connect;
         let ends =
             refusal.after == After::EndConnection || misdirected || head.framing().has_content() || !head.keep_alive();
         let connection = if ends { Connection::Close } else { Connection::Persist };

@@ -182,7 +182,7 @@ impl Stream {
         };
         select! {
             biased;
-            _ = poll_fn(|cx| self.respond.poll_reset(cx)) => Err(Fault::ClientGone),
+            reset = poll_fn(|cx| self.respond.poll_reset(cx)) => Err(reset_by(&reset)),
             opened = open => opened,
         }
     }
@@ -216,8 +216,8 @@ impl Stream {
     async fn await_head(&mut self, mut response: ResponseFuture) -> Result<Response<RecvStream>, Fault> {
         let mut informational = 0;
         poll_fn(|cx| {
-            if self.respond.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Fault::ClientGone));
+            if let Poll::Ready(reset) = self.respond.poll_reset(cx) {
+                return Poll::Ready(Err(reset_by(&reset)));
             }
             while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
                 informational += 1;
@@ -302,6 +302,15 @@ impl Stream {
 
 fn poll_response(response: &mut ResponseFuture, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Fault>> {
     Pin::new(response).poll(cx).map_err(|error| upstream_fault(&error))
+}
+
+/// Why the client's stream is no more: the crate resets it with PROTOCOL_ERROR where the content is not as long as announced
+/// (E15), a client that leaves says CANCEL.
+fn reset_by(reset: &Result<Code, h2::Error>) -> Fault {
+    match reset {
+        Ok(Code::PROTOCOL_ERROR) => Fault::ClientMalformed,
+        Ok(_) | Err(_) => Fault::ClientGone,
+    }
 }
 
 /// The client's leg broke while its content was read.

@@ -1,5 +1,10 @@
 //! Only scenes about whole HTTP/1.1 exchanges inside inspection belong here: authorities, upgrades, fields, time limits, pages.
 
+mod answers;
+mod pages;
+mod smuggling;
+mod upgrades;
+
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 

@@ -1,5 +1,7 @@
 //! Only scenes about HTTP/2 inside inspection belong here: streams judged one by one, downgrade injection, trailers, extended CONNECT.
 
+mod streams;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Version};
 use tokio::net::TcpStream;

@@ -1,5 +1,7 @@
 //! Only scenes about the process belong here: start, drain, second signal, listeners that change, exit codes.
 
+mod reloads;
+
 use std::net::TcpListener;
 
 use rustix::process::Signal;

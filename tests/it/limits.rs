@@ -1,5 +1,7 @@
 //! Only scenes about limits belong here: how many, how fast, who holds a slot, and when it is free again.
 
+mod slots;
+
 use super::support::client::{Tls, connect_from};
 use super::support::{Config, Origin, Sekisho};
 

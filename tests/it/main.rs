@@ -3,8 +3,6 @@
 //!
 //! `SEKISHO_BIN` names another binary than the one cargo built; `SEKISHO_MIXED` the size of the conservation scene.
 
-#![expect(clippy::disallowed_methods, reason = "the tests are clients and servers themselves")]
-
 // The fuzz targets that `corpus` replays know the crate of their macro by this name.
 extern crate self as libfuzzer_sys;
 

@@ -1,5 +1,6 @@
 //! The cast of every scene: `Origin`, `Sekisho`, `Client` pieces, `Dns`, the test PKI, and the record's reader. No scene lives here.
 
+pub mod by_hand;
 pub mod client;
 pub mod dns;
 pub mod h2c;

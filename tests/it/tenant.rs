@@ -1,5 +1,7 @@
 //! Only scenes about tenant restrictions belong here: our header exactly once with our value on every listed host, and nowhere else.
 
+mod profiles;
+
 use super::support::client::Tls;
 use super::support::h2c::H2;
 use super::support::{Config, Origin, Reply, Sekisho, Service};
