@@ -172,7 +172,7 @@ pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, reason: Reason) {
     let ended = Ended::new(Side::Client, Stage::Admit, reason).last();
     let Ok(_answering) = ANSWERING.try_acquire() else {
         trip.record_only(&ended);
-        return client.abort();
+        return;
     };
     if trip.refuse(ended, &mut client).await != Next::Abort {
         client.close().await;

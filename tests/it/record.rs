@@ -465,7 +465,7 @@ async fn k03_under_continue_service_goes_on_and_says_so() {
 
 #[tokio::test]
 async fn conservation_mixed_requests_leave_exactly_as_many_records() {
-    let mixed: u64 = std::env::var("SEKISHO_MIXED").ok().and_then(|count| count.parse().ok()).unwrap_or(2000);
+    let mixed: u64 = std::env::var("SEKISHO_MIXED").ok().and_then(|count| count.parse().ok()).unwrap_or(10_000);
     let tunnelled = Origin::https(&["tunnel.test"]).start().await;
     let inspected = Origin::https(&["inspect.test"]).start().await;
     let expired = Origin::https(&["expired.test"]).defect(super::support::pki::Defect::Expired).start().await;
