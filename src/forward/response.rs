@@ -34,6 +34,8 @@ pub(super) struct Answer<'a, C, U> {
     idle: Duration,
     hop: Hop,
     limits: Limits,
+    /// A head that waits for the first of its content, so that both go out in one write.
+    pending: BytesMut,
     /// Something of the final answer has been given to the client's stream.
     begun: bool,
 }
@@ -71,6 +73,7 @@ where
             idle: terms.idle,
             hop: terms.hop,
             limits: terms.limits,
+            pending: BytesMut::new(),
             begun: false,
         }
     }
@@ -88,7 +91,7 @@ where
         let upstream_persists = head.keep_alive() && head.framing() != Framing::UntilClose && !self.unexpected_content;
         let lasting = self.hop == Hop::Plain || upstream_persists;
         let persists = self.keep_alive && framing != Framing::UntilClose && lasting;
-        if self.send_head(&head, framing, persists).await.is_err() {
+        if self.send_head(&head, framing, persists).is_err() {
             return self.client_left();
         }
         let mut body = BodyReader::new(head.framing());
@@ -191,28 +194,24 @@ where
         }
     }
 
-    async fn send_head(&mut self, head: &ResponseHead, framing: Framing, persists: bool) -> Result<(), ()> {
+    fn send_head(&mut self, head: &ResponseHead, framing: Framing, persists: bool) -> Result<(), ()> {
         let connection = match (persists, self.version) {
             (false, _) => Connection::Close,
             (true, Version::Http10) => Connection::KeepAlive,
             (true, Version::Http11) => Connection::Persist,
         };
-        self.write_head(head, framing, connection).await?;
+        self.write_head(head, framing, connection)?;
         self.exchange.responded(head.status());
         self.begun = true;
         Ok(())
     }
 
     async fn send_interim(&mut self, head: &ResponseHead) -> Result<(), ()> {
-        self.write_head(head, Framing::None, Connection::Persist).await
+        self.write_head(head, Framing::None, Connection::Persist)?;
+        self.flush().await
     }
 
-    async fn write_head(
-        &mut self,
-        head: &ResponseHead,
-        framing: Framing,
-        connection: Connection<'_>,
-    ) -> Result<(), ()> {
+    fn write_head(&mut self, head: &ResponseHead, framing: Framing, connection: Connection<'_>) -> Result<(), ()> {
         let mut out = BytesMut::with_capacity(1024);
         // RFC 9110 section 6.6.1: whoever passes on an answer without a date gives it one.
         let undated = !head.is_interim() && !head.fields().any(|(name, _)| name.eq_ignore_ascii_case(b"date"));
@@ -222,7 +221,8 @@ where
         let via = (self.hop == Hop::Plain).then_some((&b"Via"[..], super::via_value(head.version())));
         let all = passed.chain(via).chain(date);
         write_response(&mut out, head.status(), head.reason_phrase(), all, framing, connection).map_err(|_| ())?;
-        self.write(&out).await
+        self.pending = out;
+        Ok(())
     }
 
     /// The upstream took up the WebSocket: from here on both legs are raw (E20: not one byte before this).
@@ -231,7 +231,7 @@ where
             return self.malformed("101 to another protocol than the one asked for");
         }
         self.exchange.responded(101);
-        if self.write_head(head, Framing::None, Connection::Upgrade(b"websocket")).await.is_err() {
+        if self.write_head(head, Framing::None, Connection::Upgrade(b"websocket")).is_err() {
             return self.client_left();
         }
         if self.flush().await.is_err() {
@@ -305,14 +305,27 @@ where
     }
 
     async fn flush(&mut self) -> Result<(), ()> {
-        match timeout(self.idle, self.to.flush()).await {
+        let pending = std::mem::take(&mut self.pending);
+        let flushing = async {
+            self.to.write_all(&pending).await?;
+            self.to.flush().await
+        };
+        match timeout(self.idle, flushing).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(()),
         }
     }
 
     async fn write(&mut self, octets: &[u8]) -> Result<(), ()> {
-        match timeout(self.idle, self.to.write_all(octets)).await {
+        let mut pending = std::mem::take(&mut self.pending);
+        let writing = async {
+            if pending.is_empty() {
+                return self.to.write_all(octets).await;
+            }
+            pending.extend_from_slice(octets);
+            self.to.write_all(&pending).await
+        };
+        match timeout(self.idle, writing).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(()),
         }
