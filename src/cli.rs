@@ -100,7 +100,15 @@ impl ConfigFile {
 
 /// Reads the arguments of this process and does what they say.
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come this way too, and are no errors.
+            let _ = error.print();
+            return if error.use_stderr() { FAILED.into() } else { DONE.into() };
+        }
+    };
+    match arguments.command {
         Command::Quickstart(arguments) => quickstart::quickstart(&arguments),
         Command::Check { config } => check::check(&config),
         Command::Run { config } => run::run(&config),

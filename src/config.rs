@@ -86,7 +86,7 @@ pub struct Site {
     pub case: Option<Case>,
 }
 
-/// The three uses of the guideline, by which its mandatory measures differ.
+/// The three uses of the guideline's draft (案, 2024-02-01), by which its mandatory measures differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Case {
     /// ア: licence authentication and pattern files only.

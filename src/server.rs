@@ -42,9 +42,7 @@ const RESERVED: u64 = 256;
 pub enum ServerError {
     #[error("{0}")]
     Config(#[from] LoadError),
-    #[error(
-        "cannot listen on {address}: {source} ({key}: is another program there, or the address not this machine's?)"
-    )]
+    #[error("cannot listen on {address}: {source} ({key}): {}", remedy(.source))]
     Bind { key: &'static str, address: ListenAddr, source: io::Error },
     #[error(
         "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address of a port"
@@ -56,6 +54,15 @@ pub enum ServerError {
     Loading(tokio::task::JoinError),
     #[error("cannot install signal handlers: {0}")]
     Signals(io::Error),
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there: find it with `ss -ltnp`, or choose another port",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: see `ip addr`, or listen on 0.0.0.0",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE: choose one above",
+        _ => "is another program there, or the address not this machine's?",
+    }
 }
 
 /// A running service.
@@ -95,6 +102,7 @@ impl Server {
         };
         server.accept_on(bound);
         server.health.started();
+        server.record_problems();
         tracing::info!(revision = %server.gate.live().config.revision, "ready");
         Ok(server)
     }
@@ -126,6 +134,7 @@ impl Server {
                 self.health.reloaded();
                 tracing::info!(%revision, "reloaded");
                 self.gate.recorder().lifecycle(Lifecycle::Reload, about(&self.gate.live().config));
+                self.record_problems();
             }
             Err(error) => {
                 let why = error.to_string();
@@ -137,6 +146,16 @@ impl Server {
             }
         }
         tell_systemd(&[NotifyState::Ready]);
+    }
+
+    /// What is not as it should be in the configuration that is now in force.
+    fn record_problems(&self) {
+        let live = self.gate.live();
+        for warning in &live.config.warnings {
+            let mut fields = about(&live.config);
+            fields.message = Some(warning.to_string().as_str().into());
+            self.gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
+        }
     }
 
     /// For logrotate: the record goes on in a new file, nothing else changes.

@@ -1,19 +1,50 @@
 //! `sekisho check`: every problem at once, or the effective policy on one screen.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::{ConfigFile, DONE, complain, counted, say};
 use crate::config::{Scope, summary};
+use crate::server::fit_connections;
 
 pub(super) fn check(file: &ConfigFile) -> ExitCode {
-    let config = match file.load(Scope::Full) {
+    let mut config = match file.load(Scope::Full) {
         Ok(config) => config,
         Err(code) => return code,
     };
     for warning in &config.warnings {
         complain(&warning.to_string());
     }
+    if let Some(trouble) = trouble_with(&config.record.path) {
+        complain(&format!("warning: record.path: {trouble}; `run` would refuse to start"));
+    }
+    let configured = config.limits.connections;
+    fit_connections(&mut config);
+    if config.limits.connections < configured {
+        complain(&format!(
+            "limits.connections = {configured} is more than the descriptor limit of this shell carries; a service started from \
+             here would take {} (LimitNOFILE of its unit may differ)",
+            config.limits.connections
+        ));
+    }
     say(&summary(&config));
     say(&format!("\n{}: {}", file.path().display(), counted(0, config.warnings.len())));
     DONE.into()
+}
+
+/// Why the record could not be opened here and now, as far as looking shows.
+fn trouble_with(path: &Path) -> Option<String> {
+    let shown = path.display();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match path.symlink_metadata() {
+        Ok(found) if found.is_file() => None,
+        Ok(found) if found.is_symlink() => Some(format!("{shown} is a symbolic link, it must be an ordinary file")),
+        Ok(_) => Some(format!("{shown} is there and is no ordinary file")),
+        Err(_) if folder.is_dir() => None,
+        Err(_) => Some(format!(
+            "the directory {} is not there (for example: install -d -m 0750 -o USER {})",
+            folder.display(),
+            folder.display()
+        )),
+    }
 }

@@ -80,6 +80,12 @@ pub(super) fn explain(arguments: &Arguments) -> ExitCode {
     };
     let claim = match claim(&arguments.destination) {
         Ok(claim) => claim,
+        Err(_) if arguments.destination.contains("://") => {
+            return fail(&format!(
+                "{}: write HOST or HOST:PORT; only http:// takes a URL (an https:// request is a CONNECT to HOST:443)",
+                arguments.destination
+            ));
+        }
         Err(error @ AuthorityError::Host(_)) => return malformed(&config, arguments, &error),
         Err(error) => return fail(&format!("{}: {error}", arguments.destination)),
     };
@@ -172,6 +178,7 @@ impl Told {
 
     fn deny(&mut self, reason: Reason, detail: Option<String>) {
         (self.decision, self.reason, self.detail) = ("deny", Some(reason), detail);
+        self.headers.clear();
     }
 
     fn rule(&mut self, config: &Config, rule: &Rule, group: Option<&str>) {
@@ -220,8 +227,12 @@ impl Explanation {
         };
         row("decision", &self.reason.map_or_else(|| self.decision.to_owned(), |reason| format!("deny ({reason})")));
         row("destination", &self.destination);
-        let group = self.group.as_deref().unwrap_or("in no [[clients]] network");
-        row("client", &format!("{} ({group})", self.client));
+        let client = match (&self.group, self.reason) {
+            (Some(group), _) => format!("{} ({group})", self.client),
+            (None, Some("client_not_permitted")) => format!("{} (in no [[clients]] network)", self.client),
+            (None, _) => self.client.to_string(),
+        };
+        row("client", &client);
         row("rule", &format!("{} {}", self.rule.id, self.rule.name));
         if let (Some(pattern), Some(place)) = (&self.rule.pattern, &self.rule.place) {
             row("matched", &format!("{pattern} at {place}"));

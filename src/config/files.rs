@@ -131,9 +131,13 @@ fn issuer(lowered: &Lowered<'_>, now: SystemTime, problems: &mut Problems<'_>) -
             Some(issuer)
         }
         Err(error) => {
-            problems
-                .error(at, error.to_string(), String::new())
-                .hint("`sekisho ca show` says what is there; `sekisho ca init` makes what is missing");
+            let missing = !files.certificate.exists() || !files.key.exists();
+            let hint = if missing {
+                "`sekisho ca init` makes what is missing"
+            } else {
+                "`sekisho ca show` says what is there"
+            };
+            problems.error(at, error.to_string(), String::new()).hint(hint);
             None
         }
     }

@@ -156,7 +156,7 @@ fn warn_missing_measure(site: &Site, case_at: &At, services: &[Service], problem
             .warning(
                 case_at,
                 found,
-                format!("the measure LBOテナントアクセス制御, mandatory in the guideline ({table})"),
+                format!("the measure LBOテナントアクセス制御, mandatory by the draft (案) of 2024-02-01 ({table}; 確定版は要確認)"),
             )
             .hint("restrict sign-in to your own tenant: [service.tenant] on the service with the sign-in hosts");
     }

@@ -167,8 +167,8 @@ impl Trip {
             return Err(ended);
         }
         // The record is queued before the client sees the page.
-        let scope = Arc::new(self.scope(&agreed, Some(ended.reason)));
         self.note_ended(&ended);
+        let scope = Arc::new(self.scope(&agreed, Some(ended.reason)));
         self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
         self.attempt.commit();
         let Ok(stream) = self.accept(client, agreed.destination(), alpn).await else { return Ok(Next::Abort) };

@@ -22,9 +22,9 @@
 //! The attempt begins with the claim: [`Recorder::begin`] waits while the record is behind, and an [`Attempt`] can from now on not
 //! end without its terminal record. One connection may carry several attempts, one after the other: a refused CONNECT leaves it open.
 //!
-//! **decide.** [`Policy::decide`] is a pure function; its documentation is the list of precedence. It answers with a [`Denial`], or
-//! with a [`Permit`] for one [`Destination`]. Until it has said yes there is no DNS query and no SYN. Then the record is asked
-//! whether it can be written ([`Recorder::state`]).
+//! **decide.** First the record is asked whether it can be written ([`Recorder::state`]): under `deny` nobody gets a decision that
+//! could not be recorded. Then [`Policy::decide`], a pure function; its documentation is the list of precedence. It answers with a
+//! [`Denial`], or with a [`Permit`] for one [`Destination`]. Until it has said yes there is no DNS query and no SYN.
 //!
 //! # Tunnel
 //!

@@ -19,7 +19,7 @@
 //! | field | type | meaning |
 //! |---|---|---|
 //! | `event.sequence` | long | Number of the line within this run of the service: 1, 2, 3, … without a gap, in the order of the file and across rotated files. |
-//! | `@timestamp` | date | When the event began, UTC, milliseconds. For an attempt: when it was admitted; it ended `event.duration` later. |
+//! | `@timestamp` | date | When the event began, UTC, milliseconds. For an attempt: when its connection was accepted, or, for a later one on it, when its request head was read; it ended `event.duration` later. |
 //! | `event.id` | keyword | Identifier of the attempt, the reference shown on a refusal page. `established` and the terminal record of one connection share it. |
 //! | `event.action` | keyword | connection, request, established or lifecycle. |
 //! | `event.outcome` | keyword | allowed, denied or failed. Only in terminal records. |
@@ -28,7 +28,7 @@
 //! | `sekisho.count` | long | How many events of the same action, outcome and reason this line stands for. Absent: 1. |
 //! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued or record_recovered. |
 //! | `message` | keyword | A lifecycle event in a sentence. |
-//! | `service.version` | keyword | Version of sekisho, in the start record. |
+//! | `service.version` | keyword | Version of sekisho, in the lines of start and reload. |
 //! | `sekisho.config_revision` | keyword | Revision of the configuration that decided. |
 //! | `source.ip` | ip | Address of the client that connected. Nothing a client sends can change it. |
 //! | `source.port` | long | Port of the client. |
@@ -51,8 +51,8 @@
 //! | `destination.port` | long | Port of the destination. |
 //! | `source.bytes` | long | Payload octets from the client to the destination. |
 //! | `destination.bytes` | long | Payload octets from the destination to the client. |
-//! | `tls.version` | keyword | TLS version agreed with the destination. |
-//! | `tls.cipher` | keyword | Cipher suite agreed with the destination. |
+//! | `tls.version` | keyword | TLS version agreed with the destination. Inspected connections only: a tunnel's TLS is the client's own. |
+//! | `tls.cipher` | keyword | Cipher suite agreed with the destination. Inspected connections only. |
 //! | `tls.server.subject` | keyword | Subject of the destination's certificate. |
 //! | `tls.server.not_after` | date | End of validity of the destination's certificate. |
 //! | `sekisho.upstream_verdict` | keyword | What the verification of the destination gave, and whether it was made for this attempt. |

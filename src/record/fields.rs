@@ -57,7 +57,7 @@ fields! {
     // event.sequence is given to a line when it is queued, so it has a meaning here and no place in the struct.
     "Number of the line within this run of the service: 1, 2, 3, … without a gap, in the order of the file and across rotated files.";
 
-    pub(super) at: SystemTime = "@timestamp", "When the event began, UTC, milliseconds. For an attempt: when it was admitted; it ended `event.duration` later.";
+    pub(super) at: SystemTime = "@timestamp", "When the event began, UTC, milliseconds. For an attempt: when its connection was accepted, or, for a later one on it, when its request head was read; it ended `event.duration` later.";
     pub(super) id: EventId = "event.id", "Identifier of the attempt, the reference shown on a refusal page. `established` and the terminal record of one connection share it.";
     pub(super) action: &'static str = "event.action", "connection, request, established or lifecycle.";
     pub(super) outcome: Outcome = "event.outcome", "allowed, denied or failed. Only in terminal records.";
@@ -66,7 +66,7 @@ fields! {
     pub(super) count: u64 = "sekisho.count", "How many events of the same action, outcome and reason this line stands for. Absent: 1.";
     pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued or record_recovered.";
     pub message: Text = "message", "A lifecycle event in a sentence.";
-    pub version: &'static str = "service.version", "Version of sekisho, in the start record.";
+    pub version: &'static str = "service.version", "Version of sekisho, in the lines of start and reload.";
     pub config_revision: Text = "sekisho.config_revision", "Revision of the configuration that decided.";
 
     pub source_ip: IpAddr = "source.ip", "Address of the client that connected. Nothing a client sends can change it.";
@@ -93,8 +93,8 @@ fields! {
     pub destination_port: u16 = "destination.port", "Port of the destination.";
     pub source_bytes: u64 = "source.bytes", "Payload octets from the client to the destination.";
     pub destination_bytes: u64 = "destination.bytes", "Payload octets from the destination to the client.";
-    pub tls_version: Text = "tls.version", "TLS version agreed with the destination.";
-    pub tls_cipher: Text = "tls.cipher", "Cipher suite agreed with the destination.";
+    pub tls_version: Text = "tls.version", "TLS version agreed with the destination. Inspected connections only: a tunnel's TLS is the client's own.";
+    pub tls_cipher: Text = "tls.cipher", "Cipher suite agreed with the destination. Inspected connections only.";
     pub server_subject: Text = "tls.server.subject", "Subject of the destination's certificate.";
     pub server_not_after: SystemTime = "tls.server.not_after", "End of validity of the destination's certificate.";
     pub upstream_verdict: &'static str = "sekisho.upstream_verdict", "What the verification of the destination gave, and whether it was made for this attempt.";

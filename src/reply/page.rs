@@ -97,12 +97,11 @@ fn words(reason: Reason) -> (&'static str, &'static str) {
             "この端末からこのサービスへの接続は許可されていません。",
             "This terminal is not permitted to reach this service.",
         ),
-        R::NotAllowlisted
-        | R::PortNotPermitted
-        | R::IpLiteral
-        | R::PlainHttpNotPermitted
-        | R::AddressDenied
-        | R::SelfConnection => (
+        R::PortNotPermitted | R::PlainHttpNotPermitted | R::AddressDenied | R::SelfConnection => (
+            "この接続先への、この方法での接続は許可されていません。",
+            "This way of reaching the destination is not permitted.",
+        ),
+        R::NotAllowlisted | R::IpLiteral => (
             "この接続先は、許可されたクラウドサービスの一覧にありません。",
             "This destination is not on the list of approved cloud services.",
         ),

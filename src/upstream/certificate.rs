@@ -215,7 +215,7 @@ fn words(fault: Fault, error: &TlsError, issuer: &str) -> String {
         }
         (Fault::Name, TlsError::InvalidCertificate(CertificateError::NotValidForNameContext { presented, .. })) => {
             // webpki's rendering: DnsName("example.com").
-            let listed = presented.iter().take(MAX_LISTED).map(|name| cut(name)).collect::<Vec<_>>().join(", ");
+            let listed = presented.iter().take(MAX_LISTED).map(|name| bare(name)).collect::<Vec<_>>().join(", ");
             let dots = if presented.len() > MAX_LISTED { ", …" } else { "" };
             if presented.is_empty() {
                 return "the certificate has no subjectAltName, and a common name is not looked at (RFC 9525)".into();
@@ -274,4 +274,10 @@ fn cut(text: &str) -> String {
         kept.push('…');
     }
     kept
+}
+
+/// `example.com` of webpki's `DnsName("example.com")`.
+fn bare(presented: &str) -> String {
+    let inner = presented.strip_prefix("DnsName(\"").and_then(|name| name.strip_suffix("\")"));
+    cut(inner.unwrap_or(presented))
 }

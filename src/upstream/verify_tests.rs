@@ -162,7 +162,7 @@ async fn i01_errors_say_what_is_wrong_and_for_whom() {
         params.distinguished_name.push(rcgen::DnType::OrganizationName, DnValue::Utf8String("a\r\nb".repeat(400)));
     });
     let error = inspected(&Origin::with(&hostile).await, "allowed.test", &settings).await.err().expect("refused");
-    assert!(error.to_string().ends_with("the certificate is for other names: DnsName(\"denied.test\")"), "{error}");
+    assert!(error.to_string().ends_with("the certificate is for other names: denied.test"), "{error}");
     let certificate = error.certificate().expect("read");
     assert!(certificate.subject.len() < 300 && !certificate.subject.contains(['\r', '\n']), "{}", certificate.subject);
 }

@@ -40,7 +40,7 @@ fn help_version_and_completions() {
         assert_eq!(out.status.code(), Some(0), "{shell}");
         assert!(text(&out.stdout).contains("sekisho"));
     }
-    assert_eq!(run(dir.path(), &["nonsense"]).status.code(), Some(2));
+    assert_eq!(run(dir.path(), &["nonsense"]).status.code(), Some(1));
 }
 
 #[test]
