@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::server::Connection;
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::select;
 use tokio::sync::Mutex;
@@ -19,6 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::Ended;
+use super::h2_frames::{Refused, Streams as Opened, Watched};
 pub use super::h2_settings::ExtendedConnect;
 use super::h2_settings::{self as settings, BEFORE_SETTINGS, CANCELLED_STREAMS, GOODBYE};
 use super::h2_stream::{self as stream, Shared, StreamEnd};
@@ -93,11 +95,12 @@ pub async fn run<C>(scope: Arc<Scope>, client_io: C, mut upstream: Upstream) -> 
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let client = match greet(&scope, client_io, &mut upstream).await {
+    let opened = Opened::default();
+    let client = match greet(&scope, Watched::new(client_io, opened.clone()), &mut upstream).await {
         Ok(client) => client,
         Err(ended) => return ended,
     };
-    Relay::new(scope, client, upstream).run().await
+    Relay::new(scope, client, opened, upstream).run().await
 }
 
 /// Waits for the client's preface, which is as long in coming as the client likes, but not longer than the idle limit.
@@ -116,7 +119,8 @@ where
 
 struct Relay<C> {
     shared: Arc<Shared>,
-    client: Connection<C, Bytes>,
+    client: Connection<Watched<C>, Bytes>,
+    opened: Opened,
     /// Only asked whether the upstream still takes requests; those that send have their own.
     requests: SendRequest<Bytes>,
     /// Gone when the upstream's connection has ended.
@@ -137,6 +141,7 @@ enum Event {
     /// The upstream sent GOAWAY and finishes what it has.
     UpstreamLeaving,
     UpstreamOver(Result<(), h2::Error>),
+    Refused(Refused),
     StreamOver(Result<StreamEnd, JoinError>),
     ClientOver(Option<h2::Error>),
     Timer,
@@ -146,12 +151,13 @@ impl<C> Relay<C>
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(scope: Arc<Scope>, client: Connection<C, Bytes>, upstream: Upstream) -> Self {
+    fn new(scope: Arc<Scope>, client: Connection<Watched<C>, Bytes>, opened: Opened, upstream: Upstream) -> Self {
         let Upstream { requests, driver } = upstream;
         Self {
             timer: Box::pin(sleep(scope.idle)),
             shared: Arc::new(Shared { scope, requests: Mutex::new(requests.clone()) }),
             client,
+            opened,
             requests,
             driver: Some(driver),
             streams: JoinSet::new(),
@@ -172,15 +178,18 @@ where
                 Some(over) = self.streams.join_next() => Event::StreamOver(over),
                 accepted = self.client.accept() => match accepted {
                     Some(Ok((request, respond))) => {
+                        self.opened.accepted(respond.stream_id().as_u32());
                         self.streams.spawn(stream::serve(self.shared.clone(), request, respond));
                         continue;
                     }
                     Some(Err(error)) => Event::ClientOver(Some(error)),
                     None => Event::ClientOver(None),
                 },
+                // Behind the poll that may have found it, and accepted everything else.
+                refused = poll_fn(|_| self.opened.refused().map_or(Poll::Pending, Poll::Ready)) => Event::Refused(refused),
                 () = &mut self.timer, if self.streams.is_empty() => Event::Timer,
             };
-            if let Some(ended) = self.handle(event) {
+            if let Some(ended) = self.handle(event).await {
                 let _ = timeout(GOODBYE, self.wind_up()).await;
                 return ended;
             }
@@ -188,8 +197,12 @@ where
     }
 
     /// Acts on one event; the ending where it was the last.
-    fn handle(&mut self, event: Event) -> Option<Ended> {
+    async fn handle(&mut self, event: Event) -> Option<Ended> {
         match event {
+            Event::Refused(refused) => {
+                self.record_unaccepted(refused.why.reason(), refused.why.detail()).await;
+                self.opened.recorded(refused);
+            }
             Event::StreamOver(over) => self.stream_over(over),
             Event::Draining => self.leave(Side::Sekisho, Some(Reason::ShuttingDown)),
             Event::UpstreamLeaving => self.leave(Side::Upstream, None),
@@ -203,7 +216,11 @@ where
                 // It was told, and stays: a client that holds on ends here all the same.
                 Some(ended) => return Some(ended),
             },
-            Event::ClientOver(error) => return Some(self.client_over(error.as_ref())),
+            Event::ClientOver(error) => {
+                let ended = self.client_over(error.as_ref());
+                self.record_unanswered(error.as_ref()).await;
+                return Some(ended);
+            }
         }
         None
     }
@@ -246,6 +263,31 @@ where
                 Ended { side: Side::Client, reason }
             }
         }
+    }
+
+    /// The requests that the end of the connection left without an answer. A connection that was told GOAWAY leaves none: what came
+    /// behind the last stream it names was not looked at and may be asked elsewhere (RFC 9113 section 6.8).
+    async fn record_unanswered(&mut self, error: Option<&h2::Error>) {
+        let (whole, in_part) = self.opened.unanswered();
+        let (requests, reason, detail) = match error.filter(|error| error.is_library()).map(client_ended) {
+            Some(Ended { reason: Some(reason), .. }) => {
+                (whole + in_part, reason, "its connection was ended for an HTTP/2 error before it could be judged")
+            }
+            Some(_) | None if self.leaving.is_some() => return,
+            Some(_) | None => (whole, Reason::ClientClosed, "the client closed before its request could be judged"),
+        };
+        for _ in 0..requests {
+            self.record_unaccepted(reason, detail).await;
+        }
+    }
+
+    /// The record of a request that never became a stream of ours.
+    async fn record_unaccepted(&mut self, reason: Reason, detail: &str) {
+        let mut exchange = self.shared.scope.open_unreadable(reason, detail).await;
+        if reason == Reason::HeadTooLarge {
+            exchange.responded(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16());
+        }
+        exchange.conclude(reason.outcome(), Some(reason));
     }
 
     /// The client's connection is over. Its streams see that at once and conclude, so that their records say what they were;

@@ -210,8 +210,6 @@
 //! * **A tunnel's certificate is judged by our handshake, not by the tunnel's.** It is the same address, port and name, but a server
 //!   that can tell the two apart can answer them differently, and within `upstream.verify_cache` it can change. The client still
 //!   verifies for itself.
-//! * **HTTP/2 heads that never become requests.** What the HTTP/2 library refuses by itself (a field that is none, two
-//!   `:authority`, a header list over 64 KiB) is reset or answered by it and leaves no request record, only its connection's.
 //! * **Plain HTTP** (`plain_http`) proves nothing about who answered. It is for CRLs, OCSP and signed updates.
 //! * **Data in permitted names.** Whoever may reach `*.example.com` can encode data in names under it, and those are asked of DNS.
 //! * **Sign-in is not use.** Tenant fields restrict sign-in at the vendor's hosts. Links for anyone, anonymous meetings and replayed

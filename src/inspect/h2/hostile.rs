@@ -218,10 +218,14 @@ async fn f06_a_header_bomb_is_counted_as_what_it_unpacks_to() {
         }
         let (stream, status, body) = scene.client.answer().await;
         assert_eq!((stream, status.as_str(), !body.is_empty()), (1, "431", page), "{fields}");
+        // Recorded either way, and before the answer.
+        let records = scene.log.lines().await;
+        assert!(records.len() == 1 && records[0].starts_with("431 denied head_too_large"), "{records:?}");
     }
     let mut scene = scene().await;
     scene.client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &bomb(10_000))).await;
     sent_away(&mut scene.client, ENHANCE_YOUR_CALM).await;
+    assert_eq!(scene.ended_and_recorded().await, (calm(), vec!["0 denied rate_limited sent=0 received=0".to_owned()]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -260,28 +264,72 @@ async fn f09_frames_that_break_the_protocol_end_the_connection() {
     let request = headers(3, END_STREAM, &asking("GET", "/", &[]));
     let open = headers(3, 0, &asking("POST", "/", &[]));
     let long = vec![0; 16 * 1024 + 1];
-    let rows: [(&str, Vec<u8>, u32); 10] = [
-        ("an even stream", headers(2, END_STREAM, &asking("GET", "/", &[])), PROTOCOL_ERROR),
-        ("a lower stream", [&request[..], &headers(1, END_STREAM, &asking("GET", "/", &[]))].concat(), PROTOCOL_ERROR),
-        ("the same stream", [&request[..], &request].concat(), PROTOCOL_ERROR),
-        ("push by a client", [&open[..], &frame(PUSH_PROMISE, END_HEADERS, 3, &[0, 0, 0, 4])].concat(), PROTOCOL_ERROR),
-        ("a frame too long", frame(PING, 0, 0, &long), FRAME_SIZE_ERROR),
-        ("all padding", [&open[..], &frame(DATA, PADDED, 3, &[4, 0, 0, 0])].concat(), PROTOCOL_ERROR),
-        ("content of no stream", frame(DATA, 0, 0, b"x"), PROTOCOL_ERROR),
-        ("content of an idle stream", frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
-        ("a window of nothing", window(0, 0), PROTOCOL_ERROR),
-        ("CONTINUATION of nothing", frame(CONTINUATION, END_HEADERS, 1, b""), PROTOCOL_ERROR),
+    // (what, frames, the connection's error, the requests it held)
+    let rows: [(&str, Vec<u8>, u32, usize); 10] = [
+        ("an even stream", headers(2, END_STREAM, &asking("GET", "/", &[])), PROTOCOL_ERROR, 1),
+        (
+            "a lower stream",
+            [&request[..], &headers(1, END_STREAM, &asking("GET", "/", &[]))].concat(),
+            PROTOCOL_ERROR,
+            1,
+        ),
+        ("the same stream", [&request[..], &request].concat(), PROTOCOL_ERROR, 1),
+        (
+            "push by a client",
+            [&open[..], &frame(PUSH_PROMISE, END_HEADERS, 3, &[0, 0, 0, 4])].concat(),
+            PROTOCOL_ERROR,
+            1,
+        ),
+        ("a frame too long", frame(PING, 0, 0, &long), FRAME_SIZE_ERROR, 0),
+        ("all padding", [&open[..], &frame(DATA, PADDED, 3, &[4, 0, 0, 0])].concat(), PROTOCOL_ERROR, 1),
+        ("content of no stream", frame(DATA, 0, 0, b"x"), PROTOCOL_ERROR, 0),
+        ("content of an idle stream", frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR, 0),
+        ("a window of nothing", window(0, 0), PROTOCOL_ERROR, 0),
+        ("CONTINUATION of nothing", frame(CONTINUATION, END_HEADERS, 1, b""), PROTOCOL_ERROR, 0),
     ];
-    for (name, frames, code) in rows {
+    for (name, frames, code, requests) in rows {
         let mut scene = scene().await;
         scene.client.send(&frames).await;
         let rest = scene.client.rest().await;
         assert!(matches!(rest.last(), Some(Got::GoAway { code: of, .. }) if *of == code), "{name}: {rest:?}");
-        assert_eq!(scene.ended().await, Ended { side: Side::Client, reason: Some(Reason::MalformedRequest) }, "{name}");
+        let (ended, records) = scene.ended_and_recorded().await;
+        assert_eq!(ended, Ended { side: Side::Client, reason: Some(Reason::MalformedRequest) }, "{name}");
+        assert_eq!(records.len(), requests, "{name}: {records:?}");
     }
     let mut scene = scene().await;
     scene.client.send(&frame(0xfa, 0xff, 1, b"unknown")).await;
     scene.still_works(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_stream_over_the_limit_and_every_one_below_it_is_recorded_once() {
+    let mut scene = scene().await;
+    let open: Vec<u8> = (0..140).flat_map(|turn| headers(turn * 2 + 1, 0, &asking("POST", "/", &[]))).collect();
+    scene.client.send(&open).await;
+    for over in 128..140 {
+        assert_eq!(scene.client.next().await, Got::Reset { stream: over * 2 + 1, code: REFUSED_STREAM });
+    }
+    assert_eq!(scene.log.lines().await, vec!["0 denied rate_limited sent=0 received=0"; 12]);
+    let (_, records) = scene.ended_and_recorded().await;
+    let of = |reason| records.iter().filter(|record| record.contains(reason)).count();
+    assert_eq!((records.len(), of("rate_limited"), of("client_closed")), (140, 12, 128), "{records:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_of_a_client_that_leaves_at_once_are_recorded_and_half_a_head_is_none() {
+    let (mut client, client_io) = duplex(PIPE);
+    let (upstream, upstream_io) = duplex(PIPE);
+    let mut peer = Raw::new(upstream);
+    peer.send(&settings(&[])).await;
+    let get = |stream| headers(stream, END_STREAM, &asking("GET", "/", &[]));
+    let half = frame(HEADERS, END_STREAM, 5, &literal(&asking("GET", "/", &[])));
+    let all = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings(&[])[..], &get(1), &get(3), &half].concat();
+    client.write_all(&all).await.expect("sent");
+    client.shutdown().await.expect("its FIN");
+    let (scope, log) = scope(Drain::never());
+    let ended = run(scope, client_io, open_upstream(upstream_io).await.expect("SETTINGS")).await;
+    assert_eq!(ended.side, Side::Client);
+    assert_eq!(log.lines().await, vec!["0 failed client_closed sent=0 received=0"; 2]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ pub struct Scene {
     pub running: JoinHandle<Result<Ended, UpstreamError>>,
     /// What the client was told.
     pub settings: Vec<(u16, u32)>,
-    log: Log,
+    pub log: Log,
 }
 
 /// A connection's scope: for [`HOST`], with one field of ours, and the file its records go to.
@@ -91,7 +91,7 @@ pub struct Log {
 impl Log {
     /// The terminal records so far, in a few words each. The wait for the writer's thread is real time, in which paused time
     /// stands still: nothing advances it while a blocking task runs.
-    async fn lines(&self) -> Vec<String> {
+    pub async fn lines(&self) -> Vec<String> {
         let (recorder, runtime) = (self.recorder.clone(), tokio::runtime::Handle::current());
         tokio::task::spawn_blocking(move || runtime.block_on(recorder.flush())).await.expect("flushed");
         let text = std::fs::read_to_string(&self.path).expect("the record");
@@ -184,10 +184,15 @@ impl Scene {
     }
 
     pub async fn ended(self) -> Ended {
-        let Self { client, upstream, running, stopper, .. } = self;
+        self.ended_and_recorded().await.0
+    }
+
+    /// How the connection ended, and every record its requests left.
+    pub async fn ended_and_recorded(self) -> (Ended, Vec<String>) {
+        let Self { client, upstream, running, stopper, log, .. } = self;
         drop((client, upstream));
         let ended = running.await.expect("no panic").expect("an upstream");
         drop(stopper);
-        ended
+        (ended, log.lines().await)
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::raw::*;
 use super::scene::*;
-use super::{Ended, Relay, Side, StreamEnd, open_upstream};
+use super::{Ended, Opened, Relay, Side, StreamEnd, Watched, open_upstream};
 use crate::drain::Drain;
 use crate::reason::Reason;
 
@@ -64,6 +64,8 @@ async fn a07_a_second_authority_pseudo_field_is_a_stream_error() {
     let twice = [&asking("GET", "/", &[])[..], &[(":authority", "other.example.jp")]].concat();
     scene.client.send(&headers(1, END_STREAM, &twice)).await;
     assert_eq!(scene.client.next().await, Got::Reset { stream: 1, code: PROTOCOL_ERROR });
+    // Recorded before the client sees it, though the crate refuses it by itself.
+    assert_eq!(scene.log.lines().await, ["0 denied malformed_request sent=0 received=0"]);
     scene.still_works(3).await;
 }
 
@@ -81,6 +83,8 @@ async fn a07_scheme_and_path_are_those_of_an_https_uri() {
         scene.client.send(&headers(stream, END_STREAM, &asking("GET", path, &[]))).await;
         assert_eq!(scene.client.next().await, Got::Reset { stream, code: PROTOCOL_ERROR }, "{path}");
     }
+    let records = scene.log.lines().await;
+    assert_eq!((records.len(), &*records[5]), (6, "0 denied malformed_request sent=0 received=0"));
     scene.client.send(&headers(13, END_STREAM, &asking("OPTIONS", "*", &[]))).await;
     assert_eq!(get(&scene.upstream.head().await.1, ":path"), "*");
 }
@@ -190,6 +194,8 @@ async fn e15_connection_specific_fields_are_a_stream_error() {
         scene.client.send(&headers(stream, END_STREAM, &asking("GET", "/", &[field]))).await;
         assert_eq!(scene.client.next().await, Got::Reset { stream, code: PROTOCOL_ERROR }, "{field:?}");
     }
+    let records = scene.log.lines().await;
+    assert_eq!(records, vec!["0 denied malformed_request sent=0 received=0"; rows.len()]);
     scene.still_works(21).await;
 }
 
@@ -727,9 +733,11 @@ async fn beside(task: impl Future<Output = StreamEnd> + Send + 'static) -> (Raw,
     upstream.send(&settings(&[])).await;
     client.preface(&[]).await;
     let opened = open_upstream(upstream_io).await.expect("SETTINGS");
+    let streams = Opened::default();
+    let client_io = Watched::new(client_io, streams.clone());
     let greeted = super::settings::server(opened.extended_connect()).handshake(client_io).await.expect("a preface");
     let (scope, log) = scope(Drain::never());
-    let mut relay = Relay::new(scope, greeted, opened);
+    let mut relay = Relay::new(scope, greeted, streams, opened);
     relay.streams.spawn(task);
     let running = tokio::spawn(relay.run());
     let mut preface = [0; 24];

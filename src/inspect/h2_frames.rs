@@ -1,0 +1,310 @@
+//! The client's HTTP/2 frames, watched as they pass to and from the `h2` crate: which streams a client opened, and which of them
+//! the crate is about to answer by itself, so that a request whose head the crate refuses leaves its record too.
+//!
+//! Frame heads alone are read (RFC 9113 section 4.1), never a field: what a head means is the crate's to say, and ours once it
+//! has accepted the stream. Octets pass unchanged.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::ops::ControlFlow;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::reason::Reason;
+
+const PREFACE: usize = 24;
+const HEAD: usize = 9;
+/// The head of an RST_STREAM with its error code.
+const RESET: usize = HEAD + 4;
+
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+const REFUSED_STREAM: u32 = 7;
+
+/// How much of its head a client has sent of a stream that is not accepted yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    InPart,
+    Whole,
+}
+
+/// What the two halves of the connection know of each other.
+#[derive(Debug, Default)]
+struct Ledger {
+    highest: u32,
+    /// Streams the client opened that were neither accepted nor answered: no more than the crate lets run, refuses and keeps
+    /// unaccepted, as it reads nothing while its answers to those cannot be written.
+    opened: BTreeMap<u32, Opened>,
+    /// The frame that is held back until its stream is recorded.
+    held: Option<Refused>,
+}
+
+/// A stream whose head the crate answers by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    stream: u32,
+    pub why: Why,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The crate's own 431.
+    Oversized,
+    TooManyStreams,
+    Malformed,
+}
+
+impl Why {
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Oversized => Reason::HeadTooLarge,
+            Self::TooManyStreams => Reason::RateLimited,
+            Self::Malformed => Reason::MalformedRequest,
+        }
+    }
+
+    /// What is wrong, for the administrator.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Oversized => "the header list is larger than our SETTINGS_MAX_HEADER_LIST_SIZE",
+            Self::TooManyStreams => "more streams at once than our SETTINGS_MAX_CONCURRENT_STREAMS",
+            Self::Malformed => "pseudo-fields, fields or content length that RFC 9113 section 8 does not permit",
+        }
+    }
+}
+
+/// The account of one connection's streams, for the relay.
+#[derive(Debug, Clone, Default)]
+pub struct Streams(Arc<Mutex<Ledger>>);
+
+impl Streams {
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // Every change is one assignment: a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The relay has the stream from here on, and its record.
+    pub fn accepted(&self, stream: u32) {
+        let mut ledger = self.ledger();
+        ledger.opened.remove(&stream);
+        if ledger.held.is_some_and(|held| held.stream == stream) {
+            ledger.held = None;
+        }
+    }
+
+    /// The stream whose refusal waits to be recorded. Ask after the connection was polled until it had nothing more to accept.
+    pub fn refused(&self) -> Option<Refused> {
+        self.ledger().held
+    }
+
+    /// `refused` has its record: the frame may go.
+    pub fn recorded(&self, refused: Refused) {
+        self.accepted(refused.stream);
+    }
+
+    /// How many streams the end of the connection left unanswered: those whose head had come, and those of which a part had.
+    pub fn unanswered(&self) -> (usize, usize) {
+        let ledger = self.ledger();
+        let whole = ledger.opened.values().filter(|opened| **opened == Opened::Whole).count();
+        (whole, ledger.opened.len() - whole)
+    }
+}
+
+impl Ledger {
+    fn received(&mut self, frame: Frame) {
+        let seen = if frame.flags & END_HEADERS == 0 { Opened::InPart } else { Opened::Whole };
+        match frame.kind {
+            // Not trailers: a new stream's identifier is above all before it (RFC 9113 section 5.1.1).
+            HEADERS if frame.stream > self.highest => {
+                self.highest = frame.stream;
+                self.opened.insert(frame.stream, seen);
+            }
+            CONTINUATION if seen == Opened::Whole => {
+                if let Some(opened) = self.opened.get_mut(&frame.stream) {
+                    *opened = seen;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A frame about to be sent: breaks where it answers a stream nobody has accepted.
+    fn sending(&mut self, frame: Frame) -> ControlFlow<()> {
+        let why = match (frame.kind, frame.code) {
+            (HEADERS, _) => Why::Oversized,
+            (RST_STREAM, Some(REFUSED_STREAM)) => Why::TooManyStreams,
+            (RST_STREAM, _) => Why::Malformed,
+            _ => return ControlFlow::Continue(()),
+        };
+        if !self.opened.contains_key(&frame.stream) {
+            return ControlFlow::Continue(());
+        }
+        self.held = Some(Refused { stream: frame.stream, why });
+        ControlFlow::Break(())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    /// The error code of an RST_STREAM.
+    code: Option<u32>,
+}
+
+/// Follows the boundaries of frames through octets that are cut anywhere.
+#[derive(Debug, Clone, Default)]
+struct Frames {
+    /// Octets of a payload, or of the preface, that are still to pass.
+    skip: usize,
+    head: [u8; RESET],
+    held: usize,
+}
+
+impl Frames {
+    fn after_preface() -> Self {
+        Self { skip: PREFACE, ..Self::default() }
+    }
+
+    fn feed(&mut self, mut octets: &[u8], mut seen: impl FnMut(Frame) -> ControlFlow<()>) -> ControlFlow<()> {
+        loop {
+            let passing = self.skip.min(octets.len());
+            self.skip -= passing;
+            octets = &octets[passing..];
+            if octets.is_empty() {
+                return ControlFlow::Continue(());
+            }
+            let taken = (self.wanted() - self.held).min(octets.len());
+            self.head[self.held..self.held + taken].copy_from_slice(&octets[..taken]);
+            self.held += taken;
+            octets = &octets[taken..];
+            if self.held == self.wanted() {
+                seen(self.begin())?;
+            }
+        }
+    }
+
+    /// Octets of the frame that have to be seen.
+    fn wanted(&self) -> usize {
+        if self.held >= HEAD && self.head[3] == RST_STREAM && self.length() >= RESET - HEAD { RESET } else { HEAD }
+    }
+
+    fn length(&self) -> usize {
+        usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2])
+    }
+
+    fn begin(&mut self) -> Frame {
+        let [.., kind, flags, a, b, c, d, e, f, g, h] = self.head;
+        let reset = self.held == RESET;
+        self.skip = self.length() - (self.held - HEAD);
+        self.held = 0;
+        Frame {
+            kind,
+            flags,
+            // The highest bit is reserved.
+            stream: u32::from_be_bytes([a & 0x7f, b, c, d]),
+            code: reset.then(|| u32::from_be_bytes([e, f, g, h])),
+        }
+    }
+}
+
+/// A client's connection under watch.
+#[derive(Debug)]
+pub struct Watched<C> {
+    io: C,
+    streams: Streams,
+    inbound: Frames,
+    outbound: Frames,
+}
+
+impl<C> Watched<C> {
+    pub fn new(io: C, streams: Streams) -> Self {
+        Self { io, streams, inbound: Frames::after_preface(), outbound: Frames::default() }
+    }
+
+    /// The boundaries behind `slices`, unless a frame among them has to wait.
+    fn look_ahead(&self, slices: &[IoSlice<'_>]) -> Option<Frames> {
+        let mut ahead = self.outbound.clone();
+        let mut ledger = self.streams.ledger();
+        let waits = slices.iter().any(|slice| ahead.feed(slice, |frame| ledger.sending(frame)).is_break());
+        (!waits).then_some(ahead)
+    }
+
+    fn sent(&mut self, slices: &[IoSlice<'_>], octets: usize, ahead: Frames) {
+        if octets == slices.iter().map(|slice| slice.len()).sum::<usize>() {
+            self.outbound = ahead;
+            return;
+        }
+        let mut left = octets;
+        for slice in slices {
+            let part = left.min(slice.len());
+            let _ = self.outbound.feed(&slice[..part], |_| ControlFlow::Continue(()));
+            left -= part;
+        }
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
+        if let Some(read) = buf.filled().get(before..).filter(|read| !read.is_empty()) {
+            let mut ledger = this.streams.ledger();
+            let _ = this.inbound.feed(read, |frame| {
+                ledger.received(frame);
+                ControlFlow::Continue(())
+            });
+        }
+        polled
+    }
+}
+
+/// Writes wait, without a waker, while the refusal of a stream is not recorded: the relay, which alone polls the connection, asks
+/// for [`Streams::refused`] after every poll.
+impl<C: AsyncWrite + Unpin> AsyncWrite for Watched<C> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let Some(ahead) = self.look_ahead(slices) else {
+            return Poll::Pending;
+        };
+        let written = if self.io.is_write_vectored() {
+            Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        } else {
+            let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            Pin::new(&mut self.io).poll_write(cx, first)
+        };
+        if let Poll::Ready(Ok(octets)) = written {
+            self.sent(slices, octets, ahead);
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;
