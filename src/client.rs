@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::addrs::{ClientAddr, ListenAddr};
+use crate::sockets::receive;
 
 /// How long a client whose last answer has been sent may still drain our bytes, and how much of its own we throw away.
 const LINGER: Duration = Duration::from_secs(1);
@@ -188,7 +189,7 @@ impl AsyncRead for Socket {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buf.initialize_unfilled()) {
+            match receive(&self.0, buf.initialize_unfilled()) {
                 Ok(n) => {
                     buf.advance(n);
                     return Poll::Ready(Ok(()));

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, JoinSet};
@@ -22,7 +22,7 @@ use crate::connection::{Gate, Live, serve};
 use crate::drain::Stopper;
 use crate::record::{Fields, Lifecycle, Recorder};
 use crate::telemetry::Health;
-use crate::upstream::connect::tune;
+use crate::sockets::tune;
 
 /// Pending connections the kernel keeps for us.
 const BACKLOG: i32 = 4096;
@@ -332,6 +332,8 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    // For the connections, which inherit it.
+    tune(&SockRef::from(&socket))?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
@@ -340,10 +342,6 @@ async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                if let Err(error) = tune(&stream) {
-                    tracing::debug!(%peer, %error, "the client was gone before its socket was set up");
-                    // Served all the same: an accepted connection leaves a record.
-                }
                 // Counted before it is spawned: a drain that begins now waits for it.
                 tokio::spawn(serve(gate.enter(), stream, ClientAddr::new(peer), address));
             }

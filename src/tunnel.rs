@@ -1,7 +1,10 @@
 //! The tunnel: both directions of an agreed, verified connection copied untouched, until both have ended.
 //!
 //! A waiting tunnel holds no buffer: each direction waits for readiness, borrows the thread's buffer for one read and the write
-//! behind it, and only what the far side would not take at once is kept. One coarse timer watches for idleness.
+//! behind it, and only what the far side would not take at once is kept. A direction that fills the buffer is bulk: it goes on by
+//! `splice(2)` until it falls dry. One coarse timer watches for idleness.
+
+mod pipes;
 
 use std::cell::RefCell;
 use std::io;
@@ -13,6 +16,9 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
+
+use self::pipes::Lent;
+use crate::sockets::receive;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -103,6 +109,8 @@ impl Broken {
 /// What one turn with the borrowed buffer came to.
 enum Turn {
     Moved,
+    /// As much as one read can: there is more.
+    Filled,
     Nothing,
     End,
     /// The sink took a part; this is the rest.
@@ -116,6 +124,11 @@ async fn pump(source: &TcpStream, sink: &TcpStream, moved: &AtomicU64) -> Result
         consume_budget().await;
         match turn(source, sink, moved)? {
             Turn::Moved | Turn::Nothing => {}
+            Turn::Filled => {
+                if let Some(pipe) = Lent::take() {
+                    move_bulk(pipe, source, sink, moved).await?;
+                }
+            }
             Turn::Rest(rest) => write_rest(sink, &rest, moved).await.map_err(|_| Broken::Sink)?,
             Turn::End => {
                 // The half that ended is closed onwards; the other may go on for as long as it moves.
@@ -127,7 +140,7 @@ async fn pump(source: &TcpStream, sink: &TcpStream, moved: &AtomicU64) -> Result
 
 fn turn(source: &TcpStream, sink: &TcpStream, moved: &AtomicU64) -> Result<Turn, Broken> {
     BUFFER.with_borrow_mut(|buffer| {
-        let n = match source.try_read(buffer) {
+        let n = match receive(source, buffer) {
             Ok(0) => return Ok(Turn::End),
             Ok(n) => n,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Turn::Nothing),
@@ -139,8 +152,34 @@ fn turn(source: &TcpStream, sink: &TcpStream, moved: &AtomicU64) -> Result<Turn,
             Err(_) => return Err(Broken::Sink),
         };
         moved.fetch_add(written as u64, Ordering::Relaxed);
-        if written == n { Ok(Turn::Moved) } else { Ok(Turn::Rest(buffer[written..n].to_vec())) }
+        Ok(match n {
+            _ if written < n => Turn::Rest(buffer[written..n].to_vec()),
+            CHUNK => Turn::Filled,
+            _ => Turn::Moved,
+        })
     })
+}
+
+/// Moves what `source` has until it has no more; the end of the stream is left for the next read to find.
+async fn move_bulk(mut pipe: Lent, source: &TcpStream, sink: &TcpStream, moved: &AtomicU64) -> Result<(), Broken> {
+    loop {
+        consume_budget().await;
+        match pipe.fill(source) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => return Err(Broken::Source),
+        }
+        while !pipe.is_empty() {
+            match pipe.drain(sink) {
+                Ok(n) => _ = moved.fetch_add(n as u64, Ordering::Relaxed),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    sink.writable().await.map_err(|_| Broken::Sink)?;
+                }
+                Err(_) => return Err(Broken::Sink),
+            }
+        }
+    }
 }
 
 async fn write_rest(sink: &TcpStream, mut rest: &[u8], moved: &AtomicU64) -> io::Result<()> {

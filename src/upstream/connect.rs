@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
@@ -18,14 +18,10 @@ use crate::addrs::UpstreamAddr;
 use crate::names::DnsName;
 use crate::policy::{Permit, Plain};
 use crate::reason::Reason;
+use crate::sockets::tune;
 
 /// RFC 8305 section 5, "Connection Attempt Delay".
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
-/// An idle connection is probed after this long, then every quarter of it, and given up after four probes.
-const KEEPALIVE: Duration = Duration::from_secs(60);
-const KEEPALIVE_PROBES: u32 = 4;
-/// RFC 5482: sent bytes that nobody acknowledges for this long end the connection.
-const USER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Failed addresses that are named in an error; the others are counted.
 const MAX_NAMED: usize = 3;
 
@@ -128,26 +124,11 @@ pub async fn connect(
             return Err(ConnectError::Timeout { name: name.clone(), after: settings.timeout, tried });
         }
     };
-    match (connection.stream.local_addr(), connection.stream.peer_addr()) {
-        (Ok(local), Ok(peer)) if selves.is_loop(local, peer) => {
-            Err(ConnectError::SelfConnection { name: name.clone(), address: connection.address() })
-        }
-        // An end that cannot be told is a connection that is already gone, as its first use will show.
-        _ => Ok(connection),
+    // A local end that cannot be told is a connection that is already gone, as its first use will show.
+    if selves.is_loop(connection.address().socket(), || connection.stream.local_addr().ok()) {
+        return Err(ConnectError::SelfConnection { name: name.clone(), address: connection.address() });
     }
-}
-
-/// Sets what every TCP connection of ours has, a client's too: no delay, keep-alive probes, an end to unacknowledged bytes.
-///
-/// # Errors
-/// The system's, in practice only on a connection that is already gone.
-pub fn tune(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4).with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+    Ok(connection)
 }
 
 type Failure = (UpstreamAddr, io::Error);
@@ -163,7 +144,7 @@ async fn attempt(address: VettedAddr, bind: Option<IpAddr>) -> Result<Connection
         }
         #[expect(clippy::disallowed_methods, reason = "the one place")]
         let stream = socket.connect(to).await?;
-        tune(&stream)?;
+        tune(&SockRef::from(&stream))?;
         Ok(stream)
     };
     match open.await {

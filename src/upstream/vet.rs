@@ -56,12 +56,12 @@ impl SelfAddrs {
 
     /// What can only be known once a connection stands: both its ends have one address, and the far port is a listener's. For
     /// addresses this machine got after `contains` looked, and for address translation on the way.
-    pub fn is_loop(&self, local: SocketAddr, peer: SocketAddr) -> bool {
-        let same = local.ip().to_canonical() == peer.ip().to_canonical();
-        same && self.listeners.iter().any(|listener| {
+    pub fn is_loop(&self, peer: SocketAddr, local: impl FnOnce() -> Option<SocketAddr>) -> bool {
+        let ours = self.listeners.iter().any(|listener| {
             let ip = listener.ip();
             listener.port() == peer.port() && (ip.is_unspecified() || ip == peer.ip().to_canonical())
-        })
+        });
+        ours && local().is_some_and(|local| local.ip().to_canonical() == peer.ip().to_canonical())
     }
 
     fn reaches(&self, ip: IpAddr, port: u16) -> bool {

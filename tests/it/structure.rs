@@ -10,23 +10,24 @@ const MAX_FUNCTION_LINES: usize = 60;
 
 /// Every module, each with those it imports. A module may import only what stands above it, so there is no cycle; what it imports
 /// must stand in its row, and what stands there must be imported. `cli` may ask anyone.
-const MODULES: [(&str, &[&str]); 25] = [
+const MODULES: [(&str, &[&str]); 26] = [
     // A literal table.
     ("names", &[]),
     ("addrs", &[]),
     ("reason", &[]),
     ("drain", &[]),
     ("telemetry", &[]),
-    ("tunnel", &[]),
+    ("sockets", &[]),
+    ("tunnel", &["sockets"]),
     ("flight", &["reason"]),
     ("admit", &["addrs", "reason"]),
-    ("client", &["addrs"]),
+    ("client", &["addrs", "sockets"]),
     ("http1", &["reason"]),
     ("reply", &["http1", "reason"]),
     ("record", &["addrs", "names", "reason"]),
     ("policy", &["addrs", "names", "reason"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),
-    ("upstream", &["addrs", "flight", "names", "policy", "reason"]),
+    ("upstream", &["addrs", "flight", "names", "policy", "reason", "sockets"]),
     ("exchange", &["reason", "record", "reply"]),
     ("forward", &["exchange", "http1", "reason"]),
     (
@@ -42,7 +43,7 @@ const MODULES: [(&str, &[&str]); 25] = [
         ],
     ),
     ("admin", &["connection", "reason", "record", "telemetry"]),
-    ("server", &["addrs", "admin", "config", "connection", "drain", "record", "telemetry", "upstream"]),
+    ("server", &["addrs", "admin", "config", "connection", "drain", "record", "sockets", "telemetry"]),
     ("manual", &[]),
     ("cli", ANYONE),
     ("main", ANYONE),

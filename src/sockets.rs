@@ -1,0 +1,98 @@
+//! What every TCP connection of ours has, a client's or an upstream's, and a read that costs one system call. No protocol here.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, recv};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// An idle connection is probed after this long, then every quarter of it. How often in vain is [`USER_TIMEOUT`]'s to say: where
+/// it is set the kernel counts no probes (tcp(7)).
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// RFC 5482: sent bytes that nobody acknowledges for this long end the connection.
+const USER_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Sets it for a connection, or for a listener, whose connections inherit it: no delay, keep-alive probes, an end to
+/// unacknowledged bytes.
+///
+/// # Errors
+/// The system's, in practice only on a connection that is already gone.
+pub fn tune(socket: &SockRef<'_>) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Reads once; 0 is the end. What fills only a part of `buffer` was all there was, so the stream counts as not ready until the
+/// system says otherwise, and no second read has to find that out. What arrives meanwhile is not missed: it is a new event.
+///
+/// # Errors
+/// The socket's; `WouldBlock` where nothing is there.
+pub fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut part = None;
+    let room = buffer.len();
+    let whole = stream.try_io(Interest::READABLE, || match recv(stream, &mut *buffer, RecvFlags::empty())?.1 {
+        octets if 0 < octets && octets < room => {
+            part = Some(octets);
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        octets => Ok(octets),
+    });
+    part.map_or(whole, Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "the test is the destination")]
+    async fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
+        let addr = listener.local_addr().expect("addr");
+        let (ours, theirs) = tokio::join!(listener.accept(), TcpStream::connect(addr));
+        (ours.expect("accept").0, theirs.expect("connect"))
+    }
+
+    #[tokio::test]
+    async fn connections_inherit_what_their_listener_has() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        tune(&SockRef::from(&listener)).expect("tuned");
+        let (ours, _theirs) = pair(&listener).await;
+        let ours = SockRef::from(&ours);
+        assert!(ours.tcp_nodelay().expect("nodelay") && ours.keepalive().expect("keepalive"));
+        assert_eq!(ours.tcp_keepalive_time().expect("time"), KEEPALIVE);
+        assert_eq!(ours.tcp_keepalive_interval().expect("interval"), KEEPALIVE / 4);
+        assert_eq!(ours.tcp_user_timeout().expect("timeout"), Some(USER_TIMEOUT));
+    }
+
+    #[tokio::test]
+    async fn a_part_is_followed_by_what_comes_next_and_by_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let (ours, mut theirs) = pair(&listener).await;
+        let mut buffer = [0; 8];
+        for text in ["part", "12345678", "x"] {
+            theirs.write_all(text.as_bytes()).await.expect("sent");
+            ours.readable().await.expect("readable");
+            assert_eq!(receive(&ours, &mut buffer).expect("read"), text.len());
+            assert_eq!(&buffer[..text.len()], text.as_bytes());
+        }
+        assert_eq!(receive(&ours, &mut buffer).expect_err("nothing is there").kind(), io::ErrorKind::WouldBlock);
+        theirs.write_all(b"last").await.expect("sent");
+        drop(theirs);
+        let mut rest = Vec::new();
+        loop {
+            ours.readable().await.expect("readable");
+            match receive(&ours, &mut buffer) {
+                Ok(0) => break,
+                Ok(octets) => rest.extend_from_slice(&buffer[..octets]),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        assert_eq!(rest, b"last");
+    }
+}
