@@ -43,6 +43,8 @@ pub struct Client {
     socket: Socket,
     buffer: BytesMut,
     far: Far,
+    /// All it sent has been read, its end included.
+    ended: bool,
 }
 
 /// The client has been answered 200: from here on it speaks TLS, or nothing.
@@ -50,7 +52,7 @@ pub struct Established(());
 
 impl Client {
     pub fn new(io: TcpStream, addr: ClientAddr, listener: ListenAddr) -> Self {
-        Self { addr, listener, socket: Socket(Arc::new(io)), buffer: BytesMut::new(), far: Far::Head }
+        Self { addr, listener, socket: Socket(Arc::new(io)), buffer: BytesMut::new(), far: Far::Head, ended: false }
     }
 
     pub fn addr(&self) -> ClientAddr {
@@ -80,6 +82,10 @@ impl Client {
             self.socket.0.readable().await?;
             match self.socket.0.try_read_buf(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) => {
+                    self.ended = true;
+                    return Ok(0);
+                }
                 done => return done,
             }
         }
@@ -126,6 +132,11 @@ impl Client {
         (self.socket.clone(), std::mem::take(&mut self.buffer))
     }
 
+    /// A relay read the client's end.
+    pub fn ended(&mut self) {
+        self.ended = true;
+    }
+
     /// Takes back what [`Client::lend`] gave, behind a whole answer or before any of it: a head is due, or an answer of ours.
     pub fn give_back(&mut self, buffer: BytesMut) {
         self.buffer = buffer;
@@ -135,6 +146,9 @@ impl Client {
     /// Ends the conversation so that the last answer arrives: no more from us, and the client's remaining bytes are read for
     /// a moment, since closing over unread bytes makes the kernel send a reset that can overtake the answer.
     pub async fn close(mut self) {
+        if self.ended {
+            return;
+        }
         if SockRef::from(&*self.socket.0).shutdown(std::net::Shutdown::Write).is_err() {
             return;
         }

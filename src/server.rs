@@ -1,20 +1,23 @@
 //! The service around the spine: bind, accept, spawn, reload, drain. Knows no protocol.
 
+mod bind;
+mod workers;
+
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use self::bind::Bound;
+use self::workers::Workers;
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::admin;
 use crate::config::{self, Config, LoadError, Scope};
@@ -22,10 +25,7 @@ use crate::connection::{Gate, Live, serve};
 use crate::drain::Stopper;
 use crate::record::{Fields, Lifecycle, Recorder};
 use crate::telemetry::Health;
-use crate::sockets::tune;
 
-/// Pending connections the kernel keeps for us.
-const BACKLOG: i32 = 4096;
 /// Pause after an accept that failed for want of a descriptor or memory: the next one would fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -54,6 +54,8 @@ pub enum ServerError {
     Loading(tokio::task::JoinError),
     #[error("cannot install signal handlers: {0}")]
     Signals(io::Error),
+    #[error("cannot start the threads that serve connections: {0}")]
+    Threads(io::Error),
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -72,7 +74,9 @@ pub struct Server {
     stopper: Stopper,
     signals: Signals,
     file: PathBuf,
-    listeners: HashMap<ListenAddr, AbortHandle>,
+    workers: Workers,
+    /// Each with the tasks that accept on it, one for each worker.
+    listeners: HashMap<ListenAddr, Vec<AbortHandle>>,
     admin: Option<(ListenAddr, AbortHandle)>,
     accepting: JoinSet<()>,
 }
@@ -87,7 +91,8 @@ impl Server {
         let (stopper, drain) = Stopper::new();
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
-        let bound = Bound::new(&config, &HashMap::new(), None)?;
+        let workers = Workers::start().map_err(ServerError::Threads)?;
+        let bound = Bound::new(&config, &workers, &HashMap::new(), None)?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let mut server = Self {
@@ -96,6 +101,7 @@ impl Server {
             stopper,
             signals,
             file,
+            workers,
             listeners: HashMap::new(),
             admin: None,
             accepting: JoinSet::new(),
@@ -175,7 +181,8 @@ impl Server {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let bound = Bound::new(&config, &self.listeners, self.admin.as_ref().map(|(address, _)| *address))?;
+        let admin = self.admin.as_ref().map(|(address, _)| *address);
+        let bound = Bound::new(&config, &self.workers, &self.listeners, admin)?;
         let (wanted, admin) = (config.listeners.clone(), config.admin);
         let record = config.record.clone();
         let live = Live::new(config, Some(&self.gate.live()));
@@ -185,7 +192,7 @@ impl Server {
         self.listeners.retain(|address, accepting| {
             let kept = wanted.contains(address);
             if !kept {
-                accepting.abort();
+                accepting.iter().for_each(AbortHandle::abort);
             }
             kept
         });
@@ -197,9 +204,12 @@ impl Server {
     }
 
     fn accept_on(&mut self, bound: Bound) {
-        for (address, listener) in bound.explicit {
-            let accepting = self.accepting.spawn(accept(listener, address, Arc::clone(&self.gate)));
-            self.listeners.insert(address, accepting);
+        for (address, listeners) in bound.explicit {
+            let each = self.workers.handles().zip(listeners);
+            let accepting = each.map(|(worker, listener)| {
+                self.accepting.spawn_on(accept(listener, address, Arc::clone(&self.gate)), worker)
+            });
+            self.listeners.insert(address, accepting.collect());
             tracing::info!(%address, "listening");
         }
         if let Some((address, listener)) = bound.admin {
@@ -215,7 +225,7 @@ impl Server {
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
         self.stopper.drain();
-        for accepting in self.listeners.values() {
+        for accepting in self.listeners.values().flatten() {
             accepting.abort();
         }
         tokio::select! {
@@ -288,54 +298,6 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
-}
-
-/// Sockets newly bound for a configuration, before anything else of it takes effect.
-struct Bound {
-    explicit: Vec<(ListenAddr, TcpListener)>,
-    admin: Option<(ListenAddr, TcpListener)>,
-}
-
-impl Bound {
-    fn new(
-        config: &Config,
-        listeners: &HashMap<ListenAddr, AbortHandle>,
-        admin: Option<ListenAddr>,
-    ) -> Result<Self, ServerError> {
-        let mut explicit = Vec::new();
-        for address in config.listeners.iter().filter(|address| !listeners.contains_key(address)) {
-            let own = listeners.keys().find(|held| held.port() == address.port()).copied();
-            explicit.push((*address, bind("listener.address", *address, own)?));
-        }
-        let admin = match config.admin {
-            Some(address) if Some(address) != admin => Some((address, bind("admin.address", address, None)?)),
-            Some(_) | None => None,
-        };
-        Ok(Self { explicit, admin })
-    }
-}
-
-/// `own` is a listener of ours on the same port, which a reload cannot exchange for another address of that port.
-fn bind(key: &'static str, address: ListenAddr, own: Option<ListenAddr>) -> Result<TcpListener, ServerError> {
-    open(address.socket()).map_err(|source| match own {
-        Some(own) if source.kind() == io::ErrorKind::AddrInUse => ServerError::OwnPort { address, own },
-        Some(_) | None => ServerError::Bind { key, address, source },
-    })
-}
-
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // `[::]` means IPv6 alone, whatever the machine's default: IPv4 has a listener of its own.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    // For the connections, which inherit it.
-    tune(&SockRef::from(&socket))?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
 }
 
 async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {

@@ -54,6 +54,9 @@ impl Trip {
         let fields = &mut self.attempt.fields;
         fields.source_bytes = Some(counters.sent.load(Ordering::Relaxed));
         fields.destination_bytes = Some(counters.received.load(Ordering::Relaxed));
+        if end == Ok(TunnelEnd::Finished) {
+            client.ended();
+        }
         let (side, reason, next) = match end {
             Ok(TunnelEnd::Finished) => (None, None, Next::Close),
             Ok(TunnelEnd::Idle) => (Some(Side::Sekisho), Some(Reason::IdleTimeout), Next::Abort),

@@ -53,6 +53,7 @@ type Driver = Pin<Box<dyn Future<Output = Result<(), h2::Error>> + Send>>;
 pub struct Upstream {
     requests: SendRequest<Bytes>,
     driver: Driver,
+    streams: Opened,
 }
 
 impl Upstream {
@@ -76,7 +77,9 @@ where
 {
     let broken =
         |error: h2::Error| if error.is_io() { UpstreamError::Broken(error) } else { UpstreamError::Malformed(error) };
-    let (requests, connection) = settings::client().handshake::<U, Bytes>(io).await.map_err(broken)?;
+    let streams = Opened::default();
+    let io = Watched::upstream(io, streams.clone());
+    let (requests, connection) = settings::client().handshake::<_, Bytes>(io).await.map_err(broken)?;
     let mut driver: Driver = Box::pin(connection);
     poll_fn(|cx| match driver.as_mut().poll(cx) {
         Poll::Ready(Ok(())) => Poll::Ready(Err(UpstreamError::Closed)),
@@ -85,7 +88,7 @@ where
         Poll::Pending => Poll::Ready(Ok(())),
     })
     .await?;
-    Ok(Upstream { requests, driver })
+    Ok(Upstream { requests, driver, streams })
 }
 
 /// Relays between a client that agreed to `h2` and `upstream` until one of them, or we, have enough.
@@ -96,7 +99,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let opened = Opened::default();
-    let client = match greet(&scope, Watched::new(client_io, opened.clone()), &mut upstream).await {
+    let client = match greet(&scope, Watched::client(client_io, opened.clone()), &mut upstream).await {
         Ok(client) => client,
         Err(ended) => return ended,
     };
@@ -152,10 +155,16 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
 {
     fn new(scope: Arc<Scope>, client: Connection<Watched<C>, Bytes>, opened: Opened, upstream: Upstream) -> Self {
-        let Upstream { requests, driver } = upstream;
+        let Upstream { requests, driver, streams } = upstream;
+        let shared = Shared {
+            requests: Mutex::new(requests.clone()),
+            from_client: opened.clone(),
+            from_upstream: streams,
+            scope,
+        };
         Self {
-            timer: Box::pin(sleep(scope.idle)),
-            shared: Arc::new(Shared { scope, requests: Mutex::new(requests.clone()) }),
+            timer: Box::pin(sleep(shared.scope.idle)),
+            shared: Arc::new(shared),
             client,
             opened,
             requests,

@@ -1,10 +1,11 @@
-//! The client's HTTP/2 frames, watched as they pass to and from the `h2` crate: which streams a client opened, and which of them
-//! the crate is about to answer by itself, so that a request whose head the crate refuses leaves its record too.
+//! HTTP/2 frames, watched as they pass to and from the `h2` crate, for what the crate does not tell: which streams a client opened
+//! that the crate is about to answer by itself, so that a request whose head it refuses leaves its record too; and which trailers
+//! may be longer than it takes, of which it keeps a part and says nothing.
 //!
 //! Frame heads alone are read (RFC 9113 section 4.1), never a field: what a head means is the crate's to say, and ours once it
 //! has accepted the stream. Octets pass unchanged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
 use std::pin::Pin;
@@ -23,8 +24,12 @@ const RESET: usize = HEAD + 4;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const REFUSED_STREAM: u32 = 7;
+
+/// Streams remembered for their last header block; a block is asked about as soon as it has come.
+const LONG_ENDS: usize = 256;
 
 /// How much of its head a client has sent of a stream that is not accepted yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,8 @@ struct Ledger {
     opened: BTreeMap<u32, Opened>,
     /// The frame that is held back until its stream is recorded.
     held: Option<Refused>,
+    /// Streams whose last header block filled more than a frame.
+    long_ends: BTreeSet<u32>,
 }
 
 /// A stream whose head the crate answers by itself.
@@ -107,6 +114,11 @@ impl Streams {
         self.accepted(refused.stream);
     }
 
+    /// Whether the trailers of `stream` filled more than one frame.
+    pub fn has_long_trailers(&self, stream: u32) -> bool {
+        self.ledger().long_ends.remove(&stream)
+    }
+
     /// How many streams the end of the connection left unanswered: those whose head had come, and those of which a part had.
     pub fn unanswered(&self) -> (usize, usize) {
         let ledger = self.ledger();
@@ -116,7 +128,16 @@ impl Streams {
 }
 
 impl Ledger {
-    fn received(&mut self, frame: Frame) {
+    fn received(&mut self, frame: Frame, from: Peer) {
+        if frame.kind == HEADERS && frame.flags & (END_STREAM | END_HEADERS) == END_STREAM {
+            self.long_ends.insert(frame.stream);
+            if self.long_ends.len() > LONG_ENDS {
+                self.long_ends.pop_first();
+            }
+        }
+        if from == Peer::Upstream {
+            return;
+        }
         let seen = if frame.flags & END_HEADERS == 0 { Opened::InPart } else { Opened::Whole };
         match frame.kind {
             // Not trailers: a new stream's identifier is above all before it (RFC 9113 section 5.1.1).
@@ -214,18 +235,30 @@ impl Frames {
     }
 }
 
-/// A client's connection under watch.
+/// Whose frames come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    Client,
+    Upstream,
+}
+
+/// A connection under watch.
 #[derive(Debug)]
 pub struct Watched<C> {
     io: C,
+    peer: Peer,
     streams: Streams,
     inbound: Frames,
     outbound: Frames,
 }
 
 impl<C> Watched<C> {
-    pub fn new(io: C, streams: Streams) -> Self {
-        Self { io, streams, inbound: Frames::after_preface(), outbound: Frames::default() }
+    pub fn client(io: C, streams: Streams) -> Self {
+        Self { io, peer: Peer::Client, streams, inbound: Frames::after_preface(), outbound: Frames::default() }
+    }
+
+    pub fn upstream(io: C, streams: Streams) -> Self {
+        Self { io, peer: Peer::Upstream, streams, inbound: Frames::default(), outbound: Frames::after_preface() }
     }
 
     /// The boundaries behind `slices`, unless a frame among them has to wait.
@@ -258,7 +291,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
         if let Some(read) = buf.filled().get(before..).filter(|read| !read.is_empty()) {
             let mut ledger = this.streams.ledger();
             let _ = this.inbound.feed(read, |frame| {
-                ledger.received(frame);
+                ledger.received(frame, this.peer);
                 ControlFlow::Continue(())
             });
         }

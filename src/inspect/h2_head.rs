@@ -62,7 +62,6 @@ impl<'a> RequestHead<'a> {
     }
 
     pub fn expectation(&self) -> Expectation {
-        let continues = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
         match self.parts.headers.get(EXPECT).is_some_and(continues) {
             true => Expectation::Continue,
             false => Expectation::Nothing,
@@ -101,6 +100,12 @@ impl<'a> RequestHead<'a> {
         let plain_connect = self.parts.method == Method::CONNECT && self.parts.uri.path_and_query().is_none();
         let path_is_one =
             self.path.starts_with('/') || plain_connect || (self.path == "*" && self.parts.method == Method::OPTIONS);
+        // As HTTP/1 has it: a URI is ASCII (RFC 3986), and there is one expectation (RFC 9110 section 10.1.1).
+        let mut expectations = fields.get_all(EXPECT).iter();
+        let expects_else = expectations.next().is_some_and(|value| !continues(value)) || expectations.next().is_some();
+        if !self.path.is_ascii() || expects_else {
+            return Err(Reason::MalformedRequest);
+        }
         if !scheme_is_ours || !path_is_one || fields.get_all(HOST).iter().count() > 1 {
             return Err(Reason::MalformedRequest);
         }
@@ -144,6 +149,10 @@ impl<'a> RequestHead<'a> {
         }
         Ok(request)
     }
+}
+
+fn continues(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
 /// The head of an answer as the client is to see it.

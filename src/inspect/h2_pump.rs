@@ -12,12 +12,16 @@ use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use tokio::time::{Instant, sleep_until};
 
+use super::h2_frames::Streams;
 use super::h2_head::passing;
+use super::h2_settings::TRAILERS;
 
 /// Which end stopped a body before it was complete.
 #[derive(Debug)]
 pub enum Halt {
     Source(h2::Error),
+    /// Its trailers are more than is taken. The crate drops what is too much of them without a word.
+    Trailers,
     /// Reset by its peer, or gone with its connection. Why is told by the other half of the stream.
     Sink,
 }
@@ -30,6 +34,7 @@ pub async fn pump(
     from: &mut RecvStream,
     to: &mut SendStream<Bytes>,
     trailer_passes: fn(&[u8]) -> bool,
+    source: &Streams,
     moved: impl Fn(usize),
 ) -> Result<(), Halt> {
     while let Some(chunk) = poll_fn(|cx| poll_chunk(from, to, cx)).await? {
@@ -44,6 +49,10 @@ pub async fn pump(
         }
     }
     let trailers = from.trailers().await.map_err(Halt::Source)?.unwrap_or_default();
+    let octets: usize = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    if octets > TRAILERS || source.has_long_trailers(from.stream_id().as_u32()) {
+        return Err(Halt::Trailers);
+    }
     let trailers = passing(trailers, trailer_passes);
     let end = if trailers.is_empty() { to.send_data(Bytes::new(), true) } else { to.send_trailers(trailers) };
     end.map_err(|_| Halt::Sink)

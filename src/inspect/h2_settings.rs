@@ -17,6 +17,9 @@ pub const FRAME: u32 = 16 * 1024;
 /// Largest header list taken, each field counted with 32 octets more (RFC 9113 section 6.5.2): bounds the HPACK bomb (F06).
 /// Four times as much ends the connection; so do more CONTINUATION frames than it needs (F03).
 pub const HEADER_LIST: u32 = 64 * 1024;
+/// Largest trailers relayed, counted in the same way; they must fit into one frame beside. Of what is longer than [`HEADER_LIST`]
+/// the crate keeps a part and does not tell: within one frame no field is so long that this could begin below half of it.
+pub const TRAILERS: usize = 32 * 1024;
 /// Octets of a request head as HTTP/1 would write it, our fields included (G07). So far below [`HEADER_LIST`] that the refusal is
 /// ours, with its page and its record, before it is the crate's bare 431.
 pub const HEAD: usize = 48 * 1024;

@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -16,6 +16,7 @@ use tokio::select;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::h2_frames::Streams;
 use super::h2_head::{self as head, Expectation, Form, RequestHead};
 use super::h2_pump::{Awaited, Halt, Last, Progress, pump, send};
 use super::h2_settings::INFORMATIONAL;
@@ -30,6 +31,9 @@ pub struct Shared {
     /// One at a time: clones of the handle would queue behind the upstream's `MAX_CONCURRENT_STREAMS` inside the crate, which
     /// sends what it has queued even when its client has gone.
     pub requests: Mutex<SendRequest<Bytes>>,
+    /// What was seen of the frames of either leg.
+    pub from_client: Streams,
+    pub from_upstream: Streams,
 }
 
 /// What the end of a stream means for its connection.
@@ -56,6 +60,8 @@ enum Fault {
     ClientGone,
     /// The client's content is not what its head announced (E15); the crate has reset the stream.
     ClientMalformed,
+    /// The request's trailers are more than is taken.
+    ClientTrailers,
     /// The upstream has certainly not acted on the request. This code tells the client that it may try again.
     Unprocessed(Code),
     /// The upstream failed. The code is for a client that has the head already.
@@ -101,14 +107,14 @@ impl Stream {
         }
     }
 
-    async fn relay(&mut self, request: Request<()>, body: RecvStream, expectation: Expectation) -> StreamEnd {
+    async fn relay(&mut self, request: Request<()>, mut body: RecvStream, expectation: Expectation) -> StreamEnd {
         let idle = self.shared.scope.idle;
         let progress = Progress::new();
         let (withdrawal, tunnel) = (Arc::clone(&self.shared), self.form == Form::Tunnel);
         // What `forward` holds of the upstream's stream resets it with CANCEL when dropped incomplete.
         let ended = select! {
             biased;
-            ended = self.forward(&progress, request, body, expectation) => ended,
+            ended = self.forward(&progress, request, &mut body, expectation) => ended,
             () = progress.stalled(idle) => Err(Fault::Stalled(progress.awaited())),
             () = withdrawal.scope.withdrawal(), if tunnel => Err(Fault::Withdrawn),
         };
@@ -117,6 +123,7 @@ impl Stream {
                 self.exchange.conclude(Outcome::Allowed, None);
                 StreamEnd::Done
             }
+            Err(Fault::ClientMalformed) if !is_malformed(&mut body) => self.settle(Fault::ClientGone).await,
             Err(fault) => self.settle(fault).await,
         }
     }
@@ -126,7 +133,7 @@ impl Stream {
         &mut self,
         progress: &Progress,
         request: Request<()>,
-        mut body: RecvStream,
+        body: &mut RecvStream,
         expectation: Expectation,
     ) -> Result<(), Fault> {
         let contentless = body.is_end_stream();
@@ -139,18 +146,19 @@ impl Stream {
             // Ours to answer, never the upstream's; a client that has gone is noticed below.
             let _ = self.respond.send_informational(head::please_continue());
         }
-        let counters = self.exchange.counters();
+        let (counters, shared) = (self.exchange.counters(), Arc::clone(&self.shared));
         let moved = |octets| {
             counters.add_sent(octets);
             progress.touch();
         };
         progress.await_from(Awaited::Both);
-        let mut upload = pin!(pump(&mut body, &mut to, request_trailer_passes, moved));
+        let mut upload = pin!(pump(body, &mut to, request_trailer_passes, &shared.from_client, moved));
         let mut download = pin!(self.download(progress, response));
         select! {
             biased;
             uploaded = &mut upload => match uploaded {
                 Err(Halt::Source(error)) => Err(client_fault(&error)),
+                Err(Halt::Trailers) => Err(Fault::ClientTrailers),
                 // After a reset the upstream's answer says why it wants no more of it.
                 Ok(()) | Err(Halt::Sink) => {
                     progress.await_from(Awaited::Upstream);
@@ -204,8 +212,10 @@ impl Stream {
                 counters.add_received(octets);
                 progress.touch();
             };
-            pump(&mut body, &mut to, response_trailer_passes, moved).await.map_err(|halt| match halt {
+            let trailers = &self.shared.from_upstream;
+            pump(&mut body, &mut to, response_trailer_passes, trailers, moved).await.map_err(|halt| match halt {
                 Halt::Source(error) => upstream_fault(&error),
+                Halt::Trailers => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),
                 Halt::Sink => Fault::ClientGone,
             })?;
         }
@@ -246,9 +256,19 @@ impl Stream {
             (Fault::ClientGone, Sent::Nothing) => (Outcome::Failed, Some(Reason::ClientClosed)),
             (Fault::ClientMalformed, Sent::Head) => (Outcome::Allowed, Some(Reason::MalformedRequest)),
             (Fault::ClientMalformed, Sent::Nothing) => (Outcome::Denied, Some(Reason::MalformedRequest)),
-            (Fault::Unprocessed(code), Sent::Nothing | Sent::Head) => {
+            (Fault::ClientTrailers, Sent::Head) => {
+                self.respond.send_reset(Code::PROTOCOL_ERROR);
+                (Outcome::Allowed, Some(Reason::HeadTooLarge))
+            }
+            (Fault::ClientTrailers, Sent::Nothing) => return self.fail(Reason::HeadTooLarge).await,
+            (Fault::Unprocessed(code), Sent::Nothing) => {
                 self.respond.send_reset(code);
                 (Outcome::Failed, Some(Reason::UpstreamClosed))
+            }
+            // What has begun to answer has acted on the request, whatever it says now.
+            (Fault::Unprocessed(_), Sent::Head) => {
+                self.respond.send_reset(Code::INTERNAL_ERROR);
+                (Outcome::Failed, Some(Reason::UpstreamTruncated))
             }
             (Fault::Upstream(_, code), Sent::Head) => {
                 self.respond.send_reset(code);
@@ -304,12 +324,23 @@ fn poll_response(response: &mut ResponseFuture, cx: &mut Context<'_>) -> Poll<Re
     Pin::new(response).poll(cx).map_err(|error| upstream_fault(&error))
 }
 
-/// Why the client's stream is no more: the crate resets it with PROTOCOL_ERROR where the content is not as long as announced
-/// (E15), a client that leaves says CANCEL.
+/// Why the client's stream is no more. The crate resets it with these where the content is not as long as announced (E15) or
+/// more than the window; a client that leaves says CANCEL.
 fn reset_by(reset: &Result<Code, h2::Error>) -> Fault {
     match reset {
-        Ok(Code::PROTOCOL_ERROR) => Fault::ClientMalformed,
+        Ok(Code::PROTOCOL_ERROR | Code::FLOW_CONTROL_ERROR) => Fault::ClientMalformed,
         Ok(_) | Err(_) => Fault::ClientGone,
+    }
+}
+
+/// Whether it was this stream that the crate found malformed. A reset's code looks the same where another stream brought down the
+/// whole connection, or where the client chose it.
+fn is_malformed(body: &mut RecvStream) -> bool {
+    match body.poll_data(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Some(Err(error))) => error.is_library() && error.is_reset(),
+        // Content came in whole before it turned out malformed.
+        Poll::Ready(Some(Ok(_))) | Poll::Pending => true,
+        Poll::Ready(None) => false,
     }
 }
 

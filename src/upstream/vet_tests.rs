@@ -201,6 +201,10 @@ fn a17_a_connection_between_one_address_and_itself_is_a_loop() {
         ("0.0.0.0:8080", "198.18.0.1:40000", "198.18.0.1:8081", false),
         ("0.0.0.0:8080", "198.18.0.2:40000", "198.18.0.1:8080", false),
     ] {
-        assert_eq!(selves(&[listener]).is_loop(socket(peer), || Some(socket(local))), expected, "{listener} {local} {peer}");
+        assert_eq!(
+            selves(&[listener]).is_loop(socket(peer), || Some(socket(local))),
+            expected,
+            "{listener} {local} {peer}"
+        );
     }
 }

@@ -734,7 +734,7 @@ async fn beside(task: impl Future<Output = StreamEnd> + Send + 'static) -> (Raw,
     client.preface(&[]).await;
     let opened = open_upstream(upstream_io).await.expect("SETTINGS");
     let streams = Opened::default();
-    let client_io = Watched::new(client_io, streams.clone());
+    let client_io = Watched::client(client_io, streams.clone());
     let greeted = super::settings::server(opened.extended_connect()).handshake(client_io).await.expect("a preface");
     let (scope, log) = scope(Drain::never());
     let mut relay = Relay::new(scope, greeted, streams, opened);

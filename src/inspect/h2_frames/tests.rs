@@ -57,7 +57,7 @@ fn boundaries_are_the_same_wherever_the_octets_are_cut() {
 async fn opened_by(octets: &[u8]) -> (Watched<tokio::io::DuplexStream>, tokio::io::DuplexStream, Streams) {
     let (mut client, io) = duplex(1 << 16);
     let streams = Streams::default();
-    let mut watched = Watched::new(io, streams.clone());
+    let mut watched = Watched::client(io, streams.clone());
     let all = [&[b'P'; PREFACE][..], octets].concat();
     client.write_all(&all).await.expect("sent");
     let mut read = vec![0; all.len()];
@@ -111,7 +111,7 @@ async fn a_stream_accepted_while_its_reset_is_held_is_no_refusal() {
 async fn what_was_written_in_part_is_followed_in_part() {
     let (mut client, io) = duplex(16);
     let streams = Streams::default();
-    let mut watched = Watched::new(io, streams.clone());
+    let mut watched = Watched::client(io, streams.clone());
     let data = frame(0, 0, 1, &reset(3, 1));
     let all = [&data[..], &reset(5, 1)].concat();
     streams.ledger().opened.extend([(3, Opened::Whole), (5, Opened::Whole)]);
@@ -148,6 +148,26 @@ async fn a_head_in_part_is_told_from_a_whole_one_and_trailers_open_nothing() {
     assert_eq!(streams.unanswered(), (2, 0));
     streams.accepted(1);
     let trailers = frame(HEADERS, END_HEADERS, 1, b"trailers");
-    streams.ledger().received(seen(&mut Frames::default(), &trailers)[0]);
+    streams.ledger().received(seen(&mut Frames::default(), &trailers)[0], Peer::Client);
     assert_eq!(streams.unanswered(), (1, 0));
+}
+
+#[test]
+fn a_last_header_block_of_more_than_a_frame_is_remembered_and_few_are() {
+    let streams = Streams::default();
+    let receive = |flags, stream| {
+        let frame = Frame { kind: HEADERS, flags, stream, code: None };
+        streams.ledger().received(frame, Peer::Upstream);
+    };
+    for (stream, flags) in [(1, END_STREAM | END_HEADERS), (3, END_HEADERS), (5, 0), (7, END_STREAM)] {
+        receive(flags, stream);
+        assert_eq!(streams.has_long_trailers(stream), stream == 7, "{stream}");
+    }
+    assert!(!streams.has_long_trailers(7), "asked once");
+    assert_eq!(streams.unanswered(), (0, 0), "an upstream opens nothing");
+    for stream in 0..1000 {
+        receive(END_STREAM, stream);
+    }
+    assert_eq!(streams.ledger().long_ends.len(), LONG_ENDS);
+    assert!(streams.has_long_trailers(999));
 }

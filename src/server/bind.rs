@@ -1,0 +1,92 @@
+//! Listening sockets: one for each thread that serves, on the address they share.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use super::ServerError;
+use super::workers::Workers;
+use crate::addrs::ListenAddr;
+use crate::config::Config;
+use crate::sockets::tune;
+
+/// Pending connections the kernel keeps for us.
+const BACKLOG: i32 = 4096;
+
+/// Sockets newly bound for a configuration, before anything else of it takes effect.
+pub(super) struct Bound {
+    pub(super) explicit: Vec<(ListenAddr, Vec<TcpListener>)>,
+    pub(super) admin: Option<(ListenAddr, TcpListener)>,
+}
+
+impl Bound {
+    pub(super) fn new(
+        config: &Config,
+        workers: &Workers,
+        listeners: &HashMap<ListenAddr, Vec<AbortHandle>>,
+        admin: Option<ListenAddr>,
+    ) -> Result<Self, ServerError> {
+        let mut explicit = Vec::new();
+        for address in config.listeners.iter().filter(|address| !listeners.contains_key(address)) {
+            let own = listeners.keys().find(|held| held.port() == address.port()).copied();
+            explicit.push((*address, bind("listener.address", *address, workers.handles(), own)?));
+        }
+        let admin = match config.admin {
+            Some(address) if Some(address) != admin => {
+                let mut bound = bind("admin.address", address, [&Handle::current()].into_iter(), None)?;
+                bound.pop().map(|listener| (address, listener))
+            }
+            Some(_) | None => None,
+        };
+        Ok(Self { explicit, admin })
+    }
+}
+
+/// `own` is a listener of ours on the same port, which a reload cannot exchange for another address of that port.
+fn bind<'a>(
+    key: &'static str,
+    address: ListenAddr,
+    runtimes: impl Iterator<Item = &'a Handle>,
+    own: Option<ListenAddr>,
+) -> Result<Vec<TcpListener>, ServerError> {
+    open(address.socket(), runtimes).map_err(|source| match own {
+        Some(own) if source.kind() == io::ErrorKind::AddrInUse => ServerError::OwnPort { address, own },
+        Some(_) | None => ServerError::Bind { key, address, source },
+    })
+}
+
+/// A socket for each runtime, among which the kernel spreads the connections to the one address they share.
+fn open<'a>(address: SocketAddr, runtimes: impl Iterator<Item = &'a Handle>) -> io::Result<Vec<TcpListener>> {
+    let mut listeners: Vec<TcpListener> = Vec::new();
+    for runtime in runtimes {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            // `[::]` means IPv6 alone, whatever the machine's default: IPv4 has a listener of its own.
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        // The first is bound alone, so that it fails where another program listens, another sekisho included; the others go to
+        // the address it got, where the port was the system's to choose.
+        let to = match listeners.first() {
+            None => address,
+            Some(first) => {
+                socket.set_reuse_port(true)?;
+                first.local_addr()?
+            }
+        };
+        socket.bind(&to.into())?;
+        socket.set_reuse_port(true)?;
+        // For the connections, which inherit it.
+        tune(&SockRef::from(&socket))?;
+        socket.listen(BACKLOG)?;
+        let _entered = runtime.enter();
+        listeners.push(TcpListener::from_std(socket.into())?);
+    }
+    Ok(listeners)
+}

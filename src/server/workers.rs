@@ -1,0 +1,62 @@
+//! The threads that serve connections: one runtime each, so that a connection lives on one thread from its accept to its end.
+//!
+//! Measured against one runtime over all threads (`manual/performance`): nothing is handed from thread to thread, so nothing
+//! wakes another thread for it. What is shared (policy, caches, record, limits) is shared through `Arc`, not through tasks.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+/// Ends its threads when dropped, and with them every task that is left there.
+pub struct Workers {
+    threads: Vec<Worker>,
+}
+
+struct Worker {
+    handle: Handle,
+    /// Dropped, it ends the thread.
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// One thread for each processor this process may use.
+    ///
+    /// # Errors
+    /// The system has no thread or descriptor left.
+    pub fn start() -> io::Result<Self> {
+        let count = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = (0..count).map(Worker::start).collect::<io::Result<_>>()?;
+        Ok(Self { threads })
+    }
+
+    pub fn handles(&self) -> impl Iterator<Item = &Handle> {
+        self.threads.iter().map(|worker| &worker.handle)
+    }
+}
+
+impl Worker {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            // An error is the sender's end, which is what is waited for.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It panics only where a task's own drop did, which has been reported there.
+            let _ = thread.join();
+        }
+    }
+}
