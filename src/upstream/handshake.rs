@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{AlertDescription, ClientConfig, Error as TlsError, PeerIncompatible};
+use rustls::{AlertDescription, ClientConfig, Error as TlsError, InvalidMessage, PeerIncompatible};
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -73,7 +73,12 @@ fn failure(error: &io::Error, sight: &Sight) -> Failure {
         Some(TlsError::PeerIncompatible(
             PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         )) => Failure::Tls("it speaks only TLS versions below [upstream] min_tls".into()),
-        Some(TlsError::InvalidMessage(_)) => Failure::Tls(format!("what it answers is not TLS ({error})")),
+        Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)) => {
+            Failure::Tls(format!("what it answers is not TLS ({error})"))
+        }
+        Some(TlsError::InvalidMessage(
+            InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::CertificatePayloadTooLarge,
+        )) => Failure::Tls("its certificate chain, or another handshake message, is larger than 64 KiB".into()),
         Some(other) => Failure::Tls(other.to_string()),
     }
 }

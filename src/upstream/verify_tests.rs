@@ -304,6 +304,12 @@ async fn upstreams_that_speak_no_tls_hang_up_or_are_silent() {
         let _ = stream.read(&mut [0; 1_024]).await;
     })
     .await;
+    let huge = serve(|mut stream| async move {
+        // A handshake message of 16 MiB is announced.
+        let _ = stream.write_all(&[22, 3, 3, 0, 4, 2, 0xff, 0xff, 0xff]).await;
+        let _ = stream.read(&mut [0; 1_024]).await;
+    })
+    .await;
     let gone = serve(|mut stream| async move { drop(stream.read(&mut [0; 1_024]).await) }).await;
     let silent = serve(|stream| async move {
         std::future::pending::<()>().await;
@@ -312,6 +318,7 @@ async fn upstreams_that_speak_no_tls_hang_up_or_are_silent() {
     .await;
     for (address, expected, words) in [
         (plain, Reason::TlsFailed, "not TLS"),
+        (huge, Reason::TlsFailed, "larger than 64 KiB"),
         (gone, Reason::UpstreamClosed, "closed the connection during the TLS handshake"),
         (silent, Reason::UpstreamTimeout, "did not finish the TLS handshake within 200ms"),
     ] {
