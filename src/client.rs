@@ -34,6 +34,8 @@ pub enum Far {
     Established,
     /// The stream belongs to a relay, which answers for itself.
     Relayed,
+    /// A TLS handshake has failed and said so by its own alert: only an orderly close is left to do.
+    Alerted,
 }
 
 /// An accepted connection.
@@ -124,6 +126,11 @@ impl Client {
     pub fn stream(&mut self) -> Prefixed {
         self.far = Far::Relayed;
         Prefixed { socket: self.socket.clone(), prefix: std::mem::take(&mut self.buffer) }
+    }
+
+    /// Takes the conversation back from a TLS handshake that failed; `far` is what can still be told.
+    pub fn reclaim(&mut self, far: Far) {
+        self.far = far;
     }
 
     /// The stream lent out for one exchange, to be given back with what was read ahead of need.

@@ -27,6 +27,8 @@ mod signing;
 
 use std::time::Duration;
 
+use rustls::AlertDescription;
+
 use crate::reason::{Reason, Side};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,4 +45,17 @@ pub struct Ended {
     pub side: Side,
     /// `None`: it finished in order.
     pub reason: Option<Reason>,
+}
+
+/// Whether a client that sends `alert` finds fault with our leaf (RFC 8446 section 6.2), rather than with anything else.
+pub fn rejects_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::UnsupportedCertificate
+    )
 }

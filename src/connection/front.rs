@@ -121,28 +121,39 @@ impl Trip {
         if silent {
             return Next::Abort;
         }
+        if matches!(client.far(), Far::Established | Far::Alerted) {
+            return self.alert(ended.reason, client).await;
+        }
         let connect = self.action == Action::Connection;
         let keep = if connect && self.keep_alive == KeepAlive::Yes { ended.keep_alive } else { KeepAlive::No };
-        let answer = match client.far() {
-            Far::Head if connect => reply::connect_refusal(ended.reason, keep).into_bytes(),
-            Far::Head => {
-                let page = Page::new(ended.reason, &self.asked, &reference, SystemTime::now());
-                relay::plain_page(&page, self.head_only)
-            }
-            Far::Established | Far::Relayed => match reply::manner(ended.reason) {
-                Manner::Alert(description) => reply::alert_record(description).to_vec(),
-                Manner::Close => return Next::Close,
-            },
+        let answer = if connect {
+            reply::connect_refusal(ended.reason, keep).into_bytes()
+        } else {
+            let page = Page::new(ended.reason, &self.asked, &reference, SystemTime::now());
+            relay::plain_page(&page, self.head_only)
         };
-        let sent = tokio::select! {
-            sent = client.send(&answer) => sent,
-            () = self.gate.drain().cut() => return Next::Abort,
-        };
-        match (sent, client.far(), keep) {
-            (Err(_), _, _) => Next::Abort,
+        match self.send(&answer, client).await {
             // A client that took its CONNECT for granted has sent its ClientHello: that is no head.
-            (Ok(()), Far::Head, KeepAlive::Yes) if !client.speaks_tls() => Next::Request,
-            (Ok(()), _, _) => Next::Close,
+            Next::Close if keep == KeepAlive::Yes && !client.speaks_tls() => Next::Request,
+            next => next,
+        }
+    }
+
+    /// Ends a conversation whose 200 has been sent and over which no TLS handshake has been completed.
+    pub(super) async fn alert(&self, reason: Reason, client: &mut Client) -> Next {
+        match (client.far(), reply::manner(reason)) {
+            (Far::Established, Manner::Alert(description)) => {
+                self.send(&reply::alert_record(description), client).await
+            }
+            (Far::Established, Manner::Close) | (Far::Alerted, _) => Next::Close,
+            (Far::Head | Far::Relayed, _) => Next::Abort,
+        }
+    }
+
+    async fn send(&self, answer: &[u8], client: &mut Client) -> Next {
+        tokio::select! {
+            sent = client.send(answer) => if sent.is_ok() { Next::Close } else { Next::Abort },
+            () = self.gate.drain().cut() => Next::Abort,
         }
     }
 }

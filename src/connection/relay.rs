@@ -7,14 +7,14 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
-use rustls::AlertDescription;
+use rustls::{AlertDescription, Error as TlsError, PeerMisbehaved};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::ending::{Ended, Next, Stage};
 use super::trip::Trip;
-use crate::client::{Client, Prefixed};
+use crate::client::{Client, Far, Prefixed};
 use crate::exchange::fields::Restrictions;
 use crate::exchange::{ConnectionState, Exchange};
 use crate::forward::{self, Hop, Leg, Terms, forward};
@@ -174,7 +174,10 @@ impl Trip {
         let scope = Arc::new(self.scope(&agreed, Some(ended.reason)));
         self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
         self.attempt.commit();
-        let Ok(stream) = self.accept(client, agreed.destination(), alpn).await else { return Ok(Next::Abort) };
+        let stream = match self.accept(client, agreed.destination(), alpn).await {
+            Ok(stream) => stream,
+            Err(unseen) => return Ok(self.alert(unseen.reason, client).await),
+        };
         self.relaying.begin();
         let head_limit = self.live.config.identify.request_head;
         let mut pages = pin!(page::serve(&scope, stream, alpn, head_limit));
@@ -200,7 +203,7 @@ impl Trip {
         let handshake = TlsAcceptor::from(config).accept(client.stream());
         match timeout(self.live.config.inspect.client_handshake, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(Ended::new(Side::Client, Stage::Relay, handshake_reason(&error)).because(error)),
+            Ok(Err(error)) => Err(failed_handshake(&error, client)),
             Err(_) => Err(Ended::new(Side::Client, Stage::Relay, Reason::TlsFailed)
                 .because("the client did not finish the TLS handshake in time")),
         }
@@ -310,20 +313,34 @@ fn page_protocol(hello: &ClientHello) -> Option<Option<Alpn>> {
     }
 }
 
-/// A client that says with an alert that it does not trust our leaf is told from one whose TLS failed otherwise.
+/// How a handshake with the client failed, and what the client has been told of it.
+fn failed_handshake(error: &std::io::Error, client: &mut Client) -> Ended {
+    let reason = handshake_reason(error);
+    let ended = Ended::new(Side::Client, Stage::Relay, reason);
+    if reason == Reason::NameMismatch {
+        // The one error for which rustls sends no alert; nothing is encrypted yet, so that ours is understood (D12).
+        client.reclaim(Far::Established);
+        return ended
+            .because("the ClientHello behind a HelloRetryRequest names another server than the first, or none");
+    }
+    client.reclaim(Far::Alerted);
+    ended.because(error)
+}
+
+/// A client that says with an alert that it does not trust our leaf is told from one that leaves, and from one whose TLS failed
+/// otherwise.
 fn handshake_reason(error: &std::io::Error) -> Reason {
-    let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match alert {
-        Some(rustls::Error::AlertReceived(
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::UnsupportedCertificate,
-        )) => Reason::ClientRejectedCertificate,
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+    match tls {
+        Some(TlsError::AlertReceived(alert)) if inspect::rejects_certificate(*alert) => {
+            Reason::ClientRejectedCertificate
+        }
+        // RFC 8446 section 4.1.2 lets the second ClientHello change no such thing.
+        Some(TlsError::PeerMisbehaved(PeerMisbehaved::ServerNameDifferedOnRetry)) => Reason::NameMismatch,
+        None | Some(TlsError::AlertReceived(AlertDescription::CloseNotify | AlertDescription::UserCanceled)) => {
+            Reason::ClientClosed
+        }
         Some(_) => Reason::TlsFailed,
-        None => Reason::ClientClosed,
     }
 }
 

@@ -4,11 +4,11 @@
 //!
 //! Decisions of this parser, where the specifications leave room or peers differ:
 //!
-//! * An SSLv2-compatible hello (RFC 5246 appendix E.2) is [`HelloError::NotTls`]: its first octet is no content type, and a
-//!   client that old could not read an alert.
+//! * An SSLv2-compatible hello (RFC 5246 appendix E.2) is refused as a version: none negotiates TLS 1.3 (RFC 8446 appendix D.5),
+//!   and it has no room for a server_name.
 //! * legacy_version 0x0300 and below is refused even beside supported_versions (RFC 8446 appendix D.5 requires it, rustls
-//!   does not look), and 0x0304 and above too (section 4.2.1 permits it; no client sends it). 0x0301 and 0x0302 beside
-//!   supported_versions are ignored, as section 4.2.1 requires.
+//!   does not look), and 0x0304 and above too (D11; section 4.2.1 lets a server negotiate TLS 1.2 or abort, and no client
+//!   sends it). 0x0301 and 0x0302 beside supported_versions are ignored, as section 4.2.1 requires.
 //! * legacy_record_version must be 0x0301 to 0x0303 in every record.
 //! * What follows the record that ends the hello (a dummy change_cipher_spec, 0-RTT data) is not looked at and changes
 //!   nothing: whoever gets the bytes next, rustls or the origin, judges it. In that last record nothing may follow.
@@ -94,6 +94,8 @@ pub enum VersionError {
     Legacy(u16),
     #[error("neither TLS 1.2 nor TLS 1.3 is offered")]
     NoneTaken,
+    #[error("the hello has the format of SSL 2.0")]
+    Sslv2,
 }
 
 impl HelloError {
@@ -115,6 +117,7 @@ impl From<RecordError> for HelloError {
             RecordError::Malformed(why) => Self::Malformed(why),
             RecordError::TooLarge => Self::TooLarge,
             RecordError::Version(version) => Self::Version(VersionError::Record(version)),
+            RecordError::Sslv2 => Self::Version(VersionError::Sslv2),
         }
     }
 }

@@ -27,6 +27,8 @@ pub(super) enum RecordError {
     TooLarge,
     /// A legacy_record_version beyond 0x0301 to 0x0303.
     Version(u16),
+    /// A hello in the format of SSL 2.0, whatever version it offers.
+    Sslv2,
 }
 
 /// A whole client_hello message.
@@ -93,6 +95,7 @@ impl Records {
 /// Reads a record header: the length of its fragment, or `None` while the header is not whole.
 fn fragment_length(rest: &[u8], is_first: bool) -> Result<Option<usize>, RecordError> {
     match *rest {
+        [high, ..] if high & 0x80 != 0 && is_first => sslv2_hello(rest),
         [kind, ..] if kind != HANDSHAKE && is_first => Err(RecordError::NotTls),
         [kind, ..] if kind != HANDSHAKE => {
             Err(RecordError::Malformed("a record of another content type stands before the end of the client_hello"))
@@ -106,6 +109,16 @@ fn fragment_length(rest: &[u8], is_first: bool) -> Result<Option<usize>, RecordE
             len => Ok(Some(len)),
         },
         _ => Ok(None),
+    }
+}
+
+/// What begins with the high bit set is an SSL 2.0 compatible CLIENT-HELLO (RFC 5246 appendix E.2: msg_length, msg_type 1, the
+/// version) or no TLS. Its sender can often read a TLS alert, so the two are told apart (D11).
+fn sslv2_hello(start: &[u8]) -> Result<Option<usize>, RecordError> {
+    match *start {
+        [_, _, 1, 3, ..] | [_, _, 1, 0, 2, ..] => Err(RecordError::Sslv2),
+        [_] | [_, _] | [_, _, 1] | [_, _, 1, 0] => Ok(None),
+        _ => Err(RecordError::NotTls),
     }
 }
 

@@ -174,11 +174,13 @@ where
     }
 }
 
-/// A client whose connection broke has closed; one that sends an alert has found fault with our leaf after all, which
-/// TLS 1.3 lets it do behind its own Finished.
+/// A client whose connection broke, or that ends it by an alert, has closed; one whose alert is of certificates has found fault
+/// with our leaf after all, which TLS 1.3 lets it do behind its own Finished.
 fn lost(error: &std::io::Error) -> Ended {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::AlertReceived(_)) => ended(Side::Client, Reason::ClientRejectedCertificate),
+        Some(rustls::Error::AlertReceived(alert)) if super::rejects_certificate(*alert) => {
+            ended(Side::Client, Reason::ClientRejectedCertificate)
+        }
         Some(_) | None => ended(Side::Client, Reason::ClientClosed),
     }
 }
@@ -293,5 +295,27 @@ async fn still(counters: &Counters, idle: Duration) {
         let total = counters.total();
         quarters = if total == seen { quarters + 1 } else { 0 };
         seen = total;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{AlertDescription, Error as TlsError};
+
+    use super::*;
+
+    #[test]
+    fn only_an_alert_of_certificates_says_that_the_leaf_was_rejected() {
+        for (error, reason) in [
+            (TlsError::AlertReceived(AlertDescription::CertificateUnknown), Reason::ClientRejectedCertificate),
+            (TlsError::AlertReceived(AlertDescription::UnknownCA), Reason::ClientRejectedCertificate),
+            (TlsError::AlertReceived(AlertDescription::InternalError), Reason::ClientClosed),
+            (TlsError::AlertReceived(AlertDescription::BadRecordMac), Reason::ClientClosed),
+            (TlsError::DecryptError, Reason::ClientClosed),
+        ] {
+            let text = error.to_string();
+            let ended = lost(&std::io::Error::new(ErrorKind::InvalidData, error));
+            assert_eq!((ended.side, ended.reason), (Side::Client, Some(reason)), "{text}");
+        }
     }
 }

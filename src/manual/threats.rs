@@ -75,7 +75,8 @@
 //! | D08 | GREASE, permuted extensions | [`client_hello`](mod@crate::identify::client_hello) | passes |
 //! | D09 | post-quantum hellos | [`client_hello`](mod@crate::identify::client_hello) | passes |
 //! | D10 | Encrypted ClientHello | decided on the outer name; the shared outer name `cloudflare-ech.com` is never permitted: [`Policy::decide`](crate::policy::Policy::decide) | `name_mismatch`; `not_allowlisted` |
-//! | D11 | old and odd versions | [`client_hello`](mod@crate::identify::client_hello) | `tls_version`, alert protocol_version; `not_tls`, close |
+//! | D11 | old and odd versions | [`client_hello`](mod@crate::identify::client_hello) | `tls_version`, alert protocol_version |
+//! | D12 | another name in the second ClientHello | inspected: rustls; the destination would stay all the same. Tunnelled: see [residual risks](#residual-risks) | `name_mismatch`, alert unrecognized_name |
 //! | D13 | data before the verdict, 0-RTT | [`Agreed`](crate::policy::Agreed); no early data: [`LeafCache`](crate::inspect::leaf::LeafCache) | nothing moves |
 //! | D14 | resumption under another name | tickets sealed per name: [`LeafCache`](crate::inspect::leaf::LeafCache); upstream sessions die with their [`Trust`](crate::upstream::trust::Trust) | a full handshake |
 //! | D15 | ALPN games | the upstream is offered what the client offered of `h2` and `http/1.1`: [`verify::inspect`](crate::upstream::verify::inspect()) | `no_application_protocol`, alert |
@@ -186,7 +187,6 @@
 //! |---|---|
 //! | A13 | transparent mode only (a forged original destination); it comes later and is refused by name in the configuration. In explicit mode the address is always our own look-up's |
 //! | A20 | cannot be seen: see [residual risks](#residual-risks) |
-//! | D12 | inspected: rustls ends a second ClientHello with another name (illegal_parameter), and the destination would stay all the same; tunnelled: see [residual risks](#residual-risks) |
 //! | D16 | floods inside TLS: rustls refuses renegotiation and bounds key updates and empty records; handshakes are bounded by `limits.per_client.new_connections_per_second`. No test of ours repeats that |
 //! | I04 | path building is webpki's; the public suite is not part of the tests |
 //! | J07 | an issuer in a process of its own, PKCS#11: not there; the key is in this process |

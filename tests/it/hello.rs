@@ -9,6 +9,10 @@ use super::support::{Config, Origin, Sekisho};
 const UNRECOGNIZED_NAME: u8 = 112;
 const DECODE_ERROR: u8 = 50;
 const PROTOCOL_VERSION: u8 = 70;
+const HANDSHAKE_FAILURE: u8 = 40;
+
+const SIGNATURE_ALGORITHMS: u16 = 13;
+const KEY_SHARE: u16 = 51;
 
 /// Two names on two origins; hellos name the first.
 async fn stage() -> (Origin, Origin, Sekisho) {
@@ -284,6 +288,18 @@ async fn d10_a_hello_with_ech_is_judged_by_its_outer_name() {
     sekisho.finish().await;
 }
 
+/// The hello for allowed.test in one record of this minor version.
+fn versioned(minor: u8) -> Vec<u8> {
+    let mut bytes = Hello::named("allowed.test").bytes();
+    bytes[2] = minor;
+    bytes
+}
+
+/// A hello in the format of SSL 2.0 (RFC 5246 appendix E.2).
+fn sslv2(version: &[u8; 2]) -> Vec<u8> {
+    [&[0x80, 0x1f, 1][..], version, &[0, 6, 0, 0, 0, 16, 0, 0xc0, 0x2b, 0, 0, 0xff], &[5; 16]].concat()
+}
+
 #[tokio::test]
 async fn d11_old_versions_are_told_so() {
     let (allowed, _other, mut sekisho) = stage().await;
@@ -295,6 +311,15 @@ async fn d11_old_versions_are_told_so() {
         ("only a draft of 1.3", Hello::named("allowed.test").versions(&[0x7f1c]).bytes(), false),
         ("only 1.1 and 1.0", Hello::named("allowed.test").versions(&[0x0302, 0x0301]).bytes(), false),
         ("GREASE and 1.3", Hello::named("allowed.test").versions(&[0x2a2a, 0x0304]).bytes(), true),
+        // RFC 8446 section 4.2.1 lets a server negotiate TLS 1.2 here, or abort.
+        ("legacy_version 0x0304 alone", Hello::named("allowed.test").legacy(0x0304).bytes(), false),
+        ("legacy_version 0xfefe", Hello { legacy_version: 0xfefe, ..Hello::named("allowed.test") }.bytes(), false),
+        ("a record of 0x0300", versioned(0x00), false),
+        ("a record of 0x0304", versioned(0x04), false),
+        ("a record of 0x0303", versioned(0x03), true),
+        ("SSL 2.0 format for TLS 1.2", sslv2(&[3, 3]), false),
+        ("SSL 2.0 format for TLS 1.0", sslv2(&[3, 1]), false),
+        ("SSL 2.0", sslv2(&[0, 2]), false),
     ];
     for (row, hello, passes) in rows {
         let mut wire = sekisho.tunnel(&allowed.at("allowed.test")).await;
@@ -314,11 +339,9 @@ async fn d11_old_versions_are_told_so() {
 #[tokio::test]
 async fn d11_a14_what_is_not_tls_is_closed_without_a_word() {
     let (allowed, _other, mut sekisho) = stage().await;
-    let sslv2 = [&[0x80, 0x2e, 1, 3, 1, 0, 0x15, 0, 0, 0, 0x10][..], &[5; 37]].concat();
     for (row, bytes) in [
         ("HTTP", b"GET / HTTP/1.1\r\nHost: allowed.test\r\n\r\n".to_vec()),
         ("SSH", b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()),
-        ("SSLv2", sslv2),
         ("noise", vec![0xde, 0xad, 0xbe, 0xef, 0, 0, 0, 0]),
     ] {
         let mut wire = sekisho.tunnel(&allowed.at("allowed.test")).await;
@@ -340,6 +363,91 @@ async fn a_client_that_leaves_before_its_hello_is_recorded() {
         wire.finish_writing().await;
         wire.closed().await;
         sekisho.next_connection().await.says("failed", "client_closed").with("sekisho.side", "client");
+    }
+    sekisho.finish().await;
+}
+
+/// The next record: its content type and fragment.
+async fn next_record(wire: &mut Wire<tokio::net::TcpStream>) -> Option<(u8, Vec<u8>)> {
+    let header = wire.exactly(5).await?;
+    let fragment = wire.exactly(usize::from(u16::from_be_bytes([header[3], header[4]]))).await?;
+    Some((header[0], fragment))
+}
+
+#[tokio::test]
+async fn d12_an_inspected_client_that_changes_its_name_on_a_retry_is_refused() {
+    let inspected = Origin::https(&["allowed.test"]).start().await;
+    let config = Config::new().inspect("allowed.test", &inspected).inspect("other.test", &inspected);
+    let mut sekisho = Sekisho::start(&config).await;
+    let mut first = Hello::named("allowed.test");
+    first.extensions.iter_mut().filter(|(kind, _)| *kind == KEY_SHARE).for_each(|(_, data)| *data = vec![0, 0]);
+    for (row, second, same) in [
+        ("the same name", Hello::named("allowed.test"), true),
+        ("another allowed name", Hello::named("other.test"), false),
+        ("a name on no list", Hello::named("denied.test"), false),
+        ("no name", Hello::bare(), false),
+    ] {
+        let mut wire = sekisho.tunnel(&inspected.at("allowed.test")).await;
+        wire.send(first.bytes()).await;
+        let (kind, retry) = next_record(&mut wire).await.expect("a HelloRetryRequest");
+        // RFC 8446 section 4.1.3: the random of a HelloRetryRequest.
+        assert_eq!((kind, &retry[6..10]), (22, &[0xcf, 0x21, 0xad, 0x74][..]), "{row}");
+        assert_eq!(next_record(&mut wire).await.map(|(kind, _)| kind), Some(20), "{row}: change_cipher_spec");
+        wire.send(second.bytes()).await;
+        if same {
+            assert_eq!(next_record(&mut wire).await.map(|(kind, _)| kind), Some(22), "{row}: a ServerHello");
+            drop(wire);
+            sekisho.next_connection().await.says("failed", "client_closed");
+        } else {
+            let (rest, end) = wire.rest().await;
+            assert_eq!(alert_of(&rest), Some(UNRECOGNIZED_NAME), "{row}: {rest:?}");
+            end.unwrap_or_else(|error| panic!("{row}: closed in order, not {error}"));
+            let told = sekisho.next_connection().await;
+            told.says("denied", "name_mismatch").with("sekisho.side", "client").with("url.domain", "allowed.test");
+            assert!(told.text("sekisho.detail").contains("HelloRetryRequest"), "{row}: {told:?}");
+        }
+    }
+    assert!(inspected.requests().is_empty());
+    sekisho.finish().await;
+}
+
+#[tokio::test]
+async fn the_alert_of_a_failed_handshake_arrives() {
+    let inspected = Origin::https(&["allowed.test"]).start().await;
+    let failing = Origin::https(&["failing.test"]).leaf_for(&["elsewhere.test"]).start().await;
+    let config = Config::new().inspect("allowed.test", &inspected).inspect("failing.test", &failing);
+    let mut sekisho = Sekisho::start(&config).await;
+    for (name, origin, reason) in
+        [("allowed.test", &inspected, "tls_failed"), ("failing.test", &failing, "certificate_invalid")]
+    {
+        let mut wire = sekisho.tunnel(&origin.at(name)).await;
+        let mut hello = Hello::named(name);
+        hello.extensions.retain(|(kind, _)| *kind != SIGNATURE_ALGORITHMS);
+        // More than the hello: closing over what was not read would have the kernel send a reset behind the alert, or before it.
+        wire.send([hello.bytes(), record(23, &[0; 64])].concat()).await;
+        let (rest, end) = wire.rest().await;
+        assert_eq!(alert_of(&rest), Some(HANDSHAKE_FAILURE), "{name}: {rest:?}");
+        end.unwrap_or_else(|error| panic!("{name}: closed in order, not {error}"));
+        sekisho.next_connection().await.says("failed", reason);
+    }
+    assert!(inspected.requests().is_empty() && failing.requests().is_empty());
+    sekisho.finish().await;
+}
+
+#[tokio::test]
+async fn an_inspected_client_that_leaves_during_its_handshake_is_told_from_one_that_fails() {
+    let inspected = Origin::https(&["allowed.test"]).start().await;
+    let mut sekisho = Sekisho::start(&Config::new().inspect("allowed.test", &inspected)).await;
+    for (row, alert, reason) in [
+        ("close_notify", [1, 0], "client_closed"),
+        ("unknown_ca", [2, 48], "client_rejected_certificate"),
+        ("illegal_parameter", [2, 47], "tls_failed"),
+    ] {
+        let mut wire = sekisho.tunnel(&inspected.at("allowed.test")).await;
+        wire.send(Hello::named("allowed.test").bytes()).await;
+        assert_eq!(next_record(&mut wire).await.map(|(kind, _)| kind), Some(22), "{row}: a ServerHello");
+        wire.send(record(21, &alert)).await;
+        sekisho.next_connection().await.says("failed", reason).with("sekisho.side", "client");
     }
     sekisho.finish().await;
 }

@@ -570,10 +570,27 @@ fn d11_versions() {
 }
 
 #[test]
-fn d11_an_sslv2_hello_is_not_tls() {
+fn d11_an_sslv2_hello_is_a_version_that_is_not_taken() {
     // RFC 5246 appendix E.2: length with the high bit, msg_type 1, version, three lengths, one suite, a challenge.
-    let wire = [&[0x80, 0x1c, 1, 3, 3, 0, 3, 0, 0, 0, 16, 0, 0, 0x2f][..], &[9; 16]].concat();
-    assert_invalid("SSLv2", &wire, Reason::NotTls);
+    let hello = |high, low| [&[0x80, 0x1c, 1, high, low, 0, 3, 0, 0, 0, 16, 0, 0, 0x2f][..], &[9; 16]].concat();
+    for (what, wire, at) in [
+        ("for TLS 1.2", hello(3, 3), 4),
+        ("for TLS 1.0", hello(3, 1), 4),
+        ("for SSL 3.0", hello(3, 0), 4),
+        ("for SSL 2.0", hello(0, 2), 5),
+    ] {
+        assert_invalid(what, &wire, Reason::TlsVersion);
+        assert_eq!(dribble(&wire), (Progress::Invalid(VersionError::Sslv2.into()), at), "{what}");
+    }
+    for (what, wire, at) in [
+        ("another message", [&[0x80, 0x1c, 2], &hello(3, 3)[3..]].concat(), 3),
+        ("no version of either", hello(4, 1), 4),
+        ("no version of SSL 2.0", hello(0, 3), 5),
+        ("noise", vec![0xde, 0xad, 0xbe, 0xef, 0, 0, 0, 0], 3),
+    ] {
+        assert_invalid(what, &wire, Reason::NotTls);
+        assert_eq!(dribble(&wire), (Progress::Invalid(HelloError::NotTls), at), "{what}");
+    }
 }
 
 // ---- the body ---------------------------------------------------------------------------------------------------------
