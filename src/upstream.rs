@@ -6,7 +6,7 @@
 //! | [`vet`] | [`vet::VettedAddr`]: this very address may be dialled |
 //! | [`connect`] (with `race`) | [`connect::Connection`]: the only dialling in the program |
 //! | [`trust`] (with `revocation`) | [`trust::Trust`]: roots, CRLs, versions, sessions to be resumed |
-//! | [`verify`] (with `handshake`, `verifier`, [`certificate`]) | [`verify::VerifiedUpstream`]: the certificate fits the destination's name |
+//! | [`verify`] (with `handshake`, `verifier`, `profile`, [`certificate`]) | [`verify::VerifiedUpstream`]: the certificate fits the destination's name |
 //!
 //! No decision of policy is made here, and the destination never changes: [`dial`] takes what policy permitted.
 
@@ -14,6 +14,7 @@ pub mod certificate;
 pub mod connect;
 mod dns;
 mod handshake;
+mod profile;
 mod race;
 pub mod resolve;
 mod revocation;

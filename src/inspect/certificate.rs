@@ -45,6 +45,11 @@ pub enum CertificateFlaw {
     CannotSign,
     #[error("its extendedKeyUsage does not have serverAuth, so that clients refuse its leaves")]
     NotForServers,
+    #[error(
+        "it has the critical extension {0}, which is not known here; clients that do not know it refuse whatever it signs \
+         (RFC 5280 section 4.2)"
+    )]
+    CriticalExtension(String),
     #[error(transparent)]
     Constraint(#[from] MalformedSubtree),
     #[error("it ended on {0}; issue a new one (see: sekisho ca init --help)")]
@@ -171,7 +176,10 @@ fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), CertificateFlaw>
     if extended.is_some_and(|extension| !extension.value.server_auth && !extension.value.any) {
         return Err(CertificateFlaw::NotForServers);
     }
-    Ok(())
+    let unknown = certificate.extensions().iter().find(|extension| {
+        extension.critical && matches!(extension.parsed_extension(), ParsedExtension::UnsupportedExtension { .. })
+    });
+    unknown.map_or(Ok(()), |extension| Err(CertificateFlaw::CriticalExtension(extension.oid.to_id_string())))
 }
 
 /// What a certificate says of itself goes to a terminal, so without control characters.

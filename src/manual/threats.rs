@@ -132,6 +132,7 @@
 //! | I01 | every kind of bad certificate | [`VerifiedUpstream`](crate::upstream::verify::VerifiedUpstream) | `certificate_invalid` with [`Fault`](crate::upstream::verify::Fault); 502 on CONNECT or as a page |
 //! | I02 | a bad certificate laundered into a good leaf | the client's handshake comes last; the page is ours alone: [`inspect::page`](crate::inspect::page) | 502 page |
 //! | I03 | chains that exhaust or crash the verifier | [`upstream::verify`](crate::upstream::verify): bounded issuers and octets | `certificate_invalid` (chain_too_large) |
+//! | I04 | wrong trust with crossed or broken chains | webpki finds the path; issuers it would take against RFC 5280 are left out before, in [`upstream::verify`](crate::upstream::verify) | `certificate_invalid`, or the good path |
 //! | I05 | SAN type confusion, NUL | webpki, asked by [`upstream::verify`](crate::upstream::verify) | `certificate_invalid` |
 //! | I06 | name-constraint errors of the library | the version floor in `Cargo.toml`, and a test | `certificate_invalid` (name_constraints) |
 //! | I07 | revoked, stale, missing CRLs | [`Trust`](crate::upstream::trust::Trust) | `certificate_invalid` (revoked, crl_stale, revocation_unknown) |
@@ -188,7 +189,6 @@
 //! | A13 | transparent mode only (a forged original destination); it comes later and is refused by name in the configuration. In explicit mode the address is always our own look-up's |
 //! | A20 | cannot be seen: see [residual risks](#residual-risks) |
 //! | D16 | floods inside TLS: rustls refuses renegotiation and bounds key updates and empty records; handshakes are bounded by `limits.per_client.new_connections_per_second`. No test of ours repeats that |
-//! | I04 | path building is webpki's; the public suite is not part of the tests |
 //! | J07 | an issuer in a process of its own, PKCS#11: not there; the key is in this process |
 //! | K04 | there is no remote receiver: the record is a file, and a collector reads that |
 //! | M02 | nothing on the admin listener changes state, and what it says is no secret of the policy |
@@ -210,6 +210,9 @@
 //! * **A tunnel's certificate is judged by our handshake, not by the tunnel's.** It is the same address, port and name, but a server
 //!   that can tell the two apart can answer them differently, and within `upstream.verify_cache` it can change. The client still
 //!   verifies for itself.
+//! * **Revocation is by the CRLs of `upstream.crls` alone.** A stapled OCSP response is not asked for and not looked at, and no OCSP
+//!   server or distribution point is. A root's own end and key usage are not judged either: whoever lists it vouches for it, and
+//!   `check` warns where it has expired.
 //! * **Plain HTTP** (`plain_http`) proves nothing about who answered. It is for CRLs, OCSP and signed updates.
 //! * **Data in permitted names.** Whoever may reach `*.example.com` can encode data in names under it, and those are asked of DNS.
 //! * **Sign-in is not use.** Tenant fields restrict sign-in at the vendor's hosts. Links for anyone, anonymous meetings and replayed

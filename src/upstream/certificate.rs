@@ -13,6 +13,8 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
+use super::profile::Flaw;
+
 /// Longest name kept, in characters.
 const MAX_NAME: usize = 256;
 /// Names of a certificate that an error lists.
@@ -163,7 +165,10 @@ fn fault(error: &TlsError) -> Fault {
                 Fault::NotForServerAuth
             }
             CertificateError::BadEncoding => Fault::BadEncoding,
-            CertificateError::Other(other) => other.0.downcast_ref().map_or(Fault::Other, webpki_fault),
+            CertificateError::Other(other) => match other.0.downcast_ref::<Flaw>() {
+                Some(flaw) => flaw.fault(),
+                None => other.0.downcast_ref().map_or(Fault::Other, webpki_fault),
+            },
             _ => Fault::Other,
         },
         TlsError::InvalidCertRevocationList(_) => Fault::CrlInvalid,
@@ -232,8 +237,14 @@ fn words(fault: Fault, error: &TlsError, issuer: &str) -> String {
             "no chain from {issuer} to a trusted root: the server leaves out an intermediate certificate, or the root is missing \
              in [upstream] extra_roots"
         ),
+        (Fault::SelfSigned, TlsError::InvalidCertificate(CertificateError::Other(_))) => {
+            "the certificate is that of a CA which signs itself, and no CA is taken as a server, not even one in [upstream] \
+             extra_roots: the server needs a certificate without basicConstraints CA:TRUE"
+                .into()
+        }
         (Fault::SelfSigned, _) => "the certificate is signed by itself and not by a trusted CA".into(),
         (Fault::Revoked, _) => format!("the certificate, or one above it, is revoked (issuer {issuer})"),
+        (_, TlsError::InvalidCertificate(CertificateError::Other(other))) => other.to_string(),
         (_, error) => error.to_string(),
     }
 }

@@ -37,14 +37,23 @@ impl Crl {
     }
 
     fn read(file: &Path, der: CertificateRevocationListDer<'static>) -> Result<Self, String> {
+        let (_, parsed) = CertificateRevocationList::from_der(&der)
+            .map_err(|error| format!("is not a certificate revocation list in PEM or DER form ({error})"))?;
+        let next_update = parsed.next_update().ok_or("has no nextUpdate, which RFC 5280 requires")?;
         webpki::OwnedCertRevocationList::from_der(&der).map_err(|error| match error {
             webpki::Error::UnsupportedDeltaCrl => "is a delta CRL; only full CRLs are read".into(),
             webpki::Error::UnsupportedIndirectCrl => "is an indirect CRL, which is not read".into(),
-            other => format!("is not a certificate revocation list in PEM or DER form ({other})"),
+            webpki::Error::UnsupportedCriticalExtension => {
+                "has a critical extension that is not known here, so that it cannot be understood".into()
+            }
+            webpki::Error::UnsupportedCrlIssuingDistributionPoint
+            | webpki::Error::UnsupportedRevocationReasonsPartitioning => {
+                "covers only some reasons, or its issuingDistributionPoint has no URI: such a CRL is not read; ask the CA \
+                 for its full one"
+                    .into()
+            }
+            other => format!("is not a certificate revocation list as RFC 5280 has it ({other})"),
         })?;
-        let (_, parsed) =
-            CertificateRevocationList::from_der(&der).map_err(|error| format!("is not a CRL: {error}"))?;
-        let next_update = parsed.next_update().ok_or("has no nextUpdate, which RFC 5280 requires")?;
         let (issuer, this_update, next_update) =
             (parsed.issuer().to_string(), wall(parsed.last_update()), wall(next_update));
         Ok(Self { der, file: file.to_owned(), issuer, this_update, next_update })

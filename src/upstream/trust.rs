@@ -14,11 +14,11 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 use super::certificate::{Stamp, wall};
 use super::revocation::{Crl, newest_first};
-use super::verifier::{NoClientCertificate, Verifier, WithoutCrls};
+use super::verifier::{Authorities, NoClientCertificate, Verifier, WithoutCrls};
 
 /// Names whose sessions can be resumed; the oldest goes first.
 const MAX_SESSIONS: usize = 2_048;
@@ -94,23 +94,29 @@ impl Trust {
     /// # Errors
     /// Every broken file at once.
     pub fn load(sources: &Sources, now: SystemTime) -> Result<Self, Vec<TrustError>> {
-        let mut loader = Loader { store: RootCertStore::empty(), errors: Vec::new(), warnings: Vec::new(), now };
+        let mut loader = Loader {
+            store: RootCertStore::empty(),
+            servers: Vec::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            now,
+        };
         loader.roots(&sources.roots);
         for file in &sources.extra_roots {
             loader.root_file(file);
         }
         let crls = loader.crls(sources);
-        if loader.errors.is_empty() && loader.store.is_empty() {
+        if loader.errors.is_empty() && loader.store.is_empty() && loader.servers.is_empty() {
             loader.errors.push(TrustError { file: None, what: "there is not one root certificate to trust".into() });
         }
         if !loader.errors.is_empty() {
             return Err(loader.errors);
         }
-        let revision = revision(sources, &loader.store, &crls);
+        let revision = revision(sources, &loader.store, &loader.servers, &crls);
         let mut next_updates: Vec<_> = crls.iter().map(|crl| crl.next_update).collect();
         next_updates.sort_unstable();
         let provider = Arc::new(provider::default_provider());
-        let verifier = verifier(sources, loader.store, crls, &provider).map_err(|error| vec![error])?;
+        let verifier = verifier(sources, loader.store, loader.servers, crls, &provider).map_err(|error| vec![error])?;
         let resuming = client_config(sources.min_tls, &verifier, provider).map_err(|error| vec![error])?;
         let mut fresh = resuming.clone();
         fresh.resumption = Resumption::disabled();
@@ -166,6 +172,8 @@ impl fmt::Debug for Trust {
 
 struct Loader {
     store: RootCertStore,
+    /// Certificates in the files of roots that are no CA's: each is trusted as itself.
+    servers: Vec<CertificateDer<'static>>,
     errors: Vec<TrustError>,
     warnings: Vec<String>,
     now: SystemTime,
@@ -216,8 +224,14 @@ impl Loader {
                 let date = Stamp::from(not_after);
                 self.warnings.push(format!("{}: the root {subject} expired on {date}", file.display()));
             }
-            if !parsed.is_ca() {
-                self.warnings.push(format!("{}: {subject} is not a CA certificate", file.display()));
+            // Version 1 has no basicConstraints to say so (RFC 5280 section 6.1.4 (k)): there the file's word counts.
+            if parsed.version() == X509Version::V3 && !parsed.is_ca() {
+                self.warnings.push(format!(
+                    "{}: {subject} is not a CA certificate: it is trusted as this one server's own, and vouches for no other",
+                    file.display()
+                ));
+                self.servers.push(der.clone());
+                continue;
             }
             self.store.add(der.clone()).map_err(|error| {
                 format!("is broken: certificate {number} in it ({subject}) cannot be a root ({error})")
@@ -247,6 +261,7 @@ impl Loader {
 fn verifier(
     sources: &Sources,
     store: RootCertStore,
+    servers: Vec<CertificateDer<'static>>,
     crls: Vec<Crl>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<Verifier>, TrustError> {
@@ -254,16 +269,32 @@ fn verifier(
         Unknown::Deny if crls.is_empty() => WithoutCrls::Refuse,
         Unknown::Allow | Unknown::Deny => WithoutCrls::Accept,
     };
-    let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
-        .with_crls(crls.into_iter().map(|crl| crl.der));
-    if sources.crl_unknown == Unknown::Allow {
-        builder = builder.allow_unknown_revocation_status();
-    }
-    if sources.crl_stale == Stale::Deny {
-        builder = builder.enforce_revocation_expiration();
-    }
-    let webpki = builder.build().map_err(|error| TrustError { file: None, what: error.to_string() })?;
-    Ok(Arc::new(Verifier::new(webpki, without_crls)))
+    let broken = |what: String| TrustError { file: None, what };
+    let authorities = match store.is_empty() {
+        true => None,
+        false => {
+            let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
+                .with_crls(crls.into_iter().map(|crl| crl.der));
+            if sources.crl_unknown == Unknown::Allow {
+                builder = builder.allow_unknown_revocation_status();
+            }
+            if sources.crl_stale == Stale::Deny {
+                builder = builder.enforce_revocation_expiration();
+            }
+            Some(Authorities { webpki: builder.build().map_err(|error| broken(error.to_string()))?, without_crls })
+        }
+    };
+    let own = servers.into_iter().map(|der| {
+        let mut alone = RootCertStore::empty();
+        alone.add(der.clone()).map_err(|error| broken(error.to_string()))?;
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(alone), Arc::clone(provider));
+        // No CRL speaks of what signs itself.
+        let without_crls = if sources.crl_unknown == Unknown::Deny { WithoutCrls::Refuse } else { WithoutCrls::Accept };
+        let webpki = builder.build().map_err(|error| broken(error.to_string()))?;
+        Ok((der, Authorities { webpki, without_crls }))
+    });
+    let own = own.collect::<Result<_, TrustError>>()?;
+    Ok(Arc::new(Verifier::new(authorities, own, provider.signature_verification_algorithms)))
 }
 
 fn client_config(
@@ -289,7 +320,7 @@ fn client_config(
     Ok(config)
 }
 
-fn revision(sources: &Sources, store: &RootCertStore, crls: &[Crl]) -> Arc<str> {
+fn revision(sources: &Sources, store: &RootCertStore, servers: &[CertificateDer<'_>], crls: &[Crl]) -> Arc<str> {
     let mut context = Context::new(&SHA256);
     let mut part = |bytes: &[u8]| {
         context.update(&bytes.len().to_be_bytes());
@@ -300,6 +331,11 @@ fn revision(sources: &Sources, store: &RootCertStore, crls: &[Crl]) -> Arc<str> 
         part(&anchor.subject_public_key_info);
         part(anchor.name_constraints.as_deref().unwrap_or_default());
     }
+    part(b"servers");
+    for server in servers {
+        part(server);
+    }
+    part(b"CRLs");
     for crl in crls {
         part(&crl.der);
     }

@@ -3,12 +3,14 @@
 //! One verifier serves every handshake under one `Trust`, because rustls resumes a session only under the very same one. What a
 //! single handshake saw is therefore handed over by a task-local, set only while that handshake is polled ([`Seen::during`]).
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, Error as TlsError, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -17,6 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::{Certificate, Rejection, names};
 use super::handshake::server_name;
+use super::profile::{Flaw, Stands};
 use crate::names::DnsName;
 
 /// Certificates that may lead on from a server's own; real chains have one to four. webpki tries every order of authorities of
@@ -68,15 +71,46 @@ pub(super) enum WithoutCrls {
     Refuse,
 }
 
+/// Roots and CRLs as webpki takes them.
+#[derive(Debug)]
+pub(super) struct Authorities {
+    pub(super) webpki: Arc<WebPkiServerVerifier>,
+    pub(super) without_crls: WithoutCrls,
+}
+
+impl Authorities {
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        issuers: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), TlsError> {
+        self.webpki.verify_server_cert(leaf, issuers, name, &[], now)?;
+        match self.without_crls {
+            WithoutCrls::Accept => Ok(()),
+            WithoutCrls::Refuse => Err(CertificateError::UnknownRevocationStatus.into()),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Verifier {
-    webpki: Arc<WebPkiServerVerifier>,
-    without_crls: WithoutCrls,
+    /// None where not one CA is trusted.
+    authorities: Option<Authorities>,
+    /// Servers trusted as themselves, each with a verifier that knows no other root: webpki would let a root that is no CA
+    /// vouch for any name.
+    own: HashMap<CertificateDer<'static>, Authorities>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    pub(super) fn new(webpki: Arc<WebPkiServerVerifier>, without_crls: WithoutCrls) -> Self {
-        Self { webpki, without_crls }
+    pub(super) fn new(
+        authorities: Option<Authorities>,
+        own: HashMap<CertificateDer<'static>, Authorities>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Self {
+        Self { authorities, own, algorithms }
     }
 
     fn judge(
@@ -94,14 +128,29 @@ impl Verifier {
         if issuers.len() > MAX_ISSUERS {
             return Err(other(webpki::Error::MaximumPathBuildCallsExceeded));
         }
-        self.webpki.verify_server_cert(leaf, &issuers, name, &[], now)?;
+        let (issuers, flaw) = without_flawed(issuers);
+        let by_root = match &self.authorities {
+            Some(authorities) => authorities.judge(leaf, &issuers, name, now),
+            None => Err(CertificateError::UnknownIssuer.into()),
+        };
+        let judged = match (by_root, self.own.get(leaf)) {
+            (Err(_), Some(own)) => own.judge(leaf, &[], name, now),
+            (by_root, _) => by_root,
+        };
+        match (judged, flaw) {
+            (Ok(()), _) => {}
+            (Err(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)), Some(flaw)) => {
+                return Err(flawed(flaw));
+            }
+            (Err(error), _) => return Err(error),
+        }
+        if let Some(flaw) = Flaw::of(leaf, Stands::First) {
+            return Err(flawed(flaw));
+        }
         if only_by_public_wildcard(leaf, name) {
             return Err(CertificateError::NotValidForName.into());
         }
-        match self.without_crls {
-            WithoutCrls::Accept => Ok(()),
-            WithoutCrls::Refuse => Err(CertificateError::UnknownRevocationStatus.into()),
-        }
+        Ok(())
     }
 
     /// [`Self::judge`] with what it found, for whoever asks.
@@ -163,7 +212,7 @@ impl ServerCertVerifier for Verifier {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        signed(leaf, self.webpki.verify_tls12_signature(message, leaf, signature))
+        signed(leaf, verify_tls12_signature(message, leaf, signature, &self.algorithms))
     }
 
     fn verify_tls13_signature(
@@ -172,11 +221,11 @@ impl ServerCertVerifier for Verifier {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        signed(leaf, self.webpki.verify_tls13_signature(message, leaf, signature))
+        signed(leaf, verify_tls13_signature(message, leaf, signature, &self.algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
@@ -201,6 +250,22 @@ fn issuers_of<'a>(leaf: &CertificateDer<'_>, others: &[CertificateDer<'a>]) -> V
         }
         rest = others;
     }
+}
+
+/// The issuers a path may go through, and what is wrong with the first of the others: a good path beside it still counts.
+fn without_flawed(issuers: Vec<CertificateDer<'_>>) -> (Vec<CertificateDer<'_>>, Option<Flaw>) {
+    let mut first = None;
+    let mut good = issuers;
+    good.retain(|der| {
+        let flaw = Flaw::of(der, Stands::Above);
+        first = first.or(flaw);
+        flaw.is_none()
+    });
+    (good, first)
+}
+
+fn flawed(flaw: Flaw) -> TlsError {
+    CertificateError::Other(OtherError(Arc::new(flaw))).into()
 }
 
 fn signed(

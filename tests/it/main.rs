@@ -9,6 +9,7 @@ extern crate self as libfuzzer_sys;
 mod support;
 
 mod admin;
+mod certificates;
 mod cli;
 mod config;
 mod corpus;

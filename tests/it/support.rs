@@ -10,6 +10,7 @@ pub mod pki;
 pub mod record;
 pub mod sekisho;
 pub mod toml;
+pub mod x509;
 
 use std::future::Future;
 use std::time::Duration;

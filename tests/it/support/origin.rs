@@ -224,6 +224,12 @@ impl Building {
         self
     }
 
+    /// Exactly this chain, whatever is wrong with it.
+    pub fn showing(mut self, leaf: Leaf) -> Self {
+        self.leaf = Some(leaf);
+        self
+    }
+
     pub fn alpn(mut self, protocols: &[&str]) -> Self {
         self.alpn = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         self
