@@ -7,6 +7,7 @@ mod response;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -85,6 +86,10 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    if spoke_unasked(upstream).await {
+        exchange.explain("octets that no request had asked for");
+        return Next::Refuse(Reason::UpstreamMalformed);
+    }
     let mut out = BytesMut::with_capacity(1024);
     if let Err(reason) = write_head(head, exchange, terms, &mut out) {
         return Next::Refuse(reason);
@@ -99,6 +104,7 @@ where
         return Next::Abort;
     }
     let counters = exchange.counters();
+    let sent = Arc::new(AtomicBool::new(!head.framing().has_content()));
     let (client_read, client_write) = tokio::io::split(&mut client.io);
     let (upstream_read, upstream_write) = tokio::io::split(&mut upstream.io);
     let mut request = Request {
@@ -110,16 +116,36 @@ where
         counters: Arc::clone(&counters),
         idle: terms.idle,
         hop: terms.hop,
-        sent: !head.framing().has_content(),
+        sent: Arc::clone(&sent),
     };
-    let mut answer = response::Answer::new(head, exchange, upstream_read, &mut upstream.buffer, client_write, terms);
+    let mut answer = response::Answer::new(
+        head,
+        exchange,
+        upstream_read,
+        &mut upstream.buffer,
+        client_write,
+        terms,
+        Arc::clone(&sent),
+    );
     let next = tokio::select! {
         // The request first: an answer that is there already must not make a sent request look unsent.
         biased;
         broken = request.send_and_watch() => answer.interrupted(broken),
         next = answer.relay() => next,
     };
-    finish(next, request.sent, head)
+    finish(next, sent.load(Ordering::Relaxed), head)
+}
+
+/// Whether something came before the request was sent: it answers another one, or nobody (E17). What is still on its way cannot
+/// be told from an answer. An upstream that has ended shows when it is written to.
+async fn spoke_unasked<S: AsyncRead + Unpin>(upstream: &mut Leg<S>) -> bool {
+    upstream.buffer.reserve(CHUNK);
+    tokio::select! {
+        biased;
+        _ = upstream.io.read_buf(&mut upstream.buffer) => {}
+        () = std::future::ready(()) => {}
+    }
+    !upstream.buffer.is_empty()
 }
 
 async fn write_through<S: AsyncWrite + Unpin>(stream: &mut S, octets: &[u8]) -> io::Result<()> {
@@ -151,11 +177,17 @@ fn write_head(head: &RequestHead, exchange: &Exchange, terms: &Terms, out: &mut 
         Target::Authority(_) => return Err(Reason::MethodNotPermitted),
     };
     let restrictions = exchange.restrictions();
-    let passed = head.fields().filter(|(name, _)| request_field_passes(name, restrictions, head.connection_options()));
+    let options: Vec<&[u8]> = head.connection_options().collect();
+    let passed = head.fields().filter(|(name, _)| request_field_passes(name, restrictions, options.iter().copied()));
     let via = (terms.hop == Hop::Plain).then_some((&b"Via"[..], via_value(head.version())));
     let ours = restrictions.iter().map(|field| (field.name.as_str().as_bytes(), field.value.as_bytes()));
     let fields = passed.chain(via).chain(ours);
-    let connection = websocket(head, terms.hop).map_or(Connection::Persist, |_| Connection::Upgrade(b"websocket"));
+    let connection = match (terms.hop, websocket(head, terms.hop)) {
+        // RFC 9112 section 9.3: the connection is this one request's.
+        (Hop::Plain, _) => Connection::Close,
+        (Hop::Inspected, Some(())) => Connection::Upgrade(b"websocket"),
+        (Hop::Inspected, None) => Connection::Persist,
+    };
     write_request(out, head.method(), path, exchange.host(), fields, head.framing(), connection)
         .map_err(|_| Reason::MalformedRequest)?;
     // G07: a head that has no room for our fields is refused, never sent without them.
@@ -172,7 +204,17 @@ fn via_value(version: Version) -> &'static [u8] {
 /// The one upgrade that is passed on (RFC 6455). Everything else, `h2c` above all, is stripped (E19).
 fn websocket(head: &RequestHead, hop: Hop) -> Option<()> {
     let asked = head.upgrade().filter(|_| hop == Hop::Inspected)?;
-    (asked.eq_ignore_ascii_case(b"websocket") && *head.method() == crate::http1::Method::Get).then_some(())
+    let websocket = asked.eq_ignore_ascii_case(b"websocket") && *head.method() == crate::http1::Method::Get;
+    // RFC 6455 section 4.2.1: half a handshake is none, and what stands behind it no frame.
+    let whole = only(head, b"sec-websocket-version") == Some(b"13") && only(head, b"sec-websocket-key").is_some();
+    (websocket && whole).then_some(())
+}
+
+/// The value of a field that stands exactly once and is not empty.
+fn only<'a>(head: &'a RequestHead, name: &[u8]) -> Option<&'a [u8]> {
+    let mut values = head.fields().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let first = values.next().filter(|value| !value.is_empty())?;
+    values.next().is_none().then_some(first)
 }
 
 /// How the client's direction came to its end before the answer was complete.
@@ -196,7 +238,7 @@ struct Request<'a, C, U> {
     idle: Duration,
     hop: Hop,
     /// The whole request is with the upstream.
-    sent: bool,
+    sent: Arc<AtomicBool>,
 }
 
 impl<C, U> Request<'_, C, U>
@@ -229,14 +271,19 @@ where
                 Part::Data(data) => {
                     self.counters.add_sent(data.len());
                     if self.framing == Framing::Chunked {
+                        // Small chunks go out together: one write for each would cost more than it took to send them (H08).
                         write_chunk(&mut out, &data);
-                        self.write(&out).await?;
-                        out.clear();
+                        if out.len() >= CHUNK {
+                            self.write(&out).await?;
+                            out.clear();
+                        }
                     } else {
                         self.write(&data).await?;
                     }
                 }
                 Part::NeedMore => {
+                    self.write(&out).await?;
+                    out.clear();
                     self.flush().await?;
                     self.buffer.reserve(CHUNK);
                     let read = timeout(self.idle, self.from.read_buf(self.buffer)).await;
@@ -253,7 +300,7 @@ where
                         self.write(&out).await?;
                     }
                     self.flush().await?;
-                    self.sent = true;
+                    self.sent.store(true, Ordering::Relaxed);
                     return Ok(());
                 }
             }

@@ -153,6 +153,12 @@ fn judge_together(service: &Service, table: &Table<'_>, problems: &mut Problems<
     } else if service.plain_http && !table.has("ports") {
         let found = "plain_http = true with the default ports = [443]";
         problems.warning(&plain_at, found, "ports = [80] or [80, 443]: http:// is on port 80");
+    } else if !service.plain_http && service.ports.contains(&80) {
+        let found = "port 80 without plain_http = true";
+        problems.warning(&table.place("ports"), found, "plain_http = true, or ports without 80").hint(
+            "only TLS passes unless a service says plain_http = true, and on port 80 hardly anything is TLS; where this one \
+             inspects, give the http:// hosts a service of their own",
+        );
     }
 }
 

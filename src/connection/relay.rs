@@ -355,7 +355,13 @@ pub(super) fn path(head: &RequestHead) -> &[u8] {
 /// A plain request that has been here before (RFC 9110 section 7.6.3; A17).
 pub(super) fn is_loop(head: &RequestHead) -> bool {
     let via = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"via"));
-    via.into_iter().any(|(_, value)| value.split(|b| *b == b',').any(|hop| hop.trim_ascii().ends_with(b" sekisho")))
+    via.into_iter().any(|(_, value)| value.split(|b| *b == b',').any(is_ours))
+}
+
+/// `received-protocol RWS received-by [ RWS comment ]`.
+fn is_ours(hop: &[u8]) -> bool {
+    let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    words.nth(1).is_some_and(|received_by| received_by.eq_ignore_ascii_case(b"sekisho"))
 }
 
 /// A page on plain HTTP; the connection ends behind it.

@@ -97,9 +97,10 @@ fn is_routing(name: &[u8]) -> bool {
     NAMES.iter().any(|known| folds_to(name, known)) || has_folded_prefix(name, b"x-forwarded-")
 }
 
-/// Equality as a gateway behind the origin may see it: without case, and with `_` read as `-` (G02).
+/// Equality as a gateway behind the origin may see it: without case, and with `_` and every other sign of a token read as `-`,
+/// as CGI variables are made (G02).
 pub fn folds_to(name: &[u8], lower: &[u8]) -> bool {
-    name.len() == lower.len() && name.iter().zip(lower).all(|(a, b)| fold(*a) == *b)
+    name.len() == lower.len() && name.iter().zip(lower).all(|(a, b)| fold(*a) == fold(*b))
 }
 
 fn has_folded_prefix(name: &[u8], lower: &[u8]) -> bool {
@@ -108,8 +109,8 @@ fn has_folded_prefix(name: &[u8], lower: &[u8]) -> bool {
 
 fn fold(byte: u8) -> u8 {
     match byte {
-        b'_' => b'-',
-        other => other.to_ascii_lowercase(),
+        b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => byte.to_ascii_lowercase(),
+        _ => b'-',
     }
 }
 
@@ -129,12 +130,22 @@ mod tests {
             "restrict-access-to-tenants",
             "RESTRICT_ACCESS_TO_TENANTS",
             "Restrict_Access-To_Tenants",
+            "Restrict.Access.To~Tenants",
         ] {
             assert!(!request_field_passes(name.as_bytes(), &microsoft(), std::iter::empty()), "{name}");
             assert!(request_field_passes(name.as_bytes(), &Restrictions::default(), std::iter::empty()), "{name}");
         }
         for name in ["Restrict-Access-To-Tenant", "Restrict-Access-To-Tenantss", "X-Restrict-Access-To-Tenants"] {
             assert!(request_field_passes(name.as_bytes(), &microsoft(), std::iter::empty()), "{name}");
+        }
+    }
+
+    #[test]
+    fn g01_g02_a_field_of_ours_with_an_underscore_is_removed_too() {
+        let name = HeaderName::from_static("x_allowed.org");
+        let ours = Restrictions::new(vec![Restriction { name, value: HeaderValue::from_static("city") }]);
+        for name in ["x_allowed.org", "X_Allowed.Org", "X-Allowed-Org", "X_Allowed_Org"] {
+            assert!(!request_field_passes(name.as_bytes(), &ours, std::iter::empty()), "{name}");
         }
     }
 

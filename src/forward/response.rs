@@ -1,6 +1,7 @@
 //! The upstream's direction of an exchange: interim answers, the head, the content, the trailers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
@@ -36,6 +37,8 @@ pub(super) struct Answer<'a, C, U> {
     limits: Limits,
     /// A head that waits for the first of its content, so that both go out in one write.
     pending: BytesMut,
+    /// The whole request is with the upstream.
+    sent: Arc<AtomicBool>,
     /// Something of the final answer has been given to the client's stream.
     begun: bool,
 }
@@ -58,6 +61,7 @@ where
         buffer: &'a mut BytesMut,
         to: WriteHalf<&'a mut C>,
         terms: &Terms,
+        sent: Arc<AtomicBool>,
     ) -> Self {
         Self {
             method: head.method().clone(),
@@ -74,6 +78,7 @@ where
             hop: terms.hop,
             limits: terms.limits,
             pending: BytesMut::new(),
+            sent,
             begun: false,
         }
     }
@@ -90,7 +95,9 @@ where
         // Inside TLS the client's connection is no longer than its upstream's, and the client is told so in time.
         let upstream_persists = head.keep_alive() && head.framing() != Framing::UntilClose && !self.unexpected_content;
         let lasting = self.hop == Hop::Plain || upstream_persists;
-        let persists = self.keep_alive && framing != Framing::UntilClose && lasting;
+        // An answer that comes before the request is all there ends the connection, and says so (RFC 9112 section 9.6).
+        let sent = self.sent.load(Ordering::Relaxed);
+        let persists = self.keep_alive && framing != Framing::UntilClose && lasting && sent;
         if self.send_head(&head, framing, persists).is_err() {
             return self.client_left();
         }
@@ -217,7 +224,8 @@ where
         let undated = !head.is_interim() && !head.fields().any(|(name, _)| name.eq_ignore_ascii_case(b"date"));
         let now = undated.then(|| http_date(SystemTime::now()));
         let date = now.iter().map(|now| (&b"Date"[..], now.as_bytes()));
-        let passed = head.fields().filter(|(name, _)| response_field_passes(name, head.connection_options()));
+        let options: Vec<&[u8]> = head.connection_options().collect();
+        let passed = head.fields().filter(|(name, _)| response_field_passes(name, options.iter().copied()));
         let via = (self.hop == Hop::Plain).then_some((&b"Via"[..], super::via_value(head.version())));
         let all = passed.chain(via).chain(date);
         write_response(&mut out, head.status(), head.reason_phrase(), all, framing, connection).map_err(|_| ())?;
@@ -244,23 +252,29 @@ where
     /// written, and the caller ends the client's connection as an error.
     async fn send_body(&mut self, body: &mut BodyReader, chunked: bool) -> Result<(), Next> {
         let mut out = BytesMut::new();
+        // Octets of content in `out`.
+        let mut held = 0;
         loop {
             match body.advance(self.buffer) {
+                Ok(Part::Data(data)) if chunked => {
+                    write_chunk(&mut out, &data);
+                    held += data.len();
+                    // Small chunks go out together: one write for each would cost more than it took to send them (H08).
+                    if out.len() >= CHUNK {
+                        self.pass(&mut out, &mut held).await?;
+                    }
+                }
                 Ok(Part::Data(data)) => {
                     self.counters.add_received(data.len());
-                    let sent = if chunked {
-                        out.clear();
-                        write_chunk(&mut out, &data);
-                        self.write(&out).await
-                    } else {
-                        self.write(&data).await
-                    };
-                    sent.map_err(|()| self.client_left())?;
+                    self.write(&data).await.map_err(|()| self.client_left())?;
                 }
-                Ok(Part::NeedMore) => self.more(body).await?,
+                Ok(Part::NeedMore) => {
+                    self.pass(&mut out, &mut held).await?;
+                    self.more(body).await?;
+                }
                 Ok(Part::End(trailers)) => {
                     if chunked {
-                        out.clear();
+                        self.counters.add_received(held);
                         let fields = trailers.iter().flat_map(|trailers| trailers.fields());
                         let kept = fields.filter(|(name, _)| response_trailer_passes(name));
                         if write_last_chunk(&mut out, kept).is_err() || self.write(&out).await.is_err() {
@@ -271,10 +285,28 @@ where
                 }
                 Err(error) => {
                     self.exchange.explain(&error.to_string());
-                    return Err(self.truncated(Reason::UpstreamMalformed));
+                    return Err(self.broken());
                 }
             }
         }
+    }
+
+    /// Chunks to the client, and their octets to the count.
+    async fn pass(&mut self, out: &mut BytesMut, held: &mut usize) -> Result<(), Next> {
+        self.counters.add_received(std::mem::take(held));
+        self.write(out).await.map_err(|()| self.client_left())?;
+        out.clear();
+        Ok(())
+    }
+
+    /// The content is not unambiguous. Where the head still waits for it, the page can take its place.
+    fn broken(&mut self) -> Next {
+        if self.pending.is_empty() {
+            return self.truncated(Reason::UpstreamMalformed);
+        }
+        self.pending.clear();
+        self.begun = false;
+        Next::Refuse(Reason::UpstreamMalformed)
     }
 
     async fn more(&mut self, body: &mut BodyReader) -> Result<(), Next> {

@@ -5,6 +5,9 @@
 use super::fields::{is_authority, is_token, list};
 use super::{MAX_LENGTH, Method, Version};
 
+/// Elements that all `Connection` fields of a message may have together. Browsers send one or two.
+const MAX_CONNECTION_OPTIONS: usize = 64;
+
 /// How the end of a message's content is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -59,6 +62,8 @@ pub(super) struct Meaning {
     chunked: bool,
     close: bool,
     keep_alive: bool,
+    /// Elements of all `Connection` fields, empty ones included.
+    options: usize,
     /// `Connection` lists `upgrade`.
     upgrade_listed: bool,
     upgrade: Upgrade,
@@ -113,6 +118,11 @@ impl Meaning {
     }
 
     fn note_connection(&mut self, value: &[u8]) -> Result<(), &'static str> {
+        // Every field is compared with every option, and commas alone would do for a flood (RFC 9110 section 5.6.1.2; H08).
+        self.options = self.options.saturating_add(value.split(|&b| b == b',').count());
+        if self.options > MAX_CONNECTION_OPTIONS {
+            return Err("Connection has more than 64 options");
+        }
         for option in list(value) {
             if !is_token(option) {
                 return Err("Connection is not a list of tokens");

@@ -517,7 +517,8 @@ fn g03_h08_connection_is_a_list_of_tokens() {
     for value in ["close;x", "a b", "\u{e9}", "\"close\"", "clo:se"] {
         refused(&get(format!("Connection: {value}\r\n").as_bytes()), "Connection is not a list");
     }
-    let commas = format!("Connection: {}x\r\n", ",".repeat(60_000));
+    refused(&get(format!("Connection: {}x\r\n", ",".repeat(60_000)).as_bytes()), "Connection has more than 64");
+    let commas = format!("Connection: {}x\r\n", ",".repeat(63));
     assert_eq!(accepted(&get(commas.as_bytes())).connection_options().collect::<Vec<_>>(), [b"x"]);
 }
 
@@ -637,5 +638,23 @@ proptest! {
         let passed_on = |(name, _): &(&[u8], &[u8])| !super::framing::is_writers_own(name);
         let fields: Vec<_> = head.fields().filter(passed_on).collect();
         prop_assert_eq!(again.fields().filter(passed_on).collect::<Vec<_>>(), fields);
+    }
+}
+
+#[test]
+fn h08_connection_options_are_counted_empty_ones_too() {
+    let read = |fields: String| {
+        show(feed([format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes()], &Limits::default()))
+    };
+    let refused = "refused: the head is not unambiguous HTTP/1: Connection has more than 64 options";
+    for (fields, taken) in [
+        (format!("Connection: a{}\r\n", ",a".repeat(63)), true),
+        (format!("Connection: a{}\r\n", ",a".repeat(64)), false),
+        (format!("Connection: {}\r\n", ",".repeat(63)), true),
+        (format!("Connection: {}\r\n", ",".repeat(64)), false),
+        ("Connection: a\r\n".repeat(64), true),
+        ("Connection: a\r\n".repeat(65), false),
+    ] {
+        assert_eq!(read(fields.clone()) != refused, taken, "{fields}");
     }
 }

@@ -299,23 +299,4 @@ async fn still(counters: &Counters, idle: Duration) {
 }
 
 #[cfg(test)]
-mod tests {
-    use rustls::{AlertDescription, Error as TlsError};
-
-    use super::*;
-
-    #[test]
-    fn only_an_alert_of_certificates_says_that_the_leaf_was_rejected() {
-        for (error, reason) in [
-            (TlsError::AlertReceived(AlertDescription::CertificateUnknown), Reason::ClientRejectedCertificate),
-            (TlsError::AlertReceived(AlertDescription::UnknownCA), Reason::ClientRejectedCertificate),
-            (TlsError::AlertReceived(AlertDescription::InternalError), Reason::ClientClosed),
-            (TlsError::AlertReceived(AlertDescription::BadRecordMac), Reason::ClientClosed),
-            (TlsError::DecryptError, Reason::ClientClosed),
-        ] {
-            let text = error.to_string();
-            let ended = lost(&std::io::Error::new(ErrorKind::InvalidData, error));
-            assert_eq!((ended.side, ended.reason), (Side::Client, Some(reason)), "{text}");
-        }
-    }
-}
+mod tests;

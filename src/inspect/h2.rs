@@ -368,6 +368,6 @@ mod hostile;
 #[cfg(test)]
 mod raw;
 #[cfg(test)]
-mod scene;
+pub(super) mod scene;
 #[cfg(test)]
 mod tests;

@@ -114,7 +114,7 @@
 //! | row | attack | stopped by | seen |
 //! |---|---|---|---|
 //! | G01 | the client sends the field too | [`request_field_passes`](crate::exchange::fields::request_field_passes) | ours once |
-//! | G02 | `_` for `-` | [`folds_to`](crate::exchange::fields::folds_to) | ours once |
+//! | G02 | `_` or another sign for `-` | [`folds_to`](crate::exchange::fields::folds_to) | ours once |
 //! | G03 | `Connection` names our field | ours are set last: [`Restrictions`](crate::exchange::fields::Restrictions) | ours once |
 //! | G04 | in trailers | [`request_trailer_passes`](crate::exchange::fields::request_trailer_passes) | gone |
 //! | G05 | hidden by odd lines | rows E08 to E10; upper case in h2: [`inspect::h2`](crate::inspect::h2) | `malformed_request`, 400 |

@@ -279,7 +279,38 @@ async fn plain_http_serves_what_is_asked_and_names_itself() {
         );
         assert_eq!(seen.authority, at);
         assert_eq!(seen.values("via"), ["1.1 sekisho"]);
+        assert_eq!(seen.values("connection"), ["close"], "RFC 9112 section 9.3: its connection is for one request");
     }
+}
+
+#[tokio::test]
+async fn a17_a_plain_request_that_has_been_here_is_refused() {
+    let origin = Origin::http().start().await;
+    let mut sekisho = Sekisho::start(&Config::new().plain("crl.test", &origin)).await;
+    let at = origin.at("crl.test");
+    for (via, passes) in [
+        ("1.1 sekisho", false),
+        ("1.0 a.example, 1.1 sekisho", false),
+        ("1.1 a\r\nVia: 1.1 sekisho, 1.1 b", false),
+        ("HTTP/1.1 Sekisho", false),
+        ("1.1\tsekisho  (at the gate)", false),
+        ("1.1 a (not sekisho", true),
+        ("1.1 sekisho.example", true),
+        ("sekisho", true),
+    ] {
+        let mut wire = sekisho.client().await;
+        wire.send(format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\nVia: {via}\r\n\r\n")).await;
+        let answer = wire.response("GET").await;
+        let record = sekisho.next_request().await;
+        if passes {
+            assert_eq!(answer.status, 200, "{via:?}: {answer:?}");
+            record.says("allowed", "");
+        } else {
+            answer.page(403, "self_connection");
+            record.says("denied", "self_connection");
+        }
+    }
+    assert_eq!(origin.requests().len(), 3);
 }
 
 #[tokio::test]

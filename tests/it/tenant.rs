@@ -294,3 +294,23 @@ async fn g11_other_hosts_never_see_our_fields() {
         );
     }
 }
+
+#[tokio::test]
+async fn g01_g02_a_field_of_ours_with_another_sign_than_a_hyphen_stands_once_too() {
+    for ours in ["X_Allowed_Org", "X.Allowed.Org", "X-Allowed-Org"] {
+        let origin = Origin::https(&["allowed.test"]).expecting(&[&ours.to_ascii_lowercase()]).start().await;
+        let service = Service::inspect("own header", &["allowed.test"], origin.port()).header(ours, "city");
+        let mut sekisho = Sekisho::start(&Config::new().service(service).hosts(&["allowed.test"])).await;
+        let at = origin.at("allowed.test");
+        let tls = Tls::named("allowed.test").trusting(&sekisho.ca());
+        for theirs in ["X_Allowed_Org", "x-allowed-org", "X-ALLOWED_ORG", "X.Allowed.Org", "x~allowed~org"] {
+            let mut wire = tls.over(sekisho.tunnel(&at).await).await;
+            wire.send(format!("GET / HTTP/1.1\r\nHost: {at}\r\n{theirs}: evil\r\n\r\n")).await;
+            assert_eq!(wire.response("GET").await.status, 200, "{theirs}");
+            let seen = origin.requests().pop().expect("a request");
+            assert_eq!(seen.values(ours), ["city"], "{ours}, {theirs}: {}", seen.head);
+            assert!(!seen.head.contains("evil"), "{ours}, {theirs}: {}", seen.head);
+            sekisho.next_request().await.says("allowed", "");
+        }
+    }
+}

@@ -137,6 +137,58 @@ async fn e17_n02_chunks_of_answers_that_are_none_are_a_visible_cut() {
     sekisho.finish().await;
 }
 
+/// E17: while not one octet of it has gone out, an answer that breaks is a page like any other failure.
+#[tokio::test]
+async fn e17_an_answer_that_breaks_in_its_first_octets_is_a_page() {
+    let (origin, mut sekisho) = stage().await;
+    let at = origin.at("allowed.test");
+    for chunks in ["0x5\r\nhello\r\n0\r\n\r\n", "5\nhello\r\n0\r\n\r\n", "5\r\nhello0\r\n\r\n"] {
+        let (mut wire, mut far) = both_ends(&sekisho, "allowed.test", &origin, &Tls::named("allowed.test")).await;
+        wire.send(get(&at, "/")).await;
+        far.head().await.expect("a head");
+        far.send(format!("HTTP/1.1 200 OK\r\nX-Marker: forged\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}")).await;
+        let answer = wire.response("GET").await;
+        answer.page(502, "upstream_malformed");
+        assert!(!answer.head.contains("forged"), "{answer:?}");
+        wire.closed().await;
+        let record = sekisho.next_request().await;
+        record.says("failed", "upstream_malformed");
+        assert_eq!(record.number("http.response.status_code"), 502);
+        assert_eq!(record.number("destination.bytes"), 0, "{record:?}");
+        sekisho.next_connection().await;
+    }
+    sekisho.finish().await;
+}
+
+/// H08: chunks of one octet cost a write together, not one each; whole they are all the same.
+#[tokio::test]
+async fn h08_chunks_of_one_octet_arrive_whole_in_both_directions() {
+    const OCTETS: usize = 50_000;
+    let content = "1\r\nx\r\n".repeat(OCTETS) + "0\r\n\r\n";
+    let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{content}").into_bytes();
+    let origin = Origin::https(&["allowed.test"])
+        .alpn(&["http/1.1"])
+        .answering(move |_| Reply::Raw(answer.clone()))
+        .start()
+        .await;
+    let mut sekisho = Sekisho::start(&Config::new().inspect("allowed.test", &origin)).await;
+    let at = origin.at("allowed.test");
+    let mut wire = inside(&sekisho, "allowed.test", origin.port()).await;
+    for _ in 0..2 {
+        wire.send(format!("POST / HTTP/1.1\r\nHost: {at}\r\nTransfer-Encoding: chunked\r\n\r\n{content}")).await;
+        let answer = wire.response("POST").await;
+        assert!(answer.complete && answer.body == vec![b'x'; OCTETS], "{} octets", answer.body.len());
+        assert!(origin.requests().last().expect("a request").body == vec![b'x'; OCTETS]);
+        let record = sekisho.next_request().await;
+        record.says("allowed", "");
+        let counted = (record.number("source.bytes"), record.number("destination.bytes"));
+        assert_eq!(counted, (OCTETS as u64, OCTETS as u64));
+    }
+    wire.bye().await;
+    sekisho.next_connection().await.says("allowed", "");
+    sekisho.finish().await;
+}
+
 /// Without close_notify the end of a close-delimited answer may be an attacker's (RFC 9112 section 9.8).
 #[tokio::test]
 async fn n02_a_close_delimited_answer_ends_with_close_notify_or_is_truncated() {
@@ -363,6 +415,7 @@ async fn e18_an_early_answer_leaves_no_half_request_behind() {
     far.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno").await;
     let answer = wire.response("POST").await;
     assert_eq!((answer.status, answer.text().as_str()), (413, "no"));
+    assert_eq!(answer.value("connection"), "close", "RFC 9112 section 9.6: {answer:?}");
     let _ = wire.try_send(smuggled).await;
     let (rest, _) = at_once(wire.rest(), async {
         let (seen, _) = far.rest().await;

@@ -7,7 +7,7 @@ use crate::support::client::Tls;
 use crate::support::{Config, Origin, Sekisho, Service, within};
 
 /// Whole requests that are none, beside the header fields of [`AMBIGUOUS`]; `@` stands for the authority.
-const NO_REQUESTS: [(&str, &[u8]); 22] = [
+const NO_REQUESTS: [(&str, &[u8]); 23] = [
     (
         "E01 no chunked, and a length",
         b"POST /a HTTP/1.1\r\nHost: @\r\nTransfer-Encoding: identity\r\nContent-Length: 5\r\n\r\nhello",
@@ -35,6 +35,10 @@ const NO_REQUESTS: [(&str, &[u8]); 22] = [
     ("E10 a space in a name", b"GET /a HTTP/1.1\r\nHost: @\r\nX Marker: 1\r\n\r\n"),
     ("E10 parentheses in a name", b"GET /a HTTP/1.1\r\nHost: @\r\nX(1): 1\r\n\r\n"),
     ("E11 HTTP/0.9", b"GET /a\r\n\r\n"),
+    (
+        "H08 more Connection options than anyone has",
+        b"GET /a HTTP/1.1\r\nHost: @\r\nConnection: ,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,x\r\n\r\n",
+    ),
     ("E11 two versions", b"GET /a HTTP/1.1 HTTP/1.1\r\nHost: @\r\n\r\n"),
 ];
 

@@ -88,6 +88,11 @@ async fn a11_e20_handshakes_that_are_none_are_not_upgrades() {
         ),
         ("another protocol", handshake(&at, "").replacen("websocket", "TLS/1.0", 1)),
         ("HTTP/1.0", handshake(&at, "").replacen("HTTP/1.1", "HTTP/1.0", 1)),
+        ("no key", handshake(&at, "").replacen("Sec-WebSocket-Key: x\r\n", "", 1)),
+        ("an empty key", handshake(&at, "").replacen("Key: x", "Key:", 1)),
+        ("two keys", handshake(&at, "Sec-WebSocket-Key: y\r\n")),
+        ("no version", handshake(&at, "").replacen("Sec-WebSocket-Version: 13\r\n", "", 1)),
+        ("another version", handshake(&at, "").replacen("Version: 13", "Version: 8", 1)),
     ] {
         let (mut wire, mut far) = both_ends(&sekisho, "allowed.test", &origin, &Tls::named("allowed.test")).await;
         wire.send(request).await;
