@@ -28,6 +28,7 @@
 //! | [`upstream`] | resolve → vet → connect → verify |
 //! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
 //! | [`sockets`] | what every TCP connection of ours has |
+//! | [`tls`] | what the TLS of both legs has in common |
 //! | [`tunnel`] | both directions copied untouched |
 //! | [`inspect`] | TLS ends here: issuing CA, leaf certificates, the request loops of HTTP/1.1 and HTTP/2 |
 //! | [`exchange`] | one request under way, and which of its fields pass |
@@ -78,6 +79,7 @@ pub mod config;
 pub mod cli;
 pub mod server;
 pub mod sockets;
+pub mod tls;
 
 pub mod drain;
 

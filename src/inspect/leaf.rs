@@ -14,12 +14,13 @@ use std::time::SystemTime;
 use lru::LruCache;
 use rustls::compress::CompressionCache;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::aws_lc_rs::{self, Ticketer};
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::sign::SingleCertAndKey;
 
 use super::issuer::{Issuer, Leaf, MintError};
 use crate::names::DnsName;
+use crate::tls;
 
 /// How many names are kept.
 pub const CAPACITY: NonZeroUsize = NonZeroUsize::new(4096).expect("4096 is not zero");
@@ -60,7 +61,7 @@ struct Served {
 impl LeafCache {
     /// An empty cache of `capacity` names.
     pub fn new(issuer: Arc<Issuer>, capacity: NonZeroUsize) -> Self {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = tls::provider();
         Self { issuer, provider, names: Mutex::new(LruCache::new(capacity)) }
     }
 
@@ -144,6 +145,10 @@ fn configure(
     // Tickets are kept by the client: the default store would reserve room for 256 sessions a name.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = Arc::clone(ticketer);
+    // Each costs a sealing and a record, and one is enough to come back with: that connection brings the next.
+    config.send_tls13_tickets = 1;
+    // Ours, as the list of the client is not about what costs us.
+    config.ignore_client_order = true;
     config.max_early_data_size = 0;
     config.cert_compression_cache = Arc::new(CompressionCache::Disabled);
     Ok(config)

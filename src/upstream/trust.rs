@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -19,6 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 use super::certificate::{Stamp, wall};
 use super::revocation::{Crl, newest_first};
 use super::verifier::{Authorities, NoClientCertificate, Verifier, WithoutCrls};
+use crate::tls;
 
 /// Names whose sessions can be resumed; the oldest goes first.
 const MAX_SESSIONS: usize = 2_048;
@@ -115,7 +116,7 @@ impl Trust {
         let revision = revision(sources, &loader.store, &loader.servers, &crls);
         let mut next_updates: Vec<_> = crls.iter().map(|crl| crl.next_update).collect();
         next_updates.sort_unstable();
-        let provider = Arc::new(provider::default_provider());
+        let provider = tls::provider();
         let verifier = verifier(sources, loader.store, loader.servers, crls, &provider).map_err(|error| vec![error])?;
         let resuming = client_config(sources.min_tls, &verifier, provider).map_err(|error| vec![error])?;
         let mut fresh = resuming.clone();

@@ -10,7 +10,7 @@ const MAX_FUNCTION_LINES: usize = 60;
 
 /// Every module, each with those it imports. A module may import only what stands above it, so there is no cycle; what it imports
 /// must stand in its row, and what stands there must be imported. `cli` may ask anyone.
-const MODULES: [(&str, &[&str]); 26] = [
+const MODULES: [(&str, &[&str]); 27] = [
     // A literal table.
     ("names", &[]),
     ("addrs", &[]),
@@ -18,6 +18,7 @@ const MODULES: [(&str, &[&str]); 26] = [
     ("drain", &[]),
     ("telemetry", &[]),
     ("sockets", &[]),
+    ("tls", &[]),
     ("tunnel", &["sockets"]),
     ("flight", &["reason"]),
     ("admit", &["addrs", "reason"]),
@@ -27,12 +28,15 @@ const MODULES: [(&str, &[&str]); 26] = [
     ("record", &["addrs", "names", "reason"]),
     ("policy", &["addrs", "names", "reason"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),
-    ("upstream", &["addrs", "flight", "names", "policy", "reason", "sockets"]),
+    ("upstream", &["addrs", "flight", "names", "policy", "reason", "sockets", "tls"]),
     ("exchange", &["reason", "record", "reply"]),
     ("forward", &["exchange", "http1", "reason"]),
     (
         "inspect",
-        &["addrs", "admit", "drain", "exchange", "forward", "http1", "names", "policy", "reason", "record", "reply"],
+        &[
+            "addrs", "admit", "drain", "exchange", "forward", "http1", "names", "policy", "reason", "record", "reply",
+            "tls",
+        ],
     ),
     ("config", &["addrs", "admit", "identify", "inspect", "names", "policy", "record", "tunnel", "upstream"]),
     (

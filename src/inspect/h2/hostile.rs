@@ -415,3 +415,79 @@ async fn f11_before_settings_an_upstream_is_not_one() {
     peer.write_all(&settings(&[(3, 0)])).await.expect("room");
     assert!(open_upstream(io).await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_connection_falls_by_another_is_not_called_malformed() {
+    let bad_head = frame(HEADERS, END_HEADERS | END_STREAM, 3, &literal_bytes(&[(b"X-Upper", b"1")]));
+    let content = [frame(DATA, 0, 1, b"x"), frame(DATA, 0, 1, &vec![0; 300_000])[..100].to_vec()].concat();
+    // (what, how the innocent request begins, what brings the connection down, the records)
+    let innocent = "0 failed client_closed sent=0 received=0";
+    let malformed = "0 denied malformed_request sent=0 received=0";
+    for (name, flags, frames, records) in [
+        ("another stream's head, without content", END_STREAM, bad_head.clone(), vec![malformed, innocent]),
+        ("another stream's head, with content", 0, bad_head, vec![malformed, innocent]),
+        ("the client's own reset, whatever its code", END_STREAM, reset(1, PROTOCOL_ERROR), vec![innocent]),
+        ("a frame too long", 0, content, vec!["0 failed client_closed sent=1 received=0"]),
+    ] {
+        let mut scene = scene().await;
+        scene.client.send(&headers(1, flags, &asking("POST", "/", &[]))).await;
+        scene.upstream.head().await;
+        scene.client.send(&frames).await;
+        assert!(!matches!(scene.upstream.next().await, Got::Head { .. }));
+        let (_, mut got) = scene.ended_and_recorded().await;
+        got.sort();
+        assert_eq!(got, records, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_of_which_the_crate_keeps_a_part_are_refused_on_both_legs() {
+    let field = "x".repeat(3_900);
+    let many: Vec<(&str, &str)> = (0..18).map(|_| ("content-digest", &*field)).chain([("grpc-status", "0")]).collect();
+    let huge = "x".repeat(40_000);
+    let one = [("content-digest", &*huge), ("grpc-status", "0")];
+    let fits = "x".repeat(12_000);
+    let small = [("content-digest", &*fits), ("grpc-status", "0")];
+    for (name, trailers, passes) in [("many", &many[..], false), ("one", &one, false), ("small", &small, true)] {
+        let mut scene = scene().await;
+        scene.post(1, &[]).await;
+        let (at, _, _) = scene.upstream.head().await;
+        scene.client.send(&long_headers(1, END_STREAM, trailers)).await;
+        if passes {
+            let (_, fields, end) = scene.upstream.head().await;
+            assert_eq!((get(&fields, "content-digest").len(), end), (12_000, true));
+        } else {
+            assert_eq!(scene.upstream.next().await, Got::Reset { stream: at, code: CANCEL }, "{name}");
+            assert_eq!(scene.client.status().await, (1, "431".to_owned()), "{name}");
+            assert!(scene.record().await.starts_with("431 denied head_too_large"), "{name}");
+        }
+        let mut scene = self::scene().await;
+        scene.get(1, "/").await;
+        let (at, _, _) = scene.upstream.head().await;
+        scene.upstream.send(&headers(at, 0, OK)).await;
+        let (_, fields, end) = scene.client.head().await;
+        assert_eq!((get(&fields, ":status"), end), ("200", false));
+        scene.upstream.send(&long_headers(at, END_STREAM, trailers)).await;
+        if passes {
+            let (_, fields, end) = scene.client.head().await;
+            assert_eq!((get(&fields, "grpc-status"), end), ("0", true));
+        } else {
+            assert_eq!(scene.client.next().await, Got::Reset { stream: 1, code: INTERNAL_ERROR }, "{name}");
+            assert_eq!(scene.record().await, "200 failed upstream_truncated sent=0 received=0", "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_behind_the_head_of_an_answer_permits_no_second_try() {
+    for code in [REFUSED_STREAM, HTTP_1_1_REQUIRED] {
+        let mut scene = scene().await;
+        scene.get(1, "/").await;
+        let (at, _, _) = scene.upstream.head().await;
+        scene.upstream.send(&headers(at, 0, OK)).await;
+        scene.client.head().await;
+        scene.upstream.send(&reset(at, code)).await;
+        assert_eq!(scene.client.next().await, Got::Reset { stream: 1, code: INTERNAL_ERROR });
+        assert_eq!(scene.record().await, "200 failed upstream_truncated sent=0 received=0");
+    }
+}

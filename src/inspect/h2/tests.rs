@@ -90,6 +90,27 @@ async fn a07_scheme_and_path_are_those_of_an_https_uri() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_path_is_ascii_and_there_is_one_expectation_as_on_http_1() {
+    let expecting = |values: &[&'static str]| values.iter().map(|value| ("expect", *value)).collect::<Vec<_>>();
+    for (path, more, status) in [
+        ("/\u{e9}", vec![], "400"),
+        ("/?q=\u{e9}", vec![], "400"),
+        ("/", expecting(&["200-ok"]), "400"),
+        ("/", expecting(&["100-continue", "100-continue"]), "400"),
+        ("/%C3%A9", expecting(&["100-Continue"]), "-"),
+    ] {
+        let mut scene = scene().await;
+        scene.client.send(&headers(1, 0, &asking("POST", path, &more))).await;
+        if status == "400" {
+            assert_eq!(scene.client.status().await, is(1, status), "{path} {more:?}");
+            assert!(scene.record().await.starts_with("400 denied malformed_request"));
+        } else {
+            assert_eq!(get(&scene.upstream.head().await.1, ":path"), path);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a08_a_coalesced_request_for_another_host_gets_421_and_no_field_of_ours_leaves() {
     let mut scene = scene().await;
     scene.still_works(1).await;

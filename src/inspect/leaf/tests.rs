@@ -24,7 +24,7 @@ fn client(site: &Site, versions: &[&'static SupportedProtocolVersion]) -> Client
     }
     let mut roots = RootCertStore::empty();
     roots.add(site.root()).expect("root");
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_details(provider, Arc::new(Fixed))
         .with_protocol_versions(versions)
         .expect("versions")
