@@ -37,7 +37,7 @@ pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
 use crate::inspect::issuer::Issuer;
-use crate::policy::{HostPattern, Mode, Policy};
+use crate::policy::{HostPattern, Listed, Mode, Policy};
 use crate::upstream::trust::Sources;
 use crate::upstream::{connect, resolve, verify, vet};
 use crate::{admit, identify, inspect, record, tunnel};
@@ -128,7 +128,7 @@ impl Config {
     /// Every pattern of every inspected service, in file order: what an issuing CA must cover.
     pub fn inspected(&self) -> impl Iterator<Item = &HostPattern> {
         let inspected = self.policy.services().filter(|service| service.mode == Mode::Inspect);
-        inspected.flat_map(|service| service.hosts).map(|(pattern, _)| pattern)
+        inspected.flat_map(|service| service.hosts).map(Listed::pattern)
     }
 }
 

@@ -24,7 +24,8 @@ pub use self::pattern::{Breadth, HostPattern, PatternError};
 pub use self::reconcile::{Agreed, Disagreement, reconcile_inspect, reconcile_tunnel};
 pub use self::rule::Rule;
 use self::rule::Title;
-use self::table::{Entry, Table};
+pub use self::table::Listed;
+use self::table::Table;
 
 /// The way in which a CONNECT to a service is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,7 +66,6 @@ struct Group {
 struct Service {
     title: Arc<Title>,
     line: usize,
-    hosts: Vec<(HostPattern, usize)>,
     /// Sorted.
     ports: Vec<u16>,
     mode: Mode,
@@ -104,8 +104,8 @@ pub struct ServiceSummary<'a> {
     pub line: usize,
     pub mode: Mode,
     pub plain_http: bool,
-    /// Each with its line.
-    pub hosts: &'a [(HostPattern, usize)],
+    /// In the order of the file.
+    pub hosts: &'a [Listed],
     /// In ascending order, each once.
     pub ports: &'a [u16],
     /// The groups it is for, by name: all of them where the configuration names none.
@@ -125,13 +125,13 @@ pub struct GroupSummary<'a> {
 impl Policy {
     /// The services in the order of the file.
     pub fn services(&self) -> impl Iterator<Item = ServiceSummary<'_>> {
-        self.services.iter().map(|service| ServiceSummary {
+        (0..).zip(&self.services).map(|(id, service)| ServiceSummary {
             id: &service.title.id,
             name: &service.title.name,
             line: service.line,
             mode: service.mode,
             plain_http: service.plain_http,
-            hosts: &service.hosts,
+            hosts: self.table.of_service(id),
             ports: &service.ports,
             groups: self.group_names(&service.clients),
             header_names: service.headers.iter().map(|header| header.name.as_str()).collect(),
@@ -147,15 +147,12 @@ impl Policy {
         (0..).zip(&self.groups).filter(|(id, _)| clients.include(*id)).map(|(_, group)| &*group.name).collect()
     }
 
-    /// The service of an entry that the table gave.
-    fn service(&self, entry: Entry) -> &Service {
-        &self.services[entry.service as usize]
+    fn service(&self, listed: &Listed) -> &Service {
+        &self.services[listed.service() as usize]
     }
 
-    fn rule(&self, entry: Entry) -> Rule {
-        let service = self.service(entry);
-        let (pattern, line) = &service.hosts[entry.host as usize];
-        Rule::service(Arc::clone(&service.title), pattern.clone(), *line)
+    fn rule(&self, listed: &Listed) -> Rule {
+        Rule::service(Arc::clone(&self.service(listed).title), listed.pattern().clone(), listed.line())
     }
 }
 

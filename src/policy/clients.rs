@@ -4,10 +4,12 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::index::Folded;
 use crate::addrs::ClientAddr;
 
 /// A group by its ordinal in the source, from 0.
@@ -16,7 +18,7 @@ pub(super) type GroupId = u32;
 /// The networks of all groups.
 #[derive(Debug, Default)]
 pub(super) struct Networks {
-    groups: HashMap<IpNet, GroupId>,
+    groups: HashMap<IpNet, GroupId, BuildHasherDefault<Folded>>,
     /// Prefix lengths that occur, the longest first: a look-up costs one probe for each.
     v4_lengths: Vec<u8>,
     v6_lengths: Vec<u8>,

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::clients::{GroupId, Networks};
 use super::pattern::HostPattern;
 use super::rule::Title;
-use super::table::{Entry, Table};
+use super::table::{Listed, Table};
 use super::{Clients, Group, Mode, Policy, Service};
 use crate::names::DnsName;
 
@@ -135,8 +135,10 @@ impl Policy {
     pub fn compile(source: PolicySource) -> Result<Self, Vec<Conflict>> {
         let mut conflicts = Vec::new();
         let networks = compile_groups(&source.groups, &mut conflicts);
-        let services = compile_services(source.services, &source.groups, &mut conflicts);
-        let table = compile_table(&services, &mut conflicts);
+        let mut services = source.services;
+        let hosts = services.iter_mut().map(|service| std::mem::take(&mut service.hosts)).collect();
+        let services = compile_services(services, &source.groups, &mut conflicts);
+        let table = compile_table(hosts, &services, &mut conflicts);
         if !conflicts.is_empty() {
             return Err(conflicts);
         }
@@ -198,7 +200,6 @@ fn compile_services(
         services.push(Service {
             title: Arc::new(Title { id: format!("service/{ordinal}"), name: source.name }),
             line: source.line,
-            hosts: source.hosts,
             ports: sorted(source.ports),
             mode: source.mode,
             clients,
@@ -209,26 +210,24 @@ fn compile_services(
     services
 }
 
-fn compile_table(services: &[Service], conflicts: &mut Vec<Conflict>) -> Table {
-    let mut table = Table::new();
-    for (service_id, service) in numbered(services) {
-        let excludes = |entry: Entry| {
-            entry.service == service_id
-                || services.get(entry.service as usize).is_some_and(|other| overlap(service, other))
-        };
-        for (host_id, (pattern, line)) in numbered(&service.hosts) {
-            let Err(before) = table.insert(pattern, Entry { service: service_id, host: host_id }, excludes) else {
-                continue;
+/// `hosts` are those of each of the services.
+fn compile_table(hosts: Vec<Vec<(HostPattern, usize)>>, services: &[Service], conflicts: &mut Vec<Conflict>) -> Table {
+    let mut table = Table::default();
+    for ((id, service), hosts) in numbered(services).zip(hosts) {
+        let other = |listed: &Listed| services.get(listed.service() as usize).filter(|_| listed.service() != id);
+        let excludes = |listed: &Listed| other(listed).is_none_or(|other| overlap(service, other));
+        for (pattern, line) in hosts {
+            let Err((new, before)) = table.insert(Listed::new(pattern, line, id), excludes) else { continue };
+            let (pattern, name, first) = (new.pattern().clone(), service.title.name.clone(), before.line());
+            let kind = match other(before) {
+                None => ConflictKind::PatternTwice { pattern, service: name, first },
+                Some(other) => ConflictKind::SamePattern {
+                    pattern,
+                    first: (other.title.name.clone(), first),
+                    second: (name, line),
+                },
             };
-            let Some(other) = services.get(before.service as usize) else { continue };
-            let first = other.hosts.get(before.host as usize).map_or(other.line, |(_, line)| *line);
-            let (pattern, name) = (pattern.clone(), service.title.name.clone());
-            let kind = if before.service == service_id {
-                ConflictKind::PatternTwice { pattern, service: name, first }
-            } else {
-                ConflictKind::SamePattern { pattern, first: (other.title.name.clone(), first), second: (name, *line) }
-            };
-            conflicts.push(Conflict { kind, line: *line });
+            conflicts.push(Conflict { kind, line });
         }
     }
     table.shrink();

@@ -190,15 +190,15 @@ impl Policy {
             return deny_builtin(Builtin::NotAllowlisted, Some(group));
         };
         // 4
-        let for_group = || winner.entries().filter(|entry| self.service(*entry).clients.include(id));
+        let for_group = || winner.listed().filter(|listed| self.service(listed).clients.include(id));
         let Some(first) = for_group().next() else {
             return deny(Reason::ClientNotPermitted, self.rule(winner.first()), group);
         };
         // 5
-        let Some(entry) = for_group().find(|entry| self.service(*entry).has_port(*port)) else {
+        let Some(listed) = for_group().find(|listed| self.service(listed).has_port(*port)) else {
             return deny(Reason::PortNotPermitted, self.rule(first), group);
         };
-        let (service, rule) = (self.service(entry), self.rule(entry));
+        let (service, rule) = (self.service(listed), self.rule(listed));
         // 6
         let method = match (claim, service.mode) {
             (Claim::Connect(_), Mode::Tunnel) => {

@@ -1,8 +1,9 @@
-//! A small hash index for the table: ids by tag, eight bytes a slot. The keys stay with their owner, who compares them.
+//! A small hash index for the table: ids by tag, eight bytes a slot. The keys stay with their owner, who compares them. And the
+//! hash itself.
 //!
 //! What may not be here: anything that knows of labels or patterns.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::Hasher;
 use std::num::NonZeroU32;
 
 /// A place in one of the table's lists, in four bytes, also where there may be none.
@@ -10,9 +11,6 @@ use std::num::NonZeroU32;
 pub(super) struct Id(NonZeroU32);
 
 impl Id {
-    /// The first place of all.
-    pub(super) const ROOT: Self = Self(NonZeroU32::MIN);
-
     pub(super) fn of_index(index: usize) -> Self {
         let number = u32::try_from(index + 1).ok().and_then(NonZeroU32::new);
         Self(number.expect("a configuration file of at most 4 GiB has fewer than 2^32 labels"))
@@ -27,7 +25,7 @@ impl Id {
     }
 }
 
-/// An open-addressed hash index of node ids: eight bytes a slot, at most half of them taken; the keys stay in the nodes.
+/// An open-addressed hash index of ids: eight bytes a slot, at most half of them taken.
 #[derive(Debug)]
 pub(super) struct Index {
     /// A power of two of them.
@@ -41,11 +39,13 @@ struct Slot {
     id: Id,
 }
 
-impl Index {
-    pub(super) fn new() -> Self {
+impl Default for Index {
+    fn default() -> Self {
         Self { slots: vec![None; 16], taken: 0 }
     }
+}
 
+impl Index {
     /// The id stored under `tag` for which `is` holds.
     pub(super) fn find(&self, tag: u32, is: impl Fn(Id) -> bool) -> Option<Id> {
         let mut place = self.first_place(tag);
@@ -86,13 +86,48 @@ impl Index {
     }
 }
 
-/// SipHash without a secret: an attacker chooses what is looked up, but only the configuration chooses what is stored, and only
-/// stored collisions would cost time.
-pub(super) fn tag_of(write: impl FnOnce(&mut DefaultHasher)) -> u32 {
-    let mut hasher = DefaultHasher::new();
+pub(super) fn tag_of(write: impl FnOnce(&mut Folded)) -> u32 {
+    let mut hasher = Folded::default();
     write(&mut hasher);
     let hash = hasher.finish();
     (hash ^ (hash >> 32)) as u32
+}
+
+/// A hash, eight octets at a time, each by a multiplication whose upper half is folded onto the lower (as wyhash has it).
+///
+/// It has no secret: an attacker chooses what is looked up, but only the configuration chooses what is stored, and only stored
+/// collisions would cost time. Whoever owns the keys compares them in full.
+#[derive(Debug, Default)]
+pub(super) struct Folded(u64);
+
+impl Folded {
+    fn fold(&mut self, word: u64) {
+        // The fractional part of the golden ratio: odd, and without a pattern in its bits.
+        const FACTOR: u128 = 0x9e37_79b9_7f4a_7c15;
+        let wide = u128::from(self.0.rotate_left(23) ^ word) * FACTOR;
+        self.0 = wide as u64 ^ (wide >> 64) as u64;
+    }
+}
+
+impl Hasher for Folded {
+    /// The last word overlaps the one before, which costs less than filling it up; the length is in it too.
+    fn write(&mut self, bytes: &[u8]) {
+        self.fold(bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks();
+        words.iter().for_each(|word| self.fold(u64::from_le_bytes(*word)));
+        match bytes.last_chunk() {
+            Some(last) => self.fold(u64::from_le_bytes(*last)),
+            None => self.fold(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))),
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.fold(number.into());
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[cfg(test)]

@@ -117,10 +117,16 @@ impl HostPattern {
 
     /// The literal labels right of the rightmost label with a star; the whole name of an exact pattern; may be empty.
     pub fn fixed_suffix(&self) -> &str {
-        match self.0.rsplit_once('*') {
-            None => &self.0,
-            Some((_, behind)) => behind.split_once('.').map_or("", |(_, suffix)| suffix),
-        }
+        let (_, tail) = self.split_at_tail();
+        tail.strip_prefix('.').unwrap_or(tail)
+    }
+
+    /// The labels up to the rightmost with a star, and the literal rest with the dot before it: `a.*` and `.example.com`, `*` and
+    /// nothing, nothing and a whole exact pattern.
+    pub(super) fn split_at_tail(&self) -> (&str, &str) {
+        let label = self.0.rfind('*').map_or(0, |star| star + 1);
+        let tail = if label == 0 { 0 } else { self.0[label..].find('.').map_or(self.0.len(), |dot| label + dot) };
+        self.0.split_at(tail)
     }
 
     /// Whether there is a star in it.
@@ -152,7 +158,7 @@ impl HostPattern {
     /// Whether this one pattern matches `name`, whatever other patterns there are.
     pub fn matches(&self, name: &DnsName) -> bool {
         let mut labels = name.labels_from_right();
-        for pattern in self.labels_from_right() {
+        for pattern in labels_from_right(&self.0) {
             let Some(label) = labels.next() else { return false };
             match pattern {
                 LabelPattern::Literal(text) if text != label => return false,
@@ -163,20 +169,20 @@ impl HostPattern {
         }
         labels.next().is_none()
     }
+}
 
-    /// Labels from the right, the order in which policy reads them.
-    pub(super) fn labels_from_right(&self) -> impl Iterator<Item = LabelPattern<'_>> {
-        let mut labels = self.0.rsplit('.').peekable();
-        std::iter::from_fn(move || {
-            let label = labels.next()?;
-            Some(match label {
-                "*" if labels.peek().is_none() => LabelPattern::Leading,
-                "*" => LabelPattern::One,
-                _ if label.contains('*') => LabelPattern::Partial(PartialLabel(label)),
-                _ => LabelPattern::Literal(label),
-            })
+/// Labels of a pattern, or of its left part, from the right: the order in which policy reads them.
+pub(super) fn labels_from_right(pattern: &str) -> impl Iterator<Item = LabelPattern<'_>> {
+    let mut labels = pattern.rsplit('.').peekable();
+    std::iter::from_fn(move || {
+        let label = labels.next()?;
+        Some(match label {
+            "*" if labels.peek().is_none() => LabelPattern::Leading,
+            "*" => LabelPattern::One,
+            _ if label.contains('*') => LabelPattern::Partial(PartialLabel(label)),
+            _ => LabelPattern::Literal(label),
         })
-    }
+    })
 }
 
 impl fmt::Display for HostPattern {

@@ -1,44 +1,69 @@
-//! The compiled allowlist: a trie over labels read from the right, and the one pattern that answers for a name.
+//! The compiled allowlist, and the one pattern that answers for a name.
 //!
 //! At each label, from the right: literal beats partial beats a whole `*` beats a leading `*.`; the first difference decides,
 //! and only patterns that match the whole name take part (the walk goes back where a better beginning has no end). Of two
 //! partial labels that match the same label the one with more literal characters wins, then the one with the longer prefix,
 //! then the longer suffix, then the first in byte order.
 //!
-//! A look-up costs a few hash probes for each label, whatever the size of the list: literal labels are found by hash, partial
-//! labels by hash for each *shape* (literal characters, length of prefix and of suffix) that stands at that place. Patterns that
-//! differ only between two stars of one label (`*a*`, `*b*`) share a shape and are compared one by one.
+//! So of two patterns that match, the one with more literal labels at its right end wins: where the shorter run ends, it has a
+//! star against a literal. That run, the *tail*, is found by the hash of its whole text: the name itself for an exact pattern,
+//! which beats all others, then `.b.c` and `.c` of `a.b.c`, and the empty tail. A pattern with more than a leading `*.` before
+//! its tail goes on in a tree of labels below it.
+//!
+//! A look-up costs one hash probe for each tail of a length in labels that occurs, and a few for each label in the tree, whatever
+//! the size of the list: literal labels are found by hash, partial labels by hash for each *shape* (literal characters, length of
+//! prefix and of suffix) that stands at that place. Patterns that differ only between two stars of one label (`*a*`, `*b*`)
+//! share a shape and are compared one by one. A probe reads a slot, the listed pattern, its text: of a million patterns each is
+//! a cache miss, and all that a look-up waits for.
 //!
 //! What may not be here: what a pattern permits (`decision`), how a pattern is written (`pattern`).
 
 use std::hash::{Hash, Hasher};
 
 use super::index::{Id, Index, count_step, tag_of};
-use super::pattern::{HostPattern, LabelPattern, PartialLabel};
+use super::pattern::{HostPattern, LabelPattern, PartialLabel, labels_from_right};
 use crate::names::DnsName;
 
-/// Where a pattern stands in the source: the service's and the host's ordinal, both from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) service: u32,
-    pub(super) host: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Listed {
-    entry: Entry,
+/// A pattern as a service lists it.
+#[derive(Debug)]
+pub struct Listed {
+    pattern: HostPattern,
+    line: u32,
+    service: u32,
+    /// The same pattern, listed later.
     next: Option<Id>,
 }
 
-/// A label seen after the labels of its parents. 32 bytes; with its label, entry and slot about 70 a name.
+impl Listed {
+    pub(super) fn new(pattern: HostPattern, line: usize, service: u32) -> Self {
+        let line = u32::try_from(line).expect("a configuration file of at most 4 GiB has fewer than 2^32 lines");
+        Self { pattern, line, service, next: None }
+    }
+
+    pub fn pattern(&self) -> &HostPattern {
+        &self.pattern
+    }
+
+    /// In the file, from 1.
+    pub fn line(&self) -> usize {
+        self.line as usize
+    }
+
+    /// The service's ordinal, from 0.
+    pub(super) fn service(&self) -> u32 {
+        self.service
+    }
+}
+
+/// A label seen after the labels of its parents, or a tail, which has none. 32 bytes.
 #[derive(Debug, Clone, Copy)]
 struct Node {
     parent: Option<Id>,
     label_at: u32,
     label_len: u8,
-    /// Entries of the pattern that ends here.
+    /// The pattern that ends here.
     here: Option<Id>,
-    /// Entries of the pattern `*.` before this.
+    /// The pattern `*.` before this.
     leading: Option<Id>,
     /// The child for a whole `*`.
     one: Option<Id>,
@@ -78,17 +103,38 @@ impl Shape {
     }
 }
 
-/// The compiled patterns, each with its entries.
-#[derive(Debug)]
+/// The compiled patterns.
+#[derive(Debug, Default)]
 pub(super) struct Table {
+    /// In the order they were inserted.
+    listed: Vec<Listed>,
+    /// The first listed of each exact pattern by its text, of each `*.` before a tail by that tail.
+    whole: Index,
+    leading: Depths,
+    /// The tree of all other patterns.
     nodes: Vec<Node>,
     labels: String,
     shapes: Vec<Vec<Shape>>,
-    listed: Vec<Listed>,
     index: Index,
+    tails: Depths,
 }
 
-/// The one pattern that answers for a name, by its entries in the order they were inserted; there is at least one.
+/// How many labels the tails of some patterns have.
+#[derive(Debug, Default)]
+struct Depths(u128);
+
+impl Depths {
+    /// A pattern has at most 127 labels, and a star in one of them.
+    fn add(&mut self, tail: &str) {
+        self.0 |= 1 << dots(tail);
+    }
+
+    fn have(&self, labels: usize) -> bool {
+        self.0 >> labels & 1 == 1
+    }
+}
+
+/// The one pattern that answers for a name, by all who list it in the order they were inserted; there is at least one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found<'a> {
     table: &'a Table,
@@ -96,62 +142,38 @@ pub(super) struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    pub(super) fn first(self) -> Entry {
-        self.table.listed[self.first.index()].entry
+    pub(super) fn first(self) -> &'a Listed {
+        &self.table.listed[self.first.index()]
     }
 
-    pub(super) fn entries(self) -> impl Iterator<Item = Entry> + 'a {
+    pub(super) fn listed(self) -> impl Iterator<Item = &'a Listed> {
         let table = self.table;
-        let at = move |id: Id| &table.listed[id.index()];
-        std::iter::successors(Some(at(self.first)), move |listed| listed.next.map(at)).map(|listed| listed.entry)
+        std::iter::successors(Some(self.first()), move |listed| Some(&table.listed[listed.next?.index()]))
     }
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
-        let mut table = Self {
-            nodes: Vec::new(),
-            labels: String::new(),
-            shapes: Vec::new(),
-            listed: Vec::new(),
-            index: Index::new(),
-        };
-        table.push_node(None, "");
-        table
-    }
-
-    /// Adds `entry` to `pattern`, behind those that stand there.
+    /// Adds a pattern, behind those that list the same.
     ///
     /// # Errors
-    /// The first entry there for which `excludes` holds; then `entry` is not added.
-    pub(super) fn insert(
-        &mut self,
-        pattern: &HostPattern,
-        entry: Entry,
-        excludes: impl Fn(Entry) -> bool,
-    ) -> Result<(), Entry> {
-        let mut at = Id::ROOT;
-        let mut leading = false;
-        for label in pattern.labels_from_right() {
-            match label {
-                LabelPattern::Literal(text) => at = self.literal_or_new(at, text),
-                LabelPattern::Partial(partial) => at = self.partial_or_new(at, partial),
-                LabelPattern::One => at = self.one_or_new(at),
-                LabelPattern::Leading => leading = true,
-            }
+    /// It and the first of those for which `excludes` holds; then it is not added.
+    pub(super) fn insert(&mut self, new: Listed, excludes: impl Fn(&Listed) -> bool) -> Result<(), (Listed, &Listed)> {
+        let id = Id::of_index(self.listed.len());
+        let mut end = self.first_or_set(&new.pattern, id);
+        if end == id {
+            self.listed.push(new);
+            return Ok(());
         }
-        let listed = Id::of_index(self.listed.len());
-        let node = &mut self.nodes[at.index()];
-        let mut end = if leading { &mut node.leading } else { &mut node.here };
-        while let Some(id) = *end {
-            let before = &mut self.listed[id.index()];
-            if excludes(before.entry) {
-                return Err(before.entry);
+        loop {
+            let before = &self.listed[end.index()];
+            if excludes(before) {
+                return Err((new, &self.listed[end.index()]));
             }
-            end = &mut before.next;
+            let Some(next) = before.next else { break };
+            end = next;
         }
-        *end = Some(listed);
-        self.listed.push(Listed { entry, next: None });
+        self.listed[end.index()].next = Some(id);
+        self.listed.push(new);
         Ok(())
     }
 
@@ -162,9 +184,62 @@ impl Table {
         self.listed.shrink_to_fit();
     }
 
+    /// All that `service` lists, which was inserted in the order of the services.
+    pub(super) fn of_service(&self, service: u32) -> &[Listed] {
+        let from = self.listed.partition_point(|listed| listed.service < service);
+        let to = self.listed.partition_point(|listed| listed.service <= service);
+        &self.listed[from..to]
+    }
+
     /// The best of the patterns that match `name`.
     pub(super) fn lookup(&self, name: &DnsName) -> Option<Found<'_>> {
-        self.walk(Id::ROOT, Some(name.as_str())).map(|first| Found { table: self, first })
+        let name = name.as_str();
+        self.whole(name).or_else(|| self.starred(name)).map(|first| Found { table: self, first })
+    }
+
+    fn starred(&self, name: &str) -> Option<Id> {
+        let ends = name.match_indices('.').map(|(at, _)| at).chain([name.len()]);
+        ends.zip((0..=dots(name)).rev()).find_map(|(at, labels)| {
+            let (rest, tail) = name.split_at(at);
+            let root = if self.tails.have(labels) { self.literal(None, tail) } else { None };
+            let found = root.and_then(|root| self.walk(root, Some(rest)));
+            found.or_else(|| if self.leading.have(labels) { self.whole(tail) } else { None })
+        })
+    }
+
+    /// The first listed of the exact pattern `key`, or of `*` and the tail `key`.
+    fn whole(&self, key: &str) -> Option<Id> {
+        count_step();
+        self.whole.find(tag_of(|hasher| hasher.write(key.as_bytes())), |id| {
+            let text = self.listed[id.index()].pattern.as_str();
+            text.strip_prefix('*').unwrap_or(text) == key
+        })
+    }
+
+    /// The first that lists `pattern`; where none does, that is `id` from now on.
+    fn first_or_set(&mut self, pattern: &HostPattern, id: Id) -> Id {
+        let (stars, tail) = pattern.split_at_tail();
+        if stars.is_empty() || stars == "*" {
+            if let Some(first) = self.whole(tail) {
+                return first;
+            }
+            self.whole.insert(tag_of(|hasher| hasher.write(tail.as_bytes())), id);
+            if stars == "*" {
+                self.leading.add(tail);
+            }
+            return id;
+        }
+        self.tails.add(tail);
+        let mut at = self.literal_or_new(None, tail);
+        for label in labels_from_right(stars) {
+            at = match label {
+                LabelPattern::Literal(text) => self.literal_or_new(Some(at), text),
+                LabelPattern::Partial(partial) => self.partial_or_new(at, partial),
+                LabelPattern::One => self.one_or_new(at),
+                LabelPattern::Leading => return *self.nodes[at.index()].leading.get_or_insert(id),
+            }
+        }
+        *self.nodes[at.index()].here.get_or_insert(id)
     }
 
     /// `rest` is what stands left of the labels already read. As deep as the deepest pattern, at most 127 labels.
@@ -173,7 +248,7 @@ impl Table {
         let node = self.node(at);
         let Some(rest) = rest else { return node.here };
         let (left, label) = rest.rsplit_once('.').map_or((None, rest), |(left, label)| (Some(left), label));
-        if let Some(found) = self.literal(at, label).and_then(|child| self.walk(child, left)) {
+        if let Some(found) = self.literal(Some(at), label).and_then(|child| self.walk(child, left)) {
             return Some(found);
         }
         for &shape in node.shapes.map_or(&[][..], |id| &self.shapes[id.index()]) {
@@ -197,10 +272,9 @@ impl Table {
         fitting.into_iter().find_map(|child| self.walk(child, left))
     }
 
-    fn literal(&self, parent: Id, label: &str) -> Option<Id> {
+    fn literal(&self, parent: Option<Id>, label: &str) -> Option<Id> {
         count_step();
-        self.index
-            .find(tag_of_literal(parent, label), |id| self.node(id).parent == Some(parent) && self.label(id) == label)
+        self.index.find(tag_of_literal(parent, label), |id| self.node(id).parent == parent && self.label(id) == label)
     }
 
     /// The first of the children with this shape, prefix and suffix.
@@ -219,11 +293,11 @@ impl Table {
         std::iter::successors(Some(head), |id| self.node(*id).sibling)
     }
 
-    fn literal_or_new(&mut self, parent: Id, label: &str) -> Id {
+    fn literal_or_new(&mut self, parent: Option<Id>, label: &str) -> Id {
         if let Some(child) = self.literal(parent, label) {
             return child;
         }
-        let child = self.push_node(Some(parent), label);
+        let child = self.push_node(parent, label);
         self.index.insert(tag_of_literal(parent, label), child);
         child
     }
@@ -238,14 +312,14 @@ impl Table {
     }
 
     fn partial_or_new(&mut self, parent: Id, label: PartialLabel<'_>) -> Id {
-        if let Some(child) = self.literal(parent, label.0) {
+        if let Some(child) = self.literal(Some(parent), label.0) {
             return child;
         }
         let shape = Shape::of(label);
         let head = self.partial(parent, shape, label.prefix(), label.suffix());
         let child = self.push_node(Some(parent), label.0);
         // Under its whole text too, by which the same label is found again; no name has a star in it.
-        self.index.insert(tag_of_literal(parent, label.0), child);
+        self.index.insert(tag_of_literal(Some(parent), label.0), child);
         match head {
             Some(head) => {
                 self.nodes[child.index()].sibling = self.node(head).sibling;
@@ -272,7 +346,8 @@ impl Table {
     fn push_node(&mut self, parent: Option<Id>, label: &str) -> Id {
         let id = Id::of_index(self.nodes.len());
         let label_at = u32::try_from(self.labels.len()).expect("a configuration file is smaller than 4 GiB");
-        let label_len = u8::try_from(label.len()).expect("63 literal characters and at most 64 stars between them");
+        let label_len = u8::try_from(label.len())
+            .expect("a label has 63 literal characters and at most 64 stars, a tail at most 253 octets");
         self.labels.push_str(label);
         self.nodes.push(Node {
             parent,
@@ -298,9 +373,13 @@ impl Table {
     }
 }
 
-fn tag_of_literal(parent: Id, label: &str) -> u32 {
+fn dots(text: &str) -> usize {
+    text.bytes().filter(|&b| b == b'.').count()
+}
+
+fn tag_of_literal(parent: Option<Id>, label: &str) -> u32 {
     tag_of(|hasher| {
-        hasher.write_u32(parent.number());
+        hasher.write_u32(parent.map_or(0, Id::number));
         hasher.write(label.as_bytes());
     })
 }
@@ -317,10 +396,10 @@ mod tests {
     use crate::policy::index::STEPS;
 
     fn table<T: AsRef<str>>(patterns: &[T]) -> Table {
-        let mut table = Table::new();
-        for (host, text) in (0..).zip(patterns) {
+        let mut table = Table::default();
+        for text in patterns {
             let pattern = HostPattern::parse(text.as_ref()).expect("a pattern");
-            table.insert(&pattern, Entry { service: 0, host }, |_| false).expect("nothing is excluded");
+            table.insert(Listed::new(pattern, 1, 0), |_| false).expect("nothing is excluded");
         }
         table
     }
@@ -329,8 +408,8 @@ mod tests {
         DnsName::parse(text.as_bytes()).expect(text)
     }
 
-    fn winner<'a, T: AsRef<str>>(table: &Table, patterns: &'a [T], host: &str) -> Option<&'a str> {
-        table.lookup(&name(host)).map(|found| patterns[found.first().host as usize].as_ref())
+    fn winner<'a>(table: &'a Table, host: &str) -> Option<&'a str> {
+        table.lookup(&name(host)).map(|found| found.first().pattern().as_str())
     }
 
     #[test]
@@ -365,7 +444,7 @@ mod tests {
             ("example.com", "*"),
             ("com", "*"),
         ] {
-            assert_eq!(winner(&table, &patterns, host), Some(expected), "{host}");
+            assert_eq!(winner(&table, host), Some(expected), "{host}");
         }
     }
 
@@ -387,7 +466,7 @@ mod tests {
             ("allowed.test", Some("*.test")),
             ("test", None),
         ] {
-            assert_eq!(winner(&table, &patterns, host), expected, "{host}");
+            assert_eq!(winner(&table, host), expected, "{host}");
         }
     }
 
@@ -422,7 +501,7 @@ mod tests {
             ("axbxb.x.test", "a*b*b.x.test"),
             ("x.x.test", "*.x.test"),
         ] {
-            assert_eq!(winner(&table, &patterns, host), Some(expected), "{host}");
+            assert_eq!(winner(&table, host), Some(expected), "{host}");
         }
     }
 
@@ -481,7 +560,28 @@ mod tests {
             let patterns: Vec<String> = patterns.into_iter().collect();
             let table = table(&patterns);
             for host in names {
-                prop_assert_eq!(winner(&table, &patterns, &host), naive_winner(&patterns, &host), "{} in {:?}", host, patterns);
+                prop_assert_eq!(winner(&table, &host), naive_winner(&patterns, &host), "{} in {:?}", host, patterns);
+            }
+        }
+
+        /// Names one step from a pattern: its stars filled in with nothing, a letter, two or three labels; a label more or less.
+        #[test]
+        fn c14_the_table_agrees_with_the_reference_next_to_its_patterns(
+            patterns in prop::collection::btree_set(
+                "([ab]|\\*|a\\*|\\*b|\\*a\\*)(\\.([ab]|\\*|[ab]\\*)){0,2}(\\.[ab]{1,9}){0,4}|(\\*\\.)?([ab]\\.){1,6}[ab]", 1..40),
+            filled in prop::collection::vec("|a|b|ab|a\\.b|b\\.a\\.b", 1..8),
+        ) {
+            let patterns: Vec<String> = patterns.into_iter().collect();
+            let table = table(&patterns);
+            for pattern in &patterns {
+                let hosts = filled.iter().map(|filled| pattern.replace('*', filled));
+                for host in hosts.flat_map(|host| [format!("a.{host}"), format!("{host}.a"), format!("b{host}"), host]) {
+                    let less = host.split_once('.').map_or("", |(_, less)| less);
+                    for host in [host.as_str(), less].into_iter().filter_map(|host| DnsName::parse(host.as_bytes()).ok()) {
+                        let expected = naive_winner(&patterns, host.as_str());
+                        prop_assert_eq!(winner(&table, host.as_str()), expected, "{} in {:?}", host, patterns);
+                    }
+                }
             }
         }
 
@@ -516,11 +616,25 @@ mod tests {
                 _ => drop(host.remove(at)),
             }
             let Ok(read) = DnsName::parse(&host) else { continue };
-            let found = table.lookup(&read).map(|found| patterns[found.first().host as usize].as_str());
+            let found = winner(&table, read.as_str());
             assert_eq!(found, naive_winner(&patterns, read.as_str()), "{read}");
             allowed += usize::from(found.is_some());
         }
         assert!((10_000..200_000).contains(&allowed), "{allowed} allowed: both verdicts are to be seen");
+    }
+
+    #[test]
+    fn c14_as_many_labels_as_a_name_can_have() {
+        let labels = |count: usize| vec!["a"; count].join(".");
+        let (most, fewer) = (labels(127), labels(126));
+        let patterns = [labels(127), labels(126), format!("*.{}", labels(126)), format!("*b.{}", labels(125))];
+        let exact = table(&patterns);
+        assert_eq!(winner(&exact, &most), Some(&*most));
+        assert_eq!(winner(&exact, &fewer), Some(&*fewer));
+        let starred = table(&patterns[2..]);
+        assert_eq!(winner(&starred, &most), Some(&*patterns[2]));
+        assert_eq!(winner(&starred, &fewer), None);
+        assert_eq!(winner(&starred, &format!("b.{}", labels(125))), Some(&*patterns[3]));
     }
 
     /// The most steps that one of `names` took.
