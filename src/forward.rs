@@ -168,8 +168,12 @@ fn finish(next: Next, sent: bool, head: &RequestHead) -> Next {
     }
 }
 
-/// Hop-by-hop fields and every copy of ours go, then ours are set last (G03), then the writer adds the one framing.
-fn write_head(head: &RequestHead, exchange: &Exchange, terms: &Terms, out: &mut BytesMut) -> Result<(), Reason> {
+/// Appends to `out` the head as the upstream gets it: hop-by-hop fields and every copy of ours go, then ours are set last
+/// (G03), then the writer adds the one framing.
+///
+/// # Errors
+/// Why the request is refused instead; nothing of it has been sent.
+pub fn write_head(head: &RequestHead, exchange: &Exchange, terms: &Terms, out: &mut BytesMut) -> Result<(), Reason> {
     let path = match head.target() {
         Target::Origin(path) => path,
         Target::Absolute { path_and_query, .. } => path_and_query,

@@ -4,11 +4,13 @@
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`record`]: every field of the access record.
+//! * [`performance`]: what it costs, and how that is measured.
 //!
 //! No code may be here but the tests that compare the pages with what they describe.
 
 pub mod journey;
 pub mod operations;
+pub mod performance;
 pub mod record;
 pub mod threats;
 
