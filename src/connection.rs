@@ -27,7 +27,7 @@ pub async fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listen
     let mut client = Client::new(stream, addr, listener);
     let admission = match gate.admit(&client) {
         Ok(admission) => admission,
-        Err(reason) => return front::turn_away(gate, client, reason).await,
+        Err(reason) => return Box::pin(front::turn_away(gate, client, reason)).await,
     };
     let mut waiting = Waiting::new();
     while let Some((mut trip, claimed)) = Trip::claim(gate, &mut client, &admission, &mut waiting).await {
@@ -54,13 +54,14 @@ pub async fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listen
     client.close().await;
 }
 
-/// One attempt, from what was claimed to the end of the relay.
+/// One attempt, from what was claimed to the end of the relay. What is large and does not last a tunnel's life is boxed, as the
+/// connection's task holds room for the largest of it.
 async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, _admitted: &Admission) -> Result<Next, Ended> {
     let asked = claimed?;
     match trip.decide(asked)? {
         Way::Tunnel(permit) => {
-            let connection = trip.dial(permit.destination()).await?;
-            let upstream = trip.verify(permit.destination(), connection).await?;
+            let connection = Box::pin(trip.dial(permit.destination())).await?;
+            let upstream = Box::pin(trip.verify(permit.destination(), connection)).await?;
             let established = trip.establish(client).await?;
             let hello = trip.client_hello(client, &established).await?;
             let agreed = reconcile_tunnel(permit, &hello.sni)?;
@@ -70,18 +71,32 @@ async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, _admitted
             let established = trip.establish(client).await?;
             let hello = trip.client_hello(client, &established).await?;
             let agreed = reconcile_inspect(permit, &hello.sni)?;
-            let upstream = match trip.dial(agreed.destination()).await {
-                Ok(connection) => trip.handshake(agreed.destination(), connection, &hello).await,
+            let upstream = match Box::pin(trip.dial(agreed.destination())).await {
+                Ok(connection) => Box::pin(trip.handshake(agreed.destination(), connection, &hello)).await,
                 Err(ended) => Err(ended),
             };
             match upstream {
-                Ok(upstream) => trip.inspect(agreed, client, &hello, upstream).await,
-                Err(ended) => trip.page(agreed, client, &hello, ended).await,
+                Ok(upstream) => Box::pin(trip.inspect(agreed, client, &hello, upstream)).await,
+                Err(ended) => Box::pin(trip.page(agreed, client, &hello, ended)).await,
             }
         }
         Way::Plain(permit, head) => {
-            let connection = trip.dial(permit.destination()).await?;
-            trip.plain(permit, &head, client, connection).await
+            let connection = Box::pin(trip.dial(permit.destination())).await?;
+            Box::pin(trip.plain(permit, &head, client, connection)).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection's task holds its future for as long as a tunnel is idle; what is large and does not last is boxed.
+    #[test]
+    fn the_future_of_a_connection_is_small() {
+        fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        assert!(size(serve) <= 3584, "{}", size(serve));
     }
 }

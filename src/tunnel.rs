@@ -7,14 +7,16 @@
 mod pipes;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, sleep_until};
 
 use self::pipes::Lent;
@@ -56,145 +58,153 @@ thread_local! {
 /// Copies until both directions have ended, or one broke, or nothing moved for `idle`. `prefix` is what the client sent
 /// already (its ClientHello) and goes first.
 pub async fn relay(
-    prefix: &[u8],
+    prefix: BytesMut,
     client: &TcpStream,
     upstream: &TcpStream,
     counters: &Counters,
     settings: &Settings,
 ) -> TunnelEnd {
     let activity = Activity { counters, began: Instant::now() };
-    let (client_done, upstream_done) = (AtomicBool::new(false), AtomicBool::new(false));
-    let up = async {
-        write_rest(upstream, prefix, &counters.sent).await.map_err(|_| TunnelEnd::UpstreamClosed)?;
-        pump(client, upstream, &counters.sent)
-            .await
-            .map_err(|side| side.of(TunnelEnd::ClientClosed, TunnelEnd::UpstreamClosed))?;
-        client_done.store(true, Ordering::Relaxed);
-        Ok(())
-    };
-    let down = async {
-        pump(upstream, client, &counters.received)
-            .await
-            .map_err(|side| side.of(TunnelEnd::UpstreamClosed, TunnelEnd::ClientClosed))?;
-        upstream_done.store(true, Ordering::Relaxed);
-        Ok(())
-    };
-    let end = tokio::select! {
-        both = async { tokio::try_join!(up, down) } => both.map_or_else(|end| end, |_| TunnelEnd::Finished),
+    let held = if prefix.is_empty() { Held::Nothing } else { Held::Octets(prefix) };
+    let mut up = Direction { source: client, sink: upstream, moved: &counters.sent, held, open: true };
+    let mut down =
+        Direction { source: upstream, sink: client, moved: &counters.received, held: Held::Nothing, open: true };
+    let both = poll_fn(|cx| {
+        if let Poll::Ready(Err(broken)) = up.poll(cx) {
+            return Poll::Ready(end(&broken, client, upstream, &up, &down));
+        }
+        if let Poll::Ready(Err(broken)) = down.poll(cx) {
+            return Poll::Ready(end(&broken, client, upstream, &up, &down));
+        }
+        if up.open || down.open { Poll::Pending } else { Poll::Ready(TunnelEnd::Finished) }
+    });
+    tokio::select! {
+        biased;
+        end = both => end,
         () = activity.idle_for(settings.idle) => TunnelEnd::Idle,
+    }
+}
+
+/// A side that has said its end takes no more: that the other's close_notify found it gone is no break.
+fn end(
+    broken: &Broken<'_>,
+    client: &TcpStream,
+    upstream: &TcpStream,
+    up: &Direction<'_>,
+    down: &Direction<'_>,
+) -> TunnelEnd {
+    let (side, said_its_end) = match std::ptr::eq(broken.0, client) {
+        true => (TunnelEnd::ClientClosed, !up.open),
+        false => {
+            debug_assert!(std::ptr::eq(broken.0, upstream));
+            (TunnelEnd::UpstreamClosed, !down.open)
+        }
     };
-    match end {
-        // A side that has said its end takes no more: that the other's close_notify found it gone is no break.
-        TunnelEnd::ClientClosed if client_done.load(Ordering::Relaxed) => TunnelEnd::Finished,
-        TunnelEnd::UpstreamClosed if upstream_done.load(Ordering::Relaxed) => TunnelEnd::Finished,
-        TunnelEnd::ClientClosed | TunnelEnd::UpstreamClosed | TunnelEnd::Finished | TunnelEnd::Idle => end,
-    }
+    if said_its_end { TunnelEnd::Finished } else { side }
 }
 
-/// Which socket of a direction broke.
-enum Broken {
-    Source,
-    Sink,
+/// The socket that broke.
+struct Broken<'a>(&'a TcpStream);
+
+/// One way through the tunnel. It waits in the sockets' own slots for one reader and one writer, and holds nothing while the far
+/// side takes what comes.
+struct Direction<'a> {
+    source: &'a TcpStream,
+    sink: &'a TcpStream,
+    moved: &'a AtomicU64,
+    held: Held,
+    /// The source has not ended yet.
+    open: bool,
 }
 
-impl Broken {
-    fn of(self, source: TunnelEnd, sink: TunnelEnd) -> TunnelEnd {
-        match self {
-            Self::Source => source,
-            Self::Sink => sink,
-        }
-    }
-}
-
-/// What one turn with the borrowed buffer came to.
-enum Turn {
-    Moved,
-    /// As much as one read can: there is more.
-    Filled,
+/// What has been read and not been written.
+enum Held {
     Nothing,
-    End,
-    /// The sink took a part; this is the rest.
-    Rest(Vec<u8>),
+    Octets(BytesMut),
+    /// Bulk goes this way, and the pipe is empty or not.
+    Pipe(Lent),
 }
 
-async fn pump(source: &TcpStream, sink: &TcpStream, moved: &AtomicU64) -> Result<(), Broken> {
-    loop {
-        source.readable().await.map_err(|_| Broken::Source)?;
-        // Readiness costs no budget: between two quick peers this loop would never let another task run.
-        consume_budget().await;
-        match turn(source, sink, moved)? {
-            Turn::Moved | Turn::Nothing => {}
-            Turn::Filled => {
-                if let Some(pipe) = Lent::take() {
-                    move_bulk(pipe, source, sink, moved).await?;
-                }
-            }
-            Turn::Rest(rest) => write_rest(sink, &rest, moved).await.map_err(|_| Broken::Sink)?,
-            Turn::End => {
-                // The half that ended is closed onwards; the other may go on for as long as it moves.
-                return SockRef::from(sink).shutdown(Shutdown::Write).map_err(|_| Broken::Sink);
-            }
+impl<'a> Direction<'a> {
+    /// Moves what can be moved. Ready when the source has ended, or a socket broke.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<'a>>> {
+        while self.open {
+            ready!(match &self.held {
+                Held::Nothing => self.poll_turn(cx),
+                Held::Pipe(pipe) if pipe.is_empty() => self.poll_fill(cx),
+                Held::Octets(_) | Held::Pipe(_) => self.poll_rest(cx),
+            })?;
         }
+        Poll::Ready(Ok(()))
     }
-}
 
-fn turn(source: &TcpStream, sink: &TcpStream, moved: &AtomicU64) -> Result<Turn, Broken> {
-    BUFFER.with_borrow_mut(|buffer| {
-        let n = match receive(source, buffer) {
-            Ok(0) => return Ok(Turn::End),
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Turn::Nothing),
-            Err(_) => return Err(Broken::Source),
-        };
-        let written = match sink.try_write(&buffer[..n]) {
-            Ok(written) => written,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => return Err(Broken::Sink),
-        };
-        moved.fetch_add(written as u64, Ordering::Relaxed);
-        Ok(match n {
-            _ if written < n => Turn::Rest(buffer[written..n].to_vec()),
-            CHUNK => Turn::Filled,
-            _ => Turn::Moved,
+    /// One read into the thread's buffer, and the write behind it.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<'a>>> {
+        ready!(self.source.poll_read_ready(cx)).map_err(|_| Broken(self.source))?;
+        BUFFER.with_borrow_mut(|buffer| {
+            let n = match receive(self.source, buffer) {
+                Ok(0) => return Poll::Ready(self.end()),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(Ok(())),
+                Err(_) => return Poll::Ready(Err(Broken(self.source))),
+            };
+            let written = match self.sink.try_write(&buffer[..n]) {
+                Ok(written) => written,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => return Poll::Ready(Err(Broken(self.sink))),
+            };
+            self.moved.fetch_add(written as u64, Ordering::Relaxed);
+            if written < n {
+                self.held = Held::Octets(buffer[written..n].into());
+            } else if n == CHUNK {
+                // As much as one read can: there is more.
+                self.held = Lent::take().map_or(Held::Nothing, Held::Pipe);
+            }
+            Poll::Ready(Ok(()))
         })
-    })
-}
+    }
 
-/// Moves what `source` has until it has no more; the end of the stream is left for the next read to find.
-async fn move_bulk(mut pipe: Lent, source: &TcpStream, sink: &TcpStream, moved: &AtomicU64) -> Result<(), Broken> {
-    loop {
-        consume_budget().await;
-        match pipe.fill(source) {
-            Ok(0) => return Ok(()),
+    /// Takes what the source has into the pipe. One that has no more for now gives the pipe back.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<'a>>> {
+        let (Poll::Ready(readable), Held::Pipe(pipe)) = (self.source.poll_read_ready(cx), &mut self.held) else {
+            self.held = Held::Nothing;
+            return Poll::Pending;
+        };
+        readable.map_err(|_| Broken(self.source))?;
+        match pipe.fill(self.source) {
+            // The end is for the next read to find.
+            Ok(0) => self.held = Held::Nothing,
             Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(_) => return Err(Broken::Source),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.held = Held::Nothing,
+            Err(_) => return Poll::Ready(Err(Broken(self.source))),
         }
-        while !pipe.is_empty() {
-            match pipe.drain(sink) {
-                Ok(n) => _ = moved.fetch_add(n as u64, Ordering::Relaxed),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    sink.writable().await.map_err(|_| Broken::Sink)?;
-                }
-                Err(_) => return Err(Broken::Sink),
-            }
-        }
+        Poll::Ready(Ok(()))
     }
-}
 
-async fn write_rest(sink: &TcpStream, mut rest: &[u8], moved: &AtomicU64) -> io::Result<()> {
-    while !rest.is_empty() {
-        sink.writable().await?;
-        match sink.try_write(rest) {
-            Ok(n) => {
-                moved.fetch_add(n as u64, Ordering::Relaxed);
-                rest = &rest[n..];
-            }
+    /// Gives the sink what it takes of what is held.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<'a>>> {
+        ready!(self.sink.poll_write_ready(cx)).map_err(|_| Broken(self.sink))?;
+        let written = match &mut self.held {
+            Held::Nothing => Ok(0),
+            Held::Octets(rest) => self.sink.try_write(rest).inspect(|n| rest.advance(*n)),
+            Held::Pipe(pipe) => pipe.drain(self.sink),
+        };
+        match written {
+            Ok(n) => _ = self.moved.fetch_add(n as u64, Ordering::Relaxed),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
+            Err(_) => return Poll::Ready(Err(Broken(self.sink))),
         }
+        if matches!(&self.held, Held::Octets(rest) if rest.is_empty()) {
+            self.held = Held::Nothing;
+        }
+        Poll::Ready(Ok(()))
     }
-    Ok(())
+
+    /// The half that ended is closed onwards; the other may go on for as long as it moves.
+    fn end(&mut self) -> Result<(), Broken<'a>> {
+        self.open = false;
+        SockRef::from(self.sink).shutdown(Shutdown::Write).map_err(|_| Broken(self.sink))
+    }
 }
 
 /// Idleness seen from the counters, so that moving bytes costs no timer.

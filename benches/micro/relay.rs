@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use sekisho::tunnel::{Counters, Settings, relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,7 +25,7 @@ fn ends() -> Ends {
     let runtime = runtime();
     let ((near_client, client), (near_upstream, upstream)) = runtime.block_on(async { (pair().await, pair().await) });
     runtime.spawn(async move {
-        relay(b"", &near_client, &near_upstream, &Counters::default(), &Settings { idle: IDLE }).await
+        relay(BytesMut::new(), &near_client, &near_upstream, &Counters::default(), &Settings { idle: IDLE }).await
     });
     Ends { runtime, client, upstream }
 }

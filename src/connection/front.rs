@@ -53,7 +53,7 @@ impl Trip {
         client: &mut Client,
         _admitted: &Admission,
         waiting: &mut Waiting,
-    ) -> Option<(Self, Claimed)> {
+    ) -> Option<(Box<Self>, Claimed)> {
         let accepted = waiting.accepted.take();
         let first = accepted.is_some();
         let waited = match wait(gate, client, &mut waiting.reader).await {
@@ -74,7 +74,7 @@ impl Trip {
         let plain = head.as_ref().is_some_and(|(method, _)| *method != Method::Connect);
         let action = if plain { Action::Request } else { Action::Connection };
         // The configuration of the moment at which the claim was complete, not of the one at which the wait for it began.
-        let mut trip = Self::begin(gate, gate.live(), client, action).await;
+        let mut trip = Box::new(Self::begin(gate, gate.live(), client, action).await);
         if let Some((at, began)) = accepted {
             trip.attempt.began_at(at, began);
         }

@@ -44,7 +44,7 @@ impl Trip {
         let (prefix, socket) = client.stream().into_parts();
         let stream = upstream.into_stream();
         let end = {
-            let relaying = pin!(tunnel::relay(&prefix, socket.tcp(), &stream, &counters, &self.live.config.tunnel));
+            let relaying = pin!(tunnel::relay(prefix, socket.tcp(), &stream, &counters, &self.live.config.tunnel));
             tokio::select! {
                 end = relaying => Ok(end),
                 () = self.withdrawn() => Err(Reason::PolicyWithdrawn),
@@ -108,7 +108,7 @@ impl Trip {
             match upstream {
                 Spoken::H1(leg) => {
                     let client = Leg::new(stream, BytesMut::new());
-                    h1::run(&scope, client, *leg, head_limit).await
+                    h1::run(&scope, client, leg, head_limit).await
                 }
                 Spoken::H2(upstream) => h2::run(Arc::clone(&scope), stream, upstream).await,
             }
@@ -153,7 +153,7 @@ impl Trip {
             (false, true) => Some(Alpn::Http11),
             (false, false) => return Err(Ended::new(Side::Upstream, Stage::Verify, Reason::NoApplicationProtocol)),
         };
-        Ok((alpn, Spoken::H1(Box::new(Leg::new(upstream.into_stream(), BytesMut::new())))))
+        Ok((alpn, Spoken::H1(Leg::new(upstream.into_stream(), BytesMut::new()))))
     }
 
     /// Answers every request of an inspected connection with the page of `ended`, under a leaf for the destination; no byte
@@ -286,7 +286,7 @@ impl Trip {
 
 /// An upstream ready to be relayed to, in its protocol.
 enum Spoken {
-    H1(Box<Leg<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>),
+    H1(Leg<Box<tokio_rustls::client::TlsStream<tokio::net::TcpStream>>>),
     H2(h2::Upstream),
 }
 

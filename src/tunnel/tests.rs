@@ -32,7 +32,8 @@ async fn n05_half_close_passes_on_and_the_other_half_goes_on() {
         assert_eq!(answer, b"late answer");
     };
     let settings = settings(Duration::from_secs(60));
-    let (end, ()) = tokio::join!(relay(b"hello ", &ours_client, &ours_upstream, &counters, &settings), peers);
+    let (end, ()) =
+        tokio::join!(relay("hello ".as_bytes().into(), &ours_client, &ours_upstream, &counters, &settings), peers);
     assert_eq!(end, TunnelEnd::Finished);
     assert_eq!(counters.sent.load(Ordering::Relaxed), 13);
     assert_eq!(counters.received.load(Ordering::Relaxed), 11);
@@ -59,7 +60,7 @@ async fn every_byte_arrives_through_full_socket_buffers() {
         drop((client, upstream));
     };
     let settings = settings(Duration::from_secs(60));
-    let (end, ()) = tokio::join!(relay(b"", &ours_client, &ours_upstream, &counters, &settings), peers);
+    let (end, ()) = tokio::join!(relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings), peers);
     assert_eq!(end, TunnelEnd::Finished);
     assert_eq!(counters.received.load(Ordering::Relaxed), 8_000_000);
 }
@@ -69,7 +70,7 @@ async fn h03_a_tunnel_over_which_nothing_moves_is_ended() {
     let ((ours_client, _client), (ours_upstream, _upstream)) = tokio::join!(pair(), pair());
     let began = Instant::now();
     let settings = settings(Duration::from_secs(3600));
-    let end = relay(b"", &ours_client, &ours_upstream, &Counters::default(), &settings).await;
+    let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings).await;
     assert_eq!(end, TunnelEnd::Idle);
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(3600) && took <= Duration::from_secs(4500), "{took:?}");
@@ -81,7 +82,7 @@ async fn a_reset_says_whose_side_broke() {
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("linger");
     drop(client);
     let settings = settings(Duration::from_secs(60));
-    let end = relay(b"", &ours_client, &ours_upstream, &Counters::default(), &settings).await;
+    let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings).await;
     assert_eq!(end, TunnelEnd::ClientClosed);
 }
 
@@ -102,7 +103,7 @@ async fn a_client_that_ended_in_order_and_is_then_gone_has_finished() {
     let settings = settings(Duration::from_secs(60));
     let counters = Counters::default();
     let end = tokio::select! {
-        end = relay(b"", &ours_client, &ours_upstream, &counters, &settings) => end,
+        end = relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings) => end,
         () = async { peers.await; std::future::pending().await } => unreachable!("the relay ends first"),
     };
     assert_eq!(end, TunnelEnd::Finished);

@@ -177,7 +177,8 @@ impl Leg for Tunnel {
 }
 
 impl Leg for Inspect {
-    type Stream = TlsStream<TcpStream>;
+    /// Boxed: it is large, and what holds it is moved about.
+    type Stream = Box<TlsStream<TcpStream>>;
 }
 
 mod sealed {
@@ -252,7 +253,7 @@ pub async fn inspect(
     let (name, address, trust) = (destination.name(), connection.address(), &settings.trust);
     let (result, sight) =
         handshake(trust.resuming(), name, alpn, connection.into_unverified_stream(), settings.handshake).await;
-    let stream = result.map_err(|failure| VerifyError::of(name, address, failure))?;
+    let stream = result.map(Box::new).map_err(|failure| VerifyError::of(name, address, failure))?;
     let (certificate, verdict) = match sight.chain_verified {
         Some(certificate) => (certificate, UpstreamVerdict::Handshake),
         None => {
