@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod explain;
 mod folder;
+mod load;
 mod outcome;
 mod quickstart;
 mod run;
@@ -74,6 +75,13 @@ enum Command {
         #[command(subcommand)]
         command: ca::Command,
     },
+    /// Measure a proxy: an origin and a client that makes load
+    #[command(after_help = "Examples:\n  sekisho load origin\n  \
+        sekisho load run --proxy 127.0.0.1:8080 --target https://load.test:8443")]
+    Load {
+        #[command(subcommand)]
+        command: load::Command,
+    },
     /// Print a shell completion script
     #[command(after_help = "Examples:\n  sekisho completions bash > /etc/bash_completion.d/sekisho")]
     Completions { shell: Shell },
@@ -114,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Ca { command } => ca::ca(&command),
+        Command::Load { command } => load::load(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sekisho", &mut script);

@@ -116,5 +116,8 @@ pub mod telemetry;
 
 pub mod admin;
 
+// What measures it.
+pub mod load;
+
 // The longer pages.
 pub mod manual;

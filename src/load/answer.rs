@@ -1,0 +1,123 @@
+//! The client's HTTP/1.1: one answer read off a stream, its content counted and thrown away.
+//!
+//! Written apart from `http1` on purpose. It takes what a measuring client has to take: a status, a Content-Length, or none where
+//! none can be. An answer of another shape is a failure of its own kind, never a guess.
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::Failure;
+
+/// Octets of one read. A TLS record holds 16 KiB.
+pub const SCRATCH: usize = 32 * 1024;
+const MAX_HEAD: usize = 16 * 1024;
+
+/// The head of an answer, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    pub status: u16,
+    /// Octets of the content that follows.
+    pub length: u64,
+    /// Whether the connection cannot be used again.
+    pub closes: bool,
+}
+
+/// Reads a head at the beginning of `octets`; `None` while it is not whole. With it, how many octets it took.
+///
+/// # Errors
+/// `not_http` where it is no head, `framing` where it has neither Content-Length nor a status without content.
+pub fn parse(octets: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
+    let Some(end) = octets.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return if octets.len() < MAX_HEAD { Ok(None) } else { Err(not_http()) };
+    };
+    let text = std::str::from_utf8(&octets[..end]).map_err(|_| not_http())?;
+    let mut lines = text.split("\r\n");
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+    let status: u16 = status.ok_or_else(not_http)?;
+    let (mut length, mut closes) = (None, false);
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().ok();
+        } else if name.eq_ignore_ascii_case("connection") {
+            closes = value.trim().eq_ignore_ascii_case("close");
+        }
+    }
+    let length = match (length, status) {
+        (Some(length), _) => length,
+        (None, 100..200 | 204 | 304) => 0,
+        (None, _) => {
+            return Err(Failure::new("framing", format!("an answer with status {status} and no Content-Length")));
+        }
+    };
+    Ok(Some((Head { status, length, closes }, end + 4)))
+}
+
+fn not_http() -> Failure {
+    Failure::new("not_http", "what was answered is no HTTP/1.1 response")
+}
+
+/// The answer to a CONNECT that opened the tunnel has no content, whatever it says (RFC 9110 section 9.3.6).
+///
+/// # Errors
+/// As [`parse`], and as a stream fails.
+pub async fn read_connect(stream: &mut (impl AsyncRead + Unpin)) -> Result<Head, Failure> {
+    let mut scratch = [0; 4096];
+    let mut filled = 0;
+    loop {
+        let octets = stream.read(&mut scratch[filled..]).await;
+        let octets = octets.map_err(|error| Failure::of_io("reading the answer to CONNECT", &error))?;
+        if octets == 0 {
+            return Err(Failure::new("closed", "the proxy closed before it answered the CONNECT"));
+        }
+        filled += octets;
+        if scratch[..filled].starts_with(b"HTTP/1.1 200") || scratch[..filled].starts_with(b"HTTP/1.0 200") {
+            if scratch[..filled].ends_with(b"\r\n\r\n") {
+                return Ok(Head { status: 200, length: 0, closes: false });
+            }
+        } else if let Some((head, used)) = parse(&scratch[..filled])? {
+            skip(stream, head.length.saturating_sub((filled - used) as u64)).await?;
+            return Ok(head);
+        }
+        if filled == scratch.len() {
+            return Err(not_http());
+        }
+    }
+}
+
+async fn skip(stream: &mut (impl AsyncRead + Unpin), octets: u64) -> Result<(), Failure> {
+    let copied = tokio::io::copy(&mut stream.take(octets), &mut tokio::io::sink()).await;
+    let copied = copied.map_err(|error| Failure::of_io("reading the refusal", &error))?;
+    if copied < octets { Err(Failure::new("closed", "the refusal was cut short")) } else { Ok(()) }
+}
+
+/// One whole answer. `received` is told of its content as it comes.
+///
+/// # Errors
+/// As [`parse`], and as a stream fails; `closed` where it ends early.
+pub async fn read(
+    stream: &mut (impl AsyncRead + Unpin),
+    scratch: &mut [u8],
+    mut received: impl FnMut(u64),
+) -> Result<Head, Failure> {
+    let mut filled = 0;
+    let (head, mut got) = loop {
+        if let Some((head, used)) = parse(&scratch[..filled])? {
+            break (head, (filled - used) as u64);
+        }
+        filled += some(stream, &mut scratch[filled..]).await?;
+    };
+    received(got);
+    while got < head.length {
+        let octets = some(stream, scratch).await? as u64;
+        received(octets);
+        got += octets;
+    }
+    if got > head.length { Err(Failure::new("framing", "more content than Content-Length says")) } else { Ok(head) }
+}
+
+async fn some(stream: &mut (impl AsyncRead + Unpin), scratch: &mut [u8]) -> Result<usize, Failure> {
+    match stream.read(scratch).await {
+        Ok(0) => Err(Failure::new("closed", "the connection ended before the answer did")),
+        Ok(octets) => Ok(octets),
+        Err(error) => Err(Failure::of_io("reading the answer", &error)),
+    }
+}

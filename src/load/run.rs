@@ -1,0 +1,221 @@
+//! The engine: threads, each with a runtime and connections of its own, one start for all, and a collector each second.
+//!
+//! A thread that hands nothing to another needs no lock that is ever waited for, and leaves more of a shared machine to the proxy.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::dial::Dialer;
+use super::pace::{Arrivals, Budget, Queue, Schedule, dispatch};
+use super::tally::{Collector, Second, Tally};
+use super::work::{self, Stage};
+use super::{Plan, Scenario};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Where the arrivals of the first thread begin in the sequence; any number would do.
+const SEED: u64 = 0x5eed;
+
+/// Why a run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("{0}")]
+    Setup(String),
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] io::Error),
+    #[error("a thread of the load tool ended before its work did; this is a defect, please report it")]
+    Lost,
+}
+
+/// What is worth telling while it runs.
+pub enum Event<'a> {
+    /// Every connection that could be opened beforehand is open.
+    Open {
+        sessions: usize,
+    },
+    Second(&'a Second),
+}
+
+/// What came of a run.
+pub struct Outcome {
+    pub collector: Collector,
+    /// From the start to the last answer.
+    pub elapsed: Duration,
+    /// Opening connections beforehand.
+    pub opening: Duration,
+    pub threads: usize,
+    /// CPU time of this process, from the start to the end.
+    pub cpu: Duration,
+}
+
+enum Message {
+    Ready { sessions: usize },
+    Done,
+}
+
+/// One thread's part.
+struct Share {
+    plan: Plan,
+    connections: usize,
+    threads: usize,
+    number: usize,
+    tally: Arc<Tally>,
+    budget: Arc<Budget>,
+}
+
+/// Carries out `plan`. `tell` is called from this thread.
+///
+/// # Errors
+/// [`RunError`]; a request that fails is no error but a count.
+pub fn run(plan: &Plan, mut tell: impl FnMut(Event<'_>)) -> Result<Outcome, RunError> {
+    raise_descriptor_limit();
+    let threads = threads(plan);
+    let budget = Arc::new(Budget::new(plan.until));
+    let (messages, inbox) = channel();
+    let (go, going) = watch::channel(None);
+    let mut tallies = Vec::new();
+    let mut handles = Vec::new();
+    let begun = Instant::now();
+    for number in 0..threads {
+        let tally = Arc::new(Tally::default());
+        tallies.push(Arc::clone(&tally));
+        let connections = plan.connections / threads + usize::from(number < plan.connections % threads);
+        let share = Share { plan: plan.clone(), connections, threads, number, tally, budget: Arc::clone(&budget) };
+        handles.push(spawn(share, messages.clone(), going.clone())?);
+    }
+    drop(messages);
+    let mut collector = Collector::default();
+    let mut sessions = 0;
+    for _ in 0..threads {
+        match inbox.recv() {
+            Ok(Message::Ready { sessions: more }) => sessions += more,
+            Ok(Message::Done) | Err(_) => return Err(lost(handles)),
+        }
+    }
+    collector.prepared(&tallies);
+    tell(Event::Open { sessions });
+    let cpu = cpu_time();
+    let start = Instant::now();
+    go.send_replace(Some(start));
+    let done = collect(&inbox, threads, start, || {
+        collector.second(&tallies, start.elapsed());
+        collector.per_second.last().into_iter().for_each(|second| tell(Event::Second(second)));
+    });
+    let elapsed = start.elapsed();
+    done.map_err(|()| lost(handles))?;
+    Ok(Outcome { collector, elapsed, opening: start - begun, threads, cpu: cpu_time().saturating_sub(cpu) })
+}
+
+/// Calls `second` each second after `start`, and once more when every thread is done.
+fn collect(inbox: &Receiver<Message>, threads: usize, start: Instant, mut second: impl FnMut()) -> Result<(), ()> {
+    let mut due = start + SECOND;
+    let mut working = threads;
+    while working > 0 {
+        match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok(_) => working -= 1,
+            Err(RecvTimeoutError::Timeout) => {
+                second();
+                due += SECOND;
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(()),
+        }
+    }
+    second();
+    Ok(())
+}
+
+/// The thread that ended early says why.
+fn lost(handles: Vec<JoinHandle<Result<(), RunError>>>) -> RunError {
+    let ended = handles.into_iter().filter(JoinHandle::is_finished);
+    ended.filter_map(|handle| handle.join().unwrap_or(Err(RunError::Lost)).err()).next().unwrap_or(RunError::Lost)
+}
+
+/// Half of the processors, for the proxy and the origin are usually on the same machine; one connection is one thread's.
+fn threads(plan: &Plan) -> usize {
+    let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (processors / 2).clamp(1, plan.connections.max(1))
+}
+
+fn spawn(
+    share: Share,
+    messages: Sender<Message>,
+    going: watch::Receiver<Option<Instant>>,
+) -> io::Result<JoinHandle<Result<(), RunError>>> {
+    thread::Builder::new().name(format!("load-{}", share.number)).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(part(share, messages, going))
+    })
+}
+
+async fn part(
+    share: Share,
+    messages: Sender<Message>,
+    mut going: watch::Receiver<Option<Instant>>,
+) -> Result<(), RunError> {
+    let dialer = Dialer::new(&share.plan).map_err(RunError::Setup)?;
+    let stage = Arc::new(Stage { dialer, tally: Arc::clone(&share.tally) });
+    let mut sessions = match share.plan.scenario {
+        Scenario::H1 | Scenario::Bulk | Scenario::Idle => stage.open_all(share.connections).await,
+        Scenario::New | Scenario::Refused => Vec::new(),
+    };
+    let ready = Message::Ready { sessions: sessions.len() };
+    messages.send(ready).map_err(|_| RunError::Lost)?;
+    let start = *going.wait_for(Option::is_some).await.map_err(|_| RunError::Lost)?;
+    let start = start.ok_or(RunError::Lost)?;
+    if share.plan.scenario == Scenario::Idle {
+        work::idle(&stage, sessions).await;
+    } else {
+        let mut workers = JoinSet::new();
+        let arrivals = Arc::new(share.arrivals(start, &mut workers));
+        for _ in 0..share.connections {
+            let (stage, arrivals) = (Arc::clone(&stage), Arc::clone(&arrivals));
+            match share.plan.scenario {
+                Scenario::New => workers.spawn(work::one_each(stage, arrivals)),
+                Scenario::Refused => workers.spawn(work::refused(stage, arrivals)),
+                Scenario::H1 | Scenario::Bulk | Scenario::Idle => {
+                    workers.spawn(work::kept(stage, arrivals, sessions.pop()))
+                }
+            };
+        }
+        while let Some(ended) = workers.join_next().await {
+            ended.map_err(|_| RunError::Lost)?;
+        }
+    }
+    messages.send(Message::Done).map_err(|_| RunError::Lost)
+}
+
+impl Share {
+    /// Closed loop, or a dispatcher among the workers that hands out its part of the rate.
+    fn arrivals(&self, start: Instant, workers: &mut JoinSet<()>) -> Arrivals {
+        let Some(rate) = self.plan.rate else { return Arrivals::Closed { budget: Arc::clone(&self.budget), start } };
+        let rate = rate / self.threads as f64;
+        let queue = Queue::new(rate);
+        let schedule = Schedule::new(rate, SEED + self.number as u64);
+        let (into, budget, tally) = (Arc::clone(&queue), Arc::clone(&self.budget), Arc::clone(&self.tally));
+        workers.spawn(async move {
+            if let Err(failure) = dispatch(schedule, &into, &budget, start, &tally).await {
+                tally.failed(failure);
+            }
+        });
+        Arrivals::Open(queue)
+    }
+}
+
+/// The soft limit becomes the hard one: each connection is a descriptor.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it fails, `no_descriptor` is counted and says what is wrong.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+fn cpu_time() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(u64::try_from(spent.tv_sec).unwrap_or_default(), u32::try_from(spent.tv_nsec).unwrap_or_default())
+}

@@ -1,0 +1,188 @@
+//! What is counted, and the figures made of it. No clock is read here: a caller says when a second is over.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::Failure;
+
+/// Latencies above this count as this; no request is waited for longer.
+const LONGEST: Duration = Duration::from_secs(600);
+/// Significant figures of a latency.
+const FIGURES: u8 = 3;
+
+/// Latencies in microseconds.
+#[derive(Debug, Clone)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        let longest = u64::try_from(LONGEST.as_micros()).unwrap_or(u64::MAX);
+        Self(
+            Histogram::new_with_bounds(1, longest, FIGURES).expect("1 is below ten minutes, and 3 figures are allowed"),
+        )
+    }
+}
+
+impl Latencies {
+    pub fn record(&mut self, latency: Duration) {
+        self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.0.add(&other.0).expect("every histogram here has the same bounds");
+    }
+
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The latency that this share of all (0 to 1) does not exceed, in microseconds; 0 where there is none.
+    pub fn at(&self, share: f64) -> u64 {
+        if self.0.is_empty() { 0 } else { self.0.value_at_quantile(share) }
+    }
+
+    pub fn percentiles(&self) -> Percentiles {
+        let max = if self.0.is_empty() { 0 } else { self.0.max() };
+        // A percentile stands for a bucket's upper end, which may lie above the largest value in it.
+        let at = |share| self.at(share).min(max);
+        Percentiles { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max }
+    }
+}
+
+/// Microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    pub p50: u64,
+    pub p90: u64,
+    pub p99: u64,
+    pub p999: u64,
+    pub max: u64,
+}
+
+/// Failures by kind, with the first sentence of each.
+pub type Errors = BTreeMap<Cow<'static, str>, (u64, String)>;
+
+/// Everything that was counted between two moments.
+#[derive(Debug, Clone, Default)]
+pub struct Interval {
+    pub requests: u64,
+    pub errors: Errors,
+    pub connections: u64,
+    pub received: u64,
+    pub sent: u64,
+    pub latency: Latencies,
+    /// How late the generator itself was with what it meant to begin (open loop).
+    pub lag: Latencies,
+}
+
+impl Interval {
+    pub fn failures(&self) -> u64 {
+        self.errors.values().map(|(count, _)| count).sum()
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.connections += other.connections;
+        self.received += other.received;
+        self.sent += other.sent;
+        self.latency.merge(&other.latency);
+        self.lag.merge(&other.lag);
+        for (kind, (count, first)) in other.errors {
+            self.errors.entry(kind).or_insert((0, first)).0 += count;
+        }
+    }
+}
+
+/// The counts of one thread, taken away by the collector each second.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<Interval>);
+
+impl Tally {
+    fn with(&self, change: impl FnOnce(&mut Interval)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub fn succeeded(&self, latency: Duration) {
+        self.with(|interval| {
+            interval.requests += 1;
+            interval.latency.record(latency);
+        });
+    }
+
+    pub fn failed(&self, failure: Failure) {
+        self.with(|interval| interval.errors.entry(failure.kind).or_insert((0, failure.text)).0 += 1);
+    }
+
+    pub fn connected(&self) {
+        self.with(|interval| interval.connections += 1);
+    }
+
+    pub fn received(&self, octets: u64) {
+        self.with(|interval| interval.received += octets);
+    }
+
+    pub fn sent(&self, octets: u64) {
+        self.with(|interval| interval.sent += octets);
+    }
+
+    pub fn lagged(&self, lag: Duration) {
+        self.with(|interval| interval.lag.record(lag));
+    }
+
+    fn take(&self) -> Interval {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One second of a run, the last one perhaps shorter.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Second {
+    /// From the start to the end of this one.
+    pub at: f64,
+    /// How long it was.
+    pub seconds: f64,
+    pub requests: u64,
+    pub errors: u64,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub p50_us: u64,
+    pub p99_us: u64,
+}
+
+/// A run so far.
+#[derive(Debug, Default)]
+pub struct Collector {
+    pub total: Interval,
+    pub per_second: Vec<Second>,
+}
+
+impl Collector {
+    /// Counts before the start: connections opened, and those that could not be.
+    pub fn prepared(&mut self, tallies: &[std::sync::Arc<Tally>]) {
+        tallies.iter().for_each(|tally| self.total.merge(tally.take()));
+    }
+
+    /// Ends a second, `at` after the start.
+    pub fn second(&mut self, tallies: &[std::sync::Arc<Tally>], at: Duration) {
+        let mut interval = Interval::default();
+        tallies.iter().for_each(|tally| interval.merge(tally.take()));
+        let before = self.per_second.last().map_or(0.0, |second| second.at);
+        let Percentiles { p50, p99, .. } = interval.latency.percentiles();
+        self.per_second.push(Second {
+            at: at.as_secs_f64(),
+            seconds: at.as_secs_f64() - before,
+            requests: interval.requests,
+            errors: interval.failures(),
+            bytes_received: interval.received,
+            bytes_sent: interval.sent,
+            p50_us: p50,
+            p99_us: p99,
+        });
+        self.total.merge(interval);
+    }
+}
