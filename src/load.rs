@@ -5,10 +5,15 @@
 //! with the proxy's own parsers would share its mistakes. What is printed, and the arguments, are `cli`'s.
 
 pub mod answer;
+pub mod capacity;
 pub mod dial;
 pub mod guard;
+pub mod h2;
+pub mod office;
 pub mod origin;
 pub mod pace;
+pub mod plot;
+pub mod report;
 pub mod run;
 pub mod summary;
 pub mod tally;
@@ -28,12 +33,16 @@ pub enum Scenario {
     New,
     /// Small GETs over HTTP/1.1 connections that are kept
     H1,
+    /// Small GETs over HTTP/2 connections that are kept, --streams at a time on each
+    H2,
     /// GETs of --size octets over HTTP/1.1 connections that are kept
     Bulk,
     /// New connections to a name that is not allowed; a 4xx (via sni: an alert or a close) is what is wanted
     Refused,
     /// --connections connections held for --hold, then one GET on each
     Idle,
+    /// A mix: mostly long quiet HTTP/2 sessions, visits in bursts, some downloads and uploads
+    Office,
 }
 
 impl Scenario {
@@ -41,9 +50,11 @@ impl Scenario {
         match self {
             Self::New => "new",
             Self::H1 => "h1",
+            Self::H2 => "h2",
             Self::Bulk => "bulk",
             Self::Refused => "refused",
             Self::Idle => "idle",
+            Self::Office => "office",
         }
     }
 }
@@ -86,6 +97,8 @@ pub struct Plan {
     /// Requests per second that are meant to begin; without it each connection asks as soon as it was answered.
     pub rate: Option<f64>,
     pub connections: usize,
+    /// HTTP/2 requests under way on one connection.
+    pub streams: usize,
     /// Octets of one download of `bulk`.
     pub size: u64,
     pub hold: Duration,
@@ -135,6 +148,16 @@ pub struct Failure {
 impl Failure {
     pub fn new(kind: impl Into<Cow<'static, str>>, text: impl Into<String>) -> Self {
         Self { kind: kind.into(), text: text.into() }
+    }
+
+    /// An answer whose status is not the one that is wanted.
+    pub fn of_status(status: u16) -> Self {
+        Self::new(format!("status_{status}"), format!("a request was answered with {status}"))
+    }
+
+    /// Whether there was an answer, so that the connection is as good as before.
+    pub fn is_of_status(&self) -> bool {
+        self.kind.starts_with("status_")
     }
 
     /// A stream that broke off while `doing`.

@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
 
 use super::{DONE, complain, fail, say};
+use crate::load::capacity::Machine;
 use crate::load::origin::{self, Identity, Made};
-use crate::load::run::{self, Event, Outcome};
+use crate::load::run::{self, Event};
 use crate::load::summary::Summary;
 use crate::load::tally::Second;
-use crate::load::{Plan, Scenario, Target, Until, Via, guard};
+use crate::load::{Plan, Scenario, Target, Until, Via, guard, report};
 use crate::names::DnsName;
 use crate::telemetry;
 
@@ -93,15 +94,18 @@ pub(super) struct Run {
     /// End after so many requests
     #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
-    /// End after this time [default: 10s]
+    /// End after this time [default: 10s; office: 1m]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
     /// Requests that are to begin in a second (open loop)
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
-    /// Connections at a time
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = connections)]
-    connections: usize,
+    /// Connections at a time [default: 8; office: 100 clients]
+    #[arg(long, value_name = "N", value_parser = connections)]
+    connections: Option<usize>,
+    /// HTTP/2 requests under way on one connection (h2)
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = streams)]
+    streams: usize,
     /// Octets of one answer (bulk)
     #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, value_parser = clap::value_parser!(u64).range(..=origin::MAX_BYTES))]
     size: u64,
@@ -111,6 +115,9 @@ pub(super) struct Run {
     /// A local address to connect from (again for more, taken in turn); each has about 28,000 ports
     #[arg(long = "client-address", value_name = "IP")]
     client_addresses: Vec<IpAddr>,
+    /// Write a page with plots, as one HTML file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Write the figures as JSON; without FILE, or with -, on standard output, the summary going to standard error
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     json: Option<PathBuf>,
@@ -142,6 +149,10 @@ fn rate(text: &str) -> Result<f64, String> {
 
 fn connections(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| (1..=1_000_000).contains(n)).ok_or_else(|| "from 1 to 1000000".to_owned())
+}
+
+fn streams(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1_000).contains(n)).ok_or_else(|| "from 1 to 1000".to_owned())
 }
 
 pub(super) fn load(command: Command) -> ExitCode {
@@ -208,8 +219,11 @@ fn invitation(identity: &Identity, names: &[DnsName], address: SocketAddr) -> St
 
 fn make(arguments: Run) -> ExitCode {
     let owned = arguments.i_own_the_target;
-    let json = arguments.json.clone();
-    let plan = plan(arguments);
+    let files = Files { json: arguments.json.clone(), report: arguments.report.clone() };
+    let plan = match plan(arguments) {
+        Ok(plan) => plan,
+        Err(why) => return fail(&why),
+    };
     if let (false, Err(why)) = (owned, guard::check(&plan)) {
         return fail(&format!(
             "{why}. Load on somebody else's service is an attack; if this one is yours, say so with --i-own-the-target"
@@ -219,26 +233,36 @@ fn make(arguments: Run) -> ExitCode {
         Ok(outcome) => outcome,
         Err(error) => return fail(&error),
     };
-    conclude(&plan, &outcome, json.as_deref())
+    conclude(&plan, &Summary::of(&plan, &outcome), &files)
 }
 
-fn plan(arguments: Run) -> Plan {
+fn plan(arguments: Run) -> Result<Plan, &'static str> {
+    let (elapsed, connections) = match arguments.scenario {
+        Scenario::Office if arguments.requests.is_some() => {
+            return Err("office goes by the clock: give it --duration instead of --requests");
+        }
+        Scenario::Office | Scenario::Idle if arguments.rate.is_some() => {
+            return Err("--rate is for new, h1, h2, bulk and refused: office and idle have a pace of their own");
+        }
+        Scenario::Office => (Duration::from_secs(60), 100),
+        _ => (Duration::from_secs(10), 8),
+    };
     let roots =
         if arguments.roots.is_empty() { vec![Path::new(DIRECTORY).join(origin::ROOT)] } else { arguments.roots };
-    let elapsed = arguments.duration.unwrap_or(Duration::from_secs(10));
-    Plan {
+    Ok(Plan {
         proxy: arguments.proxy,
         target: arguments.target,
         via: arguments.via,
         scenario: arguments.scenario,
-        until: arguments.requests.map_or(Until::Elapsed(elapsed), Until::Requests),
+        until: arguments.requests.map_or(Until::Elapsed(arguments.duration.unwrap_or(elapsed)), Until::Requests),
         rate: arguments.rate,
-        connections: arguments.connections,
+        connections: arguments.connections.unwrap_or(connections),
+        streams: arguments.streams,
         size: arguments.size,
         hold: arguments.hold,
         client_addresses: arguments.client_addresses,
         roots,
-    }
+    })
 }
 
 fn progress(plan: &Plan, event: &Event<'_>) {
@@ -263,22 +287,35 @@ fn line(second: &Second) -> String {
     )
 }
 
-fn conclude(plan: &Plan, outcome: &Outcome, json: Option<&Path>) -> ExitCode {
-    let summary = Summary::of(plan, outcome);
-    let to_standard_output = json == Some(Path::new("-"));
-    if to_standard_output {
-        complain(summary.to_text().trim_end());
-        say(&summary.to_json());
-    } else {
-        say(&summary.to_text());
-        if let Some(file) = json
-            && let Err(error) = std::fs::write(file, summary.to_json() + "\n")
-        {
+/// What is written besides the summary.
+struct Files {
+    json: Option<PathBuf>,
+    report: Option<PathBuf>,
+}
+
+fn conclude(plan: &Plan, summary: &Summary, files: &Files) -> ExitCode {
+    if let Some(file) = &files.report {
+        let page = report::page(plan, summary, Machine::this(), SystemTime::now().into());
+        if let Err(error) = std::fs::write(file, page) {
+            complain(summary.to_text().trim_end());
             return fail(&format!("cannot write {}: {error}", file.display()));
         }
     }
+    match files.json.as_deref() {
+        Some(file) if file == Path::new("-") => {
+            complain(summary.to_text().trim_end());
+            say(&summary.to_json());
+        }
+        Some(file) => {
+            say(&summary.to_text());
+            if let Err(error) = std::fs::write(file, summary.to_json() + "\n") {
+                return fail(&format!("cannot write {}: {error}", file.display()));
+            }
+        }
+        None => say(&summary.to_text()),
+    }
     if summary.requests == 0 {
-        let first = outcome.collector.total.errors.values().next().map_or("nothing was asked for", |(_, first)| first);
+        let first = summary.firsts.values().next().map_or("nothing was asked for", String::as_str);
         return fail(&format!("not one request succeeded: {first}"));
     }
     if summary.errors.is_empty() { DONE.into() } else { WITH_ERRORS.into() }

@@ -72,6 +72,11 @@ impl Budget {
         }
     }
 
+    /// How long requests may begin; nothing where they are counted instead.
+    pub fn elapsed(&self) -> Duration {
+        self.elapsed.unwrap_or_default()
+    }
+
     /// One more, `after` the start.
     pub fn take(&self, after: Duration) -> bool {
         self.elapsed.is_none_or(|elapsed| after < elapsed)
@@ -95,11 +100,6 @@ impl Arrivals {
             }
             Self::Open(queue) => queue.next().await,
         }
-    }
-
-    /// Whether workers that fail should pause: in the closed loop nothing else slows them down.
-    pub fn is_closed_loop(&self) -> bool {
-        matches!(self, Self::Closed { .. })
     }
 }
 

@@ -14,9 +14,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::dial::Dialer;
+use super::h2::{self, Http2};
+use super::office::Client;
 use super::pace::{Arrivals, Budget, Queue, Schedule, dispatch};
 use super::tally::{Collector, Second, Tally};
-use super::work::{self, Stage};
+use super::work::{self, Session, Stage};
 use super::{Plan, Scenario};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -160,35 +162,80 @@ async fn part(
     mut going: watch::Receiver<Option<Instant>>,
 ) -> Result<(), RunError> {
     let dialer = Dialer::new(&share.plan).map_err(RunError::Setup)?;
-    let stage = Arc::new(Stage { dialer, tally: Arc::clone(&share.tally) });
-    let mut sessions = match share.plan.scenario {
-        Scenario::H1 | Scenario::Bulk | Scenario::Idle => stage.open_all(share.connections).await,
-        Scenario::New | Scenario::Refused => Vec::new(),
-    };
-    let ready = Message::Ready { sessions: sessions.len() };
-    messages.send(ready).map_err(|_| RunError::Lost)?;
-    let start = *going.wait_for(Option::is_some).await.map_err(|_| RunError::Lost)?;
-    let start = start.ok_or(RunError::Lost)?;
-    if share.plan.scenario == Scenario::Idle {
-        work::idle(&stage, sessions).await;
-    } else {
-        let mut workers = JoinSet::new();
-        let arrivals = Arc::new(share.arrivals(start, &mut workers));
+    let pause = share.plan.rate.map_or(work::PAUSE, |_| Duration::ZERO);
+    let stage = Arc::new(Stage { dialer, tally: Arc::clone(&share.tally), pause });
+    let prepared = Prepared::open(&stage, &share).await;
+    messages.send(Message::Ready { sessions: prepared.count() }).map_err(|_| RunError::Lost)?;
+    let start = going.wait_for(Option::is_some).await.map_err(|_| RunError::Lost)?.ok_or(RunError::Lost)?;
+    let mut workers = JoinSet::new();
+    prepared.begin(&stage, &share, start, &mut workers);
+    while let Some(ended) = workers.join_next().await {
+        ended.map_err(|_| RunError::Lost)?;
+    }
+    messages.send(Message::Done).map_err(|_| RunError::Lost)
+}
+
+/// What was opened before the start.
+enum Prepared {
+    Nothing,
+    Http1(Vec<Session>),
+    Http2(Vec<Http2>),
+    Office(Vec<Client>),
+}
+
+impl Prepared {
+    async fn open(stage: &Arc<Stage>, share: &Share) -> Self {
+        let count = share.connections;
+        match share.plan.scenario {
+            Scenario::New | Scenario::Refused => Self::Nothing,
+            Scenario::H1 | Scenario::Bulk | Scenario::Idle => {
+                Self::Http1(stage.open_all(count, async |stage, _| Session::open(stage).await).await)
+            }
+            Scenario::H2 => Self::Http2(stage.open_all(count, async |stage, _| Http2::open(stage).await).await),
+            Scenario::Office => {
+                let open = async |stage: &Stage, number| Ok(Client::open(stage, number, count).await);
+                Self::Office(stage.open_all(count, open).await)
+            }
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Http1(sessions) => sessions.len(),
+            Self::Http2(sessions) => sessions.len(),
+            Self::Office(clients) => clients.iter().filter(|client| client.has_connection()).count(),
+        }
+    }
+
+    /// Sets everyone to work.
+    fn begin(self, stage: &Arc<Stage>, share: &Share, start: Instant, workers: &mut JoinSet<()>) {
+        if let Self::Office(clients) = self {
+            for client in clients {
+                workers.spawn(client.work(Arc::clone(stage), Arc::clone(&share.budget), start));
+            }
+            return;
+        }
+        let (mut http1, mut http2) = match self {
+            Self::Http1(sessions) if share.plan.scenario == Scenario::Idle => {
+                workers.spawn(work::idle(Arc::clone(stage), sessions));
+                return;
+            }
+            Self::Http1(sessions) => (sessions, Vec::new()),
+            Self::Http2(sessions) => (Vec::new(), sessions),
+            Self::Nothing | Self::Office(_) => (Vec::new(), Vec::new()),
+        };
+        let arrivals = Arc::new(share.arrivals(start, workers));
         for _ in 0..share.connections {
-            let (stage, arrivals) = (Arc::clone(&stage), Arc::clone(&arrivals));
+            let (stage, arrivals) = (Arc::clone(stage), Arc::clone(&arrivals));
             match share.plan.scenario {
                 Scenario::New => workers.spawn(work::one_each(stage, arrivals)),
                 Scenario::Refused => workers.spawn(work::refused(stage, arrivals)),
-                Scenario::H1 | Scenario::Bulk | Scenario::Idle => {
-                    workers.spawn(work::kept(stage, arrivals, sessions.pop()))
-                }
+                Scenario::H2 => workers.spawn(h2::kept(stage, arrivals, http2.pop())),
+                _ => workers.spawn(work::kept(stage, arrivals, http1.pop())),
             };
         }
-        while let Some(ended) = workers.join_next().await {
-            ended.map_err(|_| RunError::Lost)?;
-        }
     }
-    messages.send(Message::Done).map_err(|_| RunError::Lost)
 }
 
 impl Share {

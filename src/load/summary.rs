@@ -40,8 +40,12 @@ pub struct Summary {
     /// Why the figures say more about this tool than about the proxy; absent where they do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub invalid: Option<String>,
+    /// A sentence about the first failure of each kind.
     #[serde(skip)]
-    firsts: BTreeMap<Cow<'static, str>, String>,
+    pub firsts: BTreeMap<Cow<'static, str>, String>,
+    /// Shares of the requests, and the microseconds that none of them exceeded.
+    #[serde(skip)]
+    pub curve: Vec<(f64, u64)>,
 }
 
 /// A generator that is later than this for one request in a hundred measures itself. Microseconds.
@@ -72,6 +76,7 @@ impl Summary {
             generator_threads: outcome.threads,
             generator_cpu_seconds: cpu,
             invalid: lag.and_then(|lag| invalid(lag, cpu, seconds * outcome.threads as f64)),
+            curve: total.latency.curve(),
             firsts: total.errors.iter().map(|(kind, (_, first))| (kind.clone(), first.clone())).collect(),
         }
     }

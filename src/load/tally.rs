@@ -46,6 +46,15 @@ impl Latencies {
         if self.0.is_empty() { 0 } else { self.0.value_at_quantile(share) }
     }
 
+    /// Shares of all and their latencies, as far as so many latencies can tell them apart; the last is the largest.
+    pub fn curve(&self) -> Vec<(f64, u64)> {
+        const SHARES: [f64; 18] =
+            [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999];
+        let all = self.count() as f64;
+        let told = SHARES.into_iter().filter(|share| all * (1.0 - share) >= 1.0);
+        told.map(|share| (share, self.at(share).min(self.0.max()))).collect()
+    }
+
     pub fn percentiles(&self) -> Percentiles {
         let max = if self.0.is_empty() { 0 } else { self.0.max() };
         // A percentile stands for a bucket's upper end, which may lie above the largest value in it.
