@@ -21,6 +21,8 @@ use crate::telemetry;
 
 /// The run went to its end, and some of its requests failed.
 const WITH_ERRORS: u8 = 4;
+/// Where the proxy is in the examples.
+const PROXY: &str = "127.0.0.1:8080";
 /// Where `origin` puts its files and `run` looks for the root.
 const DIRECTORY: &str = "./sekisho-load";
 
@@ -190,7 +192,7 @@ fn serve(arguments: &Origin) -> ExitCode {
     })
 }
 
-/// What to write into sekisho.toml, and what to run then.
+/// A whole sekisho.toml for a first try, and what to run then.
 fn invitation(identity: &Identity, names: &[DnsName], address: SocketAddr) -> String {
     let first = names.first().map_or("load.test", DnsName::as_str);
     let root = std::path::absolute(&identity.root).unwrap_or_else(|_| identity.root.clone());
@@ -200,19 +202,24 @@ fn invitation(identity: &Identity, names: &[DnsName], address: SocketAddr) -> St
     if identity.made == Made::Now {
         let _ = writeln!(text, "{root} is new: a proxy that was told of an older one has to be told again");
     }
-    text += "\nsekisho.toml of the proxy (設定に加える行):\n\n[resolver.hosts]\n";
-    for name in names {
-        let _ = writeln!(text, "\"{name}\" = [\"{ip}\"]");
-    }
     let list: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    let list = list.join(", ");
+    let hosts: Vec<String> = list.iter().map(|name| format!("{name} = [\"{ip}\"]\n")).collect();
     let _ = write!(
         text,
-        "\n[upstream]\nextra_roots = [\"{root}\"]\nallow_addresses = [\"{ip}/{}\"]\n\n\
-         [[service]]\nname = \"Load test\"\nhosts = [{list}]\nports = [{port}]\n\n\
-         Then, with the address of the proxy (次に実行):\n\n  \
-         sekisho load run --proxy 127.0.0.1:8080 --target https://{first}:{port} --ca {root}",
-        if ip.is_ipv4() { 32 } else { 128 }
+        "\nThis is a whole sekisho.toml for a first try. In one of your own, put each line into the table that is there.\n\
+         (そのまま試せる設定ファイルの例です。既存の設定には、該当する表に各行を加えてください)\n\n\
+         [[listener]]\naddress = \"{PROXY}\"\n\n\
+         [[clients]]\nname = \"load\"\nnetworks = [\"127.0.0.0/8\"]       # where `load run` is (試験端末)\n\n\
+         [resolver.hosts]\n{}\n\
+         [upstream]\nextra_roots = [\"{root}\"]\nallow_addresses = [\"{ip}/{}\"]\n\n\
+         [limits.per_client]                 # one address plays all clients; remove after the test (試験後に削除)\n\
+         connections = 20000\nnew_connections_per_second = 100000\nburst = 100000\nrequests_per_second = 100000\n\n\
+         [[service]]\nname = \"Load test\"\nhosts = [{}]\nports = [{port}]\n\n\
+         Then (次に実行):\n\n  sekisho run --config sekisho.toml\n  \
+         sekisho load run --proxy {PROXY} --target https://{first}:{port} --ca {root}",
+        hosts.concat(),
+        if ip.is_ipv4() { 32 } else { 128 },
+        list.join(", ")
     );
     text
 }

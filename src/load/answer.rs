@@ -89,7 +89,7 @@ async fn skip(stream: &mut (impl AsyncRead + Unpin), octets: u64) -> Result<(), 
     if copied < octets { Err(Failure::new("closed", "the refusal was cut short")) } else { Ok(()) }
 }
 
-/// One whole answer. `received` is told of its content as it comes.
+/// One whole answer, whose head has to fit into `scratch`. `received` is told of its content as it comes.
 ///
 /// # Errors
 /// As [`parse`], and as a stream fails; `closed` where it ends early.
@@ -102,6 +102,9 @@ pub async fn read(
     let (head, mut got) = loop {
         if let Some((head, used)) = parse(&scratch[..filled])? {
             break (head, (filled - used) as u64);
+        }
+        if filled == scratch.len() {
+            return Err(not_http());
         }
         filled += some(stream, &mut scratch[filled..]).await?;
     };
@@ -119,5 +122,66 @@ async fn some(stream: &mut (impl AsyncRead + Unpin), scratch: &mut [u8]) -> Resu
         Ok(0) => Err(Failure::new("closed", "the connection ended before the answer did")),
         Ok(octets) => Ok(octets),
         Err(error) => Err(Failure::of_io("reading the answer", &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_and_what_is_none() {
+        let read = |text: &str| parse(text.as_bytes());
+        let head = |status, length, closes| Head { status, length, closes };
+        for (text, expected) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello", head(200, 13, false)),
+            ("HTTP/1.1 403 Forbidden\r\ncontent-length:0\r\nConnection: close\r\n\r\n", head(403, 0, true)),
+            ("HTTP/1.1 204 No Content\r\n\r\n", head(204, 0, false)),
+        ] {
+            assert_eq!(read(text).map(|found| found.map(|(head, _)| head)), Ok(Some(expected)), "{text}");
+        }
+        for cut in 0.."HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r".len() {
+            assert_eq!(read(&"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r"[..cut]), Ok(None));
+        }
+        for (text, kind) in [
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "framing"),
+            ("SSH-2.0-OpenSSH\r\n\r\n", "not_http"),
+            ("HTTP/1.1 20\r\n\r\n", "not_http"),
+        ] {
+            assert_eq!(read(text).expect_err(text).kind, kind);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_to_its_end_however_it_comes() {
+        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n0123456789012345678901234567890123456789";
+        for piece in [1, 7, 1_000] {
+            let (mut near, mut far) = tokio::io::duplex(piece);
+            let mut counted = 0;
+            let mut scratch = [0; 64];
+            let (answer, sent) = tokio::join!(
+                read(&mut near, &mut scratch, |octets| counted += octets),
+                tokio::io::AsyncWriteExt::write_all(&mut far, whole)
+            );
+            sent.expect("sent");
+            assert_eq!((answer.expect("an answer").length, counted), (40, 40), "{piece}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_cut_short_is_closed() {
+        let mut cut: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n0123";
+        assert_eq!(read(&mut cut, &mut [0; 64], |_| ()).await.expect_err("cut").kind, "closed");
+        let mut more: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n0123";
+        assert_eq!(read(&mut more, &mut [0; 64], |_| ()).await.expect_err("more").kind, "framing");
+    }
+
+    #[tokio::test]
+    async fn nothing_behind_a_200_is_taken_from_the_tunnel() {
+        let mut opened: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(read_connect(&mut opened).await.expect("opened").status, 200);
+        let mut refused: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nnever";
+        assert_eq!(read_connect(&mut refused).await.expect("refused").status, 403);
+        assert!(refused.is_empty());
     }
 }

@@ -1,6 +1,9 @@
 //! What a connection's worker does over HTTP/2: several requests under way on one connection, which is driven by the same task.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -8,6 +11,7 @@ use futures_util::future::poll_fn;
 use futures_util::stream::FuturesUnordered;
 use h2::client::{Builder, Connection, SendRequest};
 use http::{Request, Version};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
@@ -24,7 +28,41 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// A TLS connection that HTTP/2 is spoken on.
 pub struct Http2 {
     sender: SendRequest<Bytes>,
-    connection: Connection<TlsStream<TcpStream>, Bytes>,
+    connection: Connection<Orderly, Bytes>,
+}
+
+/// A stream whose shutdown is over when the other end has closed too. One that is dropped before, with octets still coming in,
+/// is reset by the kernel, and the proxy would rightly record a client that broke off.
+struct Orderly(TlsStream<TcpStream>);
+
+impl AsyncRead for Orderly {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, into)
+    }
+}
+
+impl AsyncWrite for Orderly {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, octets)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = &mut self.get_mut().0;
+        ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+        let tcp = stream.get_mut().0;
+        loop {
+            let mut scratch = [0; 1024];
+            let mut into = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut *tcp).poll_read(cx, &mut into))?;
+            if into.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
 }
 
 /// How one stream's worker ended.
@@ -46,7 +84,7 @@ impl Http2 {
         }
         let mut builder = Builder::new();
         builder.enable_push(false).initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-        let (sender, connection) = builder.handshake(stream).await.map_err(|error| failure(&error))?;
+        let (sender, connection) = builder.handshake(Orderly(stream)).await.map_err(|error| failure(&error))?;
         stage.tally.connected();
         Ok(Self { sender, connection })
     }

@@ -4,6 +4,7 @@
 //! all day on which little happens (mail, presence, notifications), opens several connections at once when somebody opens a page,
 //! and moves files now and then. A site that has a record of its own should compare it with the table.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,6 +29,25 @@ pub enum Act {
     Download(u64),
     /// A POST of so many octets on an HTTP/1.1 connection that is kept.
     Upload(usize),
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Small => f.write_str("a small GET on a kept HTTP/2 connection"),
+            Self::Visit(connections) => write!(f, "{connections} new connections at once, a small GET on each"),
+            Self::Download(octets) => write!(f, "a GET of {octets} octets on a kept HTTP/1.1 connection"),
+            Self::Upload(octets) => write!(f, "a POST of {octets} octets on a kept HTTP/1.1 connection"),
+        }
+    }
+}
+
+/// The table, a row a line.
+pub fn table() -> String {
+    let rows = ROLES.iter().map(|role| {
+        format!("  {:<10} {:>3} %  every {:>2} s: {} ({})", role.name, role.percent, role.every, role.act, role.why)
+    });
+    rows.collect::<Vec<_>>().join("\n")
 }
 
 /// One row of the table.

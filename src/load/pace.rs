@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -160,81 +161,158 @@ impl Queue {
 }
 
 /// Puts every request of `schedule` into `queue` when its moment comes, until the budget is used up.
-///
-/// # Errors
-/// `timer`, where the kernel gives none.
 pub async fn dispatch(
     schedule: Schedule,
     queue: &Queue,
     budget: &Budget,
     start: Instant,
     tally: &Tally,
-) -> Result<(), Failure> {
-    let timer = Timer::new().map_err(|error| Failure::of_io("setting a timer", &error));
-    let ended = match timer {
-        Ok(timer) => put(schedule, queue, budget, start, tally, &timer).await,
-        Err(failure) => Err(failure),
-    };
-    queue.end();
-    ended
-}
-
-async fn put(
-    schedule: Schedule,
-    queue: &Queue,
-    budget: &Budget,
-    start: Instant,
-    tally: &Tally,
     timer: &Timer,
-) -> Result<(), Failure> {
+) {
     for after in schedule {
         if !budget.take(after) {
-            return Ok(());
+            break;
         }
         let moment = start + after;
-        let now = Instant::now();
-        if moment > now {
-            timer.sleep(moment - now).await.map_err(|error| Failure::of_io("waiting for a timer", &error))?;
-        }
+        timer.sleep_until(moment).await;
         tally.lagged(Instant::now().saturating_duration_since(moment));
         if !queue.push(moment) {
-            tally.failed(Failure::new(
-                "not_sent",
-                "every connection was busy, and too many requests waited for one already",
-            ));
+            let why = "every connection was busy, and too many requests waited for one already";
+            tally.failed(Failure::new("not_sent", why));
         }
     }
-    Ok(())
+    queue.end();
 }
 
-/// A timer finer than the runtime's, which knows milliseconds only.
-struct Timer(AsyncFd<std::os::fd::OwnedFd>);
+/// What wakes the dispatcher.
+pub enum Timer {
+    /// The kernel's, good to some microseconds.
+    Fine(AsyncFd<OwnedFd>),
+    /// The runtime's, which knows milliseconds only.
+    Coarse,
+}
 
 impl Timer {
-    fn new() -> io::Result<Self> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    /// The finest there is.
+    pub fn new() -> Self {
+        Self::fine().map_or(Self::Coarse, Self::Fine)
+    }
+
+    fn fine() -> io::Result<AsyncFd<OwnedFd>> {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe for types that might change their descriptor; OwnedFd cannot"
         )]
-        Ok(Self(AsyncFd::new(timer)?))
+        AsyncFd::new(timer)
     }
 
-    async fn sleep(&self, time: Duration) -> io::Result<()> {
-        let nanoseconds = time.as_nanos().max(1);
-        let value = Timespec {
-            tv_sec: i64::try_from(nanoseconds / 1_000_000_000).unwrap_or(i64::MAX),
-            tv_nsec: i64::try_from(nanoseconds % 1_000_000_000).unwrap_or_default(),
-        };
-        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &once)?;
-        loop {
-            let mut ready = self.0.readable().await?;
-            let read = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut [0; 8])?));
-            if let Ok(read) = read {
-                return read.map(|_| ());
-            }
+    async fn sleep_until(&self, moment: Instant) {
+        let time = moment.saturating_duration_since(Instant::now());
+        if time.is_zero() {
+            return;
         }
+        let slept = match self {
+            Self::Fine(timer) => sleep_on(timer, time).await,
+            Self::Coarse => Err(io::ErrorKind::Unsupported.into()),
+        };
+        if slept.is_err() {
+            tokio::time::sleep_until(moment).await;
+        }
+    }
+}
+
+async fn sleep_on(timer: &AsyncFd<OwnedFd>, time: Duration) -> io::Result<()> {
+    let it_value =
+        Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(time.subsec_nanos()) };
+    let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
+    timerfd_settime(timer.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+    loop {
+        let mut ready = timer.readable().await?;
+        let read = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut [0; 8])?));
+        if let Ok(read) = read {
+            return read.map(|_| ());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::tally::Latencies;
+
+    const RATE: f64 = 100.0;
+
+    /// One worker that stalls once, at its first request, for `stall`: what `requests` at [`RATE`] were like.
+    async fn stalled(requests: u64, stall: Duration) -> (Vec<Duration>, Tally) {
+        let (budget, queue, tally) = (Budget::new(Until::Requests(requests)), Queue::new(RATE), Tally::default());
+        let start = Instant::now();
+        let arrivals = Arrivals::Open(Arc::clone(&queue));
+        let working = async {
+            let mut latencies = Vec::new();
+            while let Some(intended) = arrivals.next().await {
+                if latencies.is_empty() {
+                    tokio::time::sleep(stall).await;
+                }
+                latencies.push(intended.elapsed());
+            }
+            latencies
+        };
+        let dispatching = dispatch(Schedule::new(RATE, 1), &queue, &budget, start, &tally, &Timer::Coarse);
+        let (latencies, ()) = tokio::join!(working, dispatching);
+        (latencies, tally)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_stall_delays_counts_from_when_it_was_meant_to_begin() {
+        let (latencies, _) = stalled(200, Duration::from_secs(1)).await;
+        assert_eq!(latencies.len(), 200);
+        let longer = |than: u64| latencies.iter().filter(|latency| latency.as_millis() > than.into()).count();
+        // A hundred requests a second: each was meant to begin during the stall and waited for what was left of it.
+        assert!((70..130).contains(&longer(5)), "{}", longer(5));
+        assert!((30..70).contains(&longer(500)), "{}", longer(500));
+        assert_eq!(longer(1_010), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_finds_no_place_to_wait_is_told() {
+        let (latencies, tally) = stalled(1_200, Duration::from_secs(60)).await;
+        assert_eq!(latencies.len(), 1 + WAITING_LEAST, "the one under way, and those that waited");
+        assert_eq!(tally.take().errors["not_sent"].0, 199);
+    }
+
+    #[test]
+    fn a_schedule_has_its_rate_and_is_the_same_each_time() {
+        let moments: Vec<_> = Schedule::new(2_000.0, 7).take(100_000).collect();
+        let rate = 100_000.0 / moments.last().expect("a moment").as_secs_f64();
+        assert!((1_980.0..2_020.0).contains(&rate), "{rate}");
+        assert!(moments.is_sorted());
+        assert!(Schedule::new(2_000.0, 7).take(1_000).eq(moments.iter().copied().take(1_000)));
+        assert!(
+            !Schedule::new(2_000.0, 8).take(10).eq(moments.into_iter().take(10)),
+            "threads have moments of their own"
+        );
+    }
+
+    #[test]
+    fn gaps_are_exponential() {
+        let mut gaps = Latencies::default();
+        let mut before = Duration::ZERO;
+        for moment in Schedule::new(100.0, 3).take(50_000) {
+            gaps.record(moment - before);
+            before = moment;
+        }
+        // The median of an exponential distribution is ln 2 of its mean, the 99th percentile ln 100 of it. Mean: 10 ms.
+        assert!((6_700..7_200).contains(&gaps.at(0.5)), "{}", gaps.at(0.5));
+        assert!((44_000..48_500).contains(&gaps.at(0.99)), "{}", gaps.at(0.99));
+    }
+
+    #[test]
+    fn a_budget_is_spent_once() {
+        let counted = Budget::new(Until::Requests(2));
+        let took: Vec<_> = (0..4).map(|_| counted.take(Duration::from_secs(99_999))).collect();
+        assert_eq!(took, [true, true, false, false]);
+        let timed = Budget::new(Until::Elapsed(Duration::from_secs(1)));
+        assert!(timed.take(Duration::from_millis(999)) && !timed.take(Duration::from_secs(1)));
     }
 }

@@ -195,7 +195,10 @@ fn conditions(page: &mut String, plan: &Plan, summary: &Summary) {
             for role in &office::ROLES {
                 row(
                     role.name,
-                    format!("{} % of the clients, every {} s: {:?} ({})", role.percent, role.every, role.act, role.why),
+                    format!(
+                        "{} % of the clients, every {} s on average: {} ({})",
+                        role.percent, role.every, role.act, role.why
+                    ),
                 );
             }
         }
@@ -277,4 +280,119 @@ fn time_of(microseconds: f64) -> String {
     };
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::load::tally::Percentiles;
+    use crate::load::{Target, Via};
+
+    fn plan() -> Plan {
+        Plan {
+            proxy: "127.0.0.1:8080".parse().expect("an address"),
+            target: Target::parse("https://load.test:8443").expect("a target"),
+            via: Via::Connect,
+            scenario: Scenario::H1,
+            until: Until::Elapsed(Duration::from_secs(2)),
+            rate: Some(500.0),
+            connections: 8,
+            streams: 10,
+            size: 1,
+            hold: Duration::ZERO,
+            client_addresses: Vec::new(),
+            roots: Vec::new(),
+        }
+    }
+
+    fn summary() -> Summary {
+        let second = |at: f64, seconds: f64, requests: u64| Second {
+            at,
+            seconds,
+            requests,
+            errors: requests / 100,
+            bytes_received: 1_300,
+            bytes_sent: 0,
+            p50_us: 150,
+            p99_us: 900,
+        };
+        let latency_us = Percentiles { p50: 150, p90: 400, p99: 900, p999: 1_200, max: 1_500 };
+        Summary {
+            scenario: "h1",
+            via: "connect",
+            requests: 1_000,
+            errors: BTreeMap::from([("status_503".into(), 9)]),
+            seconds: 2.001,
+            bytes_received: 13_000,
+            bytes_sent: 0,
+            latency_us,
+            connections: 8,
+            per_second: vec![second(1.0, 1.0, 500), second(2.0, 1.0, 500), second(2.001, 0.001, 77)],
+            opening_seconds: 0.1,
+            rate: Some(500.0),
+            generator_lag_us: Some(latency_us),
+            generator_threads: 1,
+            generator_cpu_seconds: 0.3,
+            invalid: None,
+            firsts: BTreeMap::from([("status_503".into(), "<script>alert('&\"')</script>\u{7}".to_owned())]),
+            curve: vec![(0.0, 90), (0.5, 150), (0.99, 900)],
+        }
+    }
+
+    fn made() -> String {
+        page(&plan(), &summary(), Machine { ports: 28_232, descriptors: 20_000 }, OffsetDateTime::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn nothing_of_a_failure_is_markup() {
+        let page = made();
+        assert!(page.contains("&lt;script&gt;alert(&#39;&amp;&quot;&#39;)&lt;/script&gt; </td>"), "{page}");
+        assert!(!page.contains("<script"), "no script of its own either");
+        assert_eq!(escape("a\r\n\u{0}b\u{85}"), "a   b ");
+    }
+
+    #[test]
+    fn the_page_needs_nothing_else() {
+        let page = made();
+        for outside in ["src=", "href=", "url(", "@import", "<link", "<iframe"] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        let addresses: Vec<_> = page.matches("http://").collect();
+        assert_eq!(addresses.len(), page.matches("xmlns=\"http://www.w3.org/2000/svg\"").count());
+        for (open, close) in [("<section", "</section>"), ("<svg", "</svg>"), ("<table", "</table>"), ("<tr", "</tr>")]
+        {
+            assert_eq!(page.matches(open).count(), page.matches(close).count(), "{open}");
+        }
+    }
+
+    #[test]
+    fn every_part_is_there() {
+        let page = made();
+        for part in
+            ["負荷試験の結果", "Latency by percentile", "スループットの推移", "エラーの推移", "試験条件", "推定値"]
+        {
+            assert!(page.contains(part), "{part}");
+        }
+        for figure in ["150 µs", "900 µs", "28232", "6581", "4705", "status_503"] {
+            assert!(page.contains(figure), "{figure}");
+        }
+        assert!(!page.contains("77,000"), "a second of a millisecond says nothing of requests per second");
+    }
+
+    #[test]
+    fn figures_are_short() {
+        for (value, text) in
+            [(0.0, "0"), (1.0, "1"), (2.456, "2.46"), (12.4, "12"), (1_234.5, "1,234"), (1_234_567.0, "1,234,567")]
+        {
+            assert_eq!(grouped(value), text);
+        }
+        for (value, text) in
+            [(1.0, "1 µs"), (999.0, "999 µs"), (1_500.0, "1.5 ms"), (99_900.0, "99.9 ms"), (2_000_000.0, "2 s")]
+        {
+            assert_eq!(time_of(value), text);
+        }
+    }
 }

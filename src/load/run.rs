@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::dial::Dialer;
 use super::h2::{self, Http2};
 use super::office::Client;
-use super::pace::{Arrivals, Budget, Queue, Schedule, dispatch};
+use super::pace::{Arrivals, Budget, Queue, Schedule, Timer, dispatch};
 use super::tally::{Collector, Second, Tally};
 use super::work::{self, Session, Stage};
 use super::{Plan, Scenario};
@@ -246,11 +246,7 @@ impl Share {
         let queue = Queue::new(rate);
         let schedule = Schedule::new(rate, SEED + self.number as u64);
         let (into, budget, tally) = (Arc::clone(&queue), Arc::clone(&self.budget), Arc::clone(&self.tally));
-        workers.spawn(async move {
-            if let Err(failure) = dispatch(schedule, &into, &budget, start, &tally).await {
-                tally.failed(failure);
-            }
-        });
+        workers.spawn(async move { dispatch(schedule, &into, &budget, start, &tally, &Timer::new()).await });
         Arrivals::Open(queue)
     }
 }

@@ -58,7 +58,7 @@ impl Summary {
         let total = &outcome.collector.total;
         let seconds = outcome.elapsed.as_secs_f64();
         let cpu = outcome.cpu.as_secs_f64();
-        let lag = plan.rate.map(|_| total.lag.percentiles());
+        let lag = (total.lag.count() > 0).then(|| total.lag.percentiles());
         Self {
             scenario: plan.scenario.as_str(),
             via: plan.via.as_str(),
@@ -115,12 +115,10 @@ impl Summary {
                 self.opening_seconds
             );
         }
-        if let (Some(rate), Some(lag)) = (self.rate, self.generator_lag_us) {
-            let _ = writeln!(
-                text,
-                "open loop at {rate}/s; the generator was late by p50 {} µs, p99 {} µs",
-                lag.p50, lag.p99
-            );
+        if let Some(lag) = self.generator_lag_us {
+            let rate = self.rate.map_or_else(|| "each client's own pace".to_owned(), |rate| format!("{rate}/s"));
+            let _ =
+                writeln!(text, "open loop at {rate}; the generator was late by p50 {} µs, p99 {} µs", lag.p50, lag.p99);
         }
         match &self.invalid {
             Some(why) => {

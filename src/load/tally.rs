@@ -143,7 +143,8 @@ impl Tally {
         self.with(|interval| interval.lag.record(lag));
     }
 
-    fn take(&self) -> Interval {
+    /// Everything since the last time.
+    pub fn take(&self) -> Interval {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -193,5 +194,64 @@ impl Collector {
             p99_us: p99,
         });
         self.total.merge(interval);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn percentiles_are_right_to_three_figures() {
+        let mut latencies = Latencies::default();
+        (1..=100_000).for_each(|microseconds| latencies.record(Duration::from_micros(microseconds)));
+        let Percentiles { p50, p90, p99, p999, max } = latencies.percentiles();
+        for (found, exact) in [(p50, 50_000), (p90, 90_000), (p99, 99_000), (p999, 99_900), (max, 100_000)] {
+            assert!(found.abs_diff(exact) * 1_000 <= exact, "{found} for {exact}");
+        }
+        assert_eq!(Latencies::default().percentiles(), Percentiles::default());
+    }
+
+    #[test]
+    fn no_percentile_is_above_the_largest() {
+        let mut latencies = Latencies::default();
+        latencies.record(Duration::from_micros(123_457));
+        let Percentiles { p50, p999, max, .. } = latencies.percentiles();
+        assert!(p50 <= max && p999 <= max && max.abs_diff(123_457) <= 124, "{p50} {p999} {max}");
+        latencies.record(Duration::from_secs(86_400));
+        assert!(latencies.percentiles().max >= 600_000_000, "what takes too long is counted as the longest");
+    }
+
+    #[test]
+    fn a_curve_shows_no_share_that_so_few_cannot_tell() {
+        let mut latencies = Latencies::default();
+        (0..100).for_each(|n| latencies.record(Duration::from_micros(100 + n)));
+        let curve = latencies.curve();
+        assert_eq!(curve.last().map(|(share, _)| *share), Some(0.99));
+        assert!(curve.is_sorted_by(|a, b| a.1 <= b.1));
+        assert!(Latencies::default().curve().is_empty());
+    }
+
+    #[test]
+    fn seconds_of_several_threads_add_up_to_the_total() {
+        let tallies = [Arc::new(Tally::default()), Arc::new(Tally::default())];
+        let mut collector = Collector::default();
+        tallies[0].connected();
+        collector.prepared(&tallies);
+        for second in 1..=3_u64 {
+            for (number, tally) in (1_u64..).zip(&tallies) {
+                (0..second).for_each(|_| tally.succeeded(Duration::from_millis(10 * number)));
+                tally.received(13);
+                tally.failed(Failure::new("closed", format!("of second {second}")));
+            }
+            collector.second(&tallies, Duration::from_secs(second));
+        }
+        assert_eq!(collector.per_second.iter().map(|second| second.requests).collect::<Vec<_>>(), [2, 4, 6]);
+        assert!(collector.per_second.iter().all(|second| second.errors == 2 && second.bytes_received == 26));
+        assert_eq!((collector.total.requests, collector.total.connections, collector.total.failures()), (12, 1, 6));
+        assert_eq!(collector.total.errors["closed"], (6, "of second 1".to_owned()), "the first is kept");
+        assert_eq!(collector.total.latency.count(), 12);
     }
 }

@@ -16,7 +16,7 @@ use super::tally::Tally;
 use super::{Failure, Scenario};
 
 /// Octets of one read where answers are small.
-const SCRATCH_SMALL: usize = 2 * 1024;
+const SCRATCH_SMALL: usize = 4 * 1024;
 /// How long a connection, or a request, may take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// [`Stage::pause`] of the closed loop.

@@ -21,6 +21,7 @@ mod issuing;
 mod lifecycle;
 mod limits;
 mod listener;
+mod load;
 mod names;
 mod policy;
 mod real_clients;
