@@ -4,6 +4,7 @@
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
 //! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::record`] (every
 //! field), [`manual::performance`] (what it costs, and how that is measured).
+//! field), [`manual::load`] (measuring it).
 //!
 //! # Codemap
 //!
@@ -37,6 +38,7 @@
 //! | [`record`] | the access record: exactly one terminal line per attempt |
 //! | [`telemetry`] | diagnostics and health |
 //! | [`admin`] | `/livez`, `/readyz`, `/metrics`: read-only views |
+//! | [`load`] | the load tool: an origin and clients of its own, nothing of the proxy |
 //!
 //! # Invariants
 //!

@@ -5,10 +5,12 @@
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`record`]: every field of the access record.
 //! * [`performance`]: what it costs, and how that is measured.
+//! * [`load`]: the load tool: scenarios, figures, what may be loaded.
 //!
 //! No code may be here but the tests that compare the pages with what they describe.
 
 pub mod journey;
+pub mod load;
 pub mod operations;
 pub mod performance;
 pub mod record;

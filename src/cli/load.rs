@@ -15,7 +15,7 @@ use crate::load::origin::{self, Identity, Made};
 use crate::load::run::{self, Event};
 use crate::load::summary::Summary;
 use crate::load::tally::Second;
-use crate::load::{Plan, Scenario, Target, Until, Via, guard, report};
+use crate::load::{Plan, Scenario, Target, Until, Via, guard, office, report};
 use crate::names::DnsName;
 use crate::telemetry;
 
@@ -32,7 +32,7 @@ pub(super) enum Command {
     #[command(after_help = ORIGIN_HELP)]
     Origin(Origin),
     /// Be the clients: make requests through the proxy, and say how it went
-    #[command(after_help = RUN_HELP)]
+    #[command(after_help = run_help())]
     Run(Box<Run>),
 }
 
@@ -56,11 +56,18 @@ to be given: load on somebody else's service is an attack.
 
 Exit code: 0 no errors, 4 ended with errors, 1 could not run, or nothing succeeded.
 
+The office day, chosen and not measured; times are means:
+{}
+
 Examples:
   sekisho load run --proxy 127.0.0.1:8080 --target https://load.test:8443
   sekisho load run --proxy 127.0.0.1:8080 --target https://load.test:8443 --scenario h1 --rate 2000 --duration 30s
   sekisho load run --proxy 127.0.0.1:8080 --target https://load.test:8443 --scenario idle --connections 9000 --hold 1m
   sekisho load run --proxy 127.0.0.1:8443 --target https://load.test:8443 --via sni    the origin itself, to compare";
+
+fn run_help() -> String {
+    RUN_HELP.replace("{}", &office::table())
+}
 
 #[derive(clap::Args)]
 pub(super) struct Origin {

@@ -94,7 +94,7 @@ pub struct Client {
 
 enum Kept {
     Nothing,
-    Http1(Session),
+    Http1(Box<Session>),
     Http2(Box<Http2>),
 }
 
@@ -106,7 +106,7 @@ impl Client {
             Ok(match role.act {
                 Act::Visit(_) => Kept::Nothing,
                 Act::Small => Kept::Http2(Box::new(Http2::open(stage).await?)),
-                Act::Download(_) | Act::Upload(_) => Kept::Http1(Session::open(stage).await?),
+                Act::Download(_) | Act::Upload(_) => Kept::Http1(Box::new(Session::open(stage).await?)),
             })
         });
         let kept = opened.await.unwrap_or_else(|failure| {
@@ -203,7 +203,7 @@ async fn visits(stage: &Stage, acts: &mut Acts, connections: usize) {
 
 async fn files(stage: &Stage, acts: &mut Acts, kept: Kept, request: &[u8], sent: u64) {
     let mut session = match kept {
-        Kept::Http1(session) => Some(session),
+        Kept::Http1(session) => Some(*session),
         Kept::Nothing | Kept::Http2(_) => None,
     };
     let mut scratch = vec![0; SCRATCH];

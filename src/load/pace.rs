@@ -193,8 +193,7 @@ pub enum Timer {
 }
 
 impl Timer {
-    /// The finest there is.
-    pub fn new() -> Self {
+    pub fn finest() -> Self {
         Self::fine().map_or(Self::Coarse, Self::Fine)
     }
 

@@ -246,7 +246,7 @@ impl Share {
         let queue = Queue::new(rate);
         let schedule = Schedule::new(rate, SEED + self.number as u64);
         let (into, budget, tally) = (Arc::clone(&queue), Arc::clone(&self.budget), Arc::clone(&self.tally));
-        workers.spawn(async move { dispatch(schedule, &into, &budget, start, &tally, &Timer::new()).await });
+        workers.spawn(async move { dispatch(schedule, &into, &budget, start, &tally, &Timer::finest()).await });
         Arrivals::Open(queue)
     }
 }

@@ -120,11 +120,8 @@ impl Summary {
             let _ =
                 writeln!(text, "open loop at {rate}; the generator was late by p50 {} µs, p99 {} µs", lag.p50, lag.p99);
         }
-        match &self.invalid {
-            Some(why) => {
-                let _ = writeln!(text, "INVALID  {why}");
-            }
-            None => {}
+        if let Some(why) = &self.invalid {
+            let _ = writeln!(text, "INVALID  {why}");
         }
         if self.errors.is_empty() {
             text += "errors   none\n";

@@ -8,6 +8,9 @@
 //! | `check` | no errors (warnings too) | errors, all of them listed | wrong arguments | – |
 //! | `explain` | permitted | the question could not be answered | wrong arguments | denied |
 //! | `ca init`, `ca show` | done | not done, and nothing overwritten | wrong arguments | – |
+//! | `load` | no errors | could not run, or nothing succeeded | wrong arguments | – |
+//!
+//! `load run` ends with 4 where some of its requests failed ([`load`](super::load)).
 //!
 //! Diagnostics go to standard error ([`telemetry`](crate::telemetry)); `SEKISHO_LOG=debug` says more, `NO_COLOR` takes the colours off.
 //!

@@ -2,11 +2,13 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use crate::config::{self, Scope, show_duration};
+use crate::load::office::ROLES;
 use crate::reason::Reason;
 use crate::record::TABLE;
 use crate::reply::{Manner, http_answer, manner};
 
 const OPERATIONS: &str = include_str!("operations.rs");
+const LOAD: &str = include_str!("load.rs");
 const RECORD: &str = include_str!("record.rs");
 
 /// The cells of the rows of the one table of `page` whose head is `head`.
@@ -69,6 +71,16 @@ fn the_page_of_operations_has_the_defaults_of_the_configuration() {
     assert_eq!(rows.len(), expected.len());
     for (row, (key, default)) in rows.iter().zip(expected) {
         assert_eq!(row.get(..2).expect("two cells"), [format!("`{key}`"), default]);
+    }
+}
+
+#[test]
+fn the_page_of_the_load_tool_has_the_office_day_of_the_code() {
+    let rows = rows(LOAD, "| role | share | every | what | stands for |");
+    assert_eq!(rows.len(), ROLES.len());
+    for (row, role) in rows.iter().zip(&ROLES) {
+        let (share, every) = (format!("{} %", role.percent), format!("{} s", role.every));
+        assert_eq!(row.as_slice(), [role.name, &share, &every, &role.act.to_string(), role.why]);
     }
 }
 

@@ -30,6 +30,8 @@ fn help_version_and_completions() {
         &["ca", "init", "--help"],
         &["ca", "show", "--help"],
         &["quickstart", "--help"],
+        &["load", "origin", "--help"],
+        &["load", "run", "--help"],
     ] {
         let out = run(dir.path(), command);
         assert_eq!(out.status.code(), Some(0), "{command:?}: {}", text(&out.stderr));
