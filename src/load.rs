@@ -1,6 +1,6 @@
 //! The load tool: an origin and a client with which an integrator measures a proxy on hardware of their own.
 //!
-//! A run is a [`Plan`]; [`run::run`] carries it out on threads of its own and gives a [`tally::Summary`], from which
+//! A run is a [`Plan`]; [`run::run`] carries it out on threads of its own and gives a [`summary::Summary`], from which
 //! [`report`] makes a page. Nothing of the proxy is used here but the vocabulary of names and addresses: a client that read
 //! with the proxy's own parsers would share its mistakes. What is printed, and the arguments, are `cli`'s.
 
