@@ -25,6 +25,7 @@ use crate::connection::{Gate, Live, serve};
 use crate::drain::Stopper;
 use crate::record::{Fields, Lifecycle, Recorder};
 use crate::telemetry::Health;
+use crate::upstream::verify;
 
 /// Pause after an accept that failed for want of a descriptor or memory: the next one would fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -32,9 +33,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long writing out the record may take at the end.
 const RECORD_END: Duration = Duration::from_secs(5);
 
-/// Descriptors of one connection at its most: the client's, the upstream's, and the verifying one's.
-const PER_CONNECTION: u64 = 3;
-/// Descriptors kept for listeners, the record, DNS and the admin listener.
+/// Descriptors of one connection: the client's and the upstream's.
+const PER_CONNECTION: u64 = 2;
+/// Descriptors kept for listeners, the record, DNS, the admin listener and the tunnels' pipes.
 const RESERVED: u64 = 256;
 
 /// Why the service could not start, or not take up a configuration.
@@ -338,7 +339,13 @@ pub fn fit_connections(config: &mut Config) {
         tracing::warn!(%error, "the descriptor limit could not be raised");
     }
     let Some(descriptors) = getrlimit(Resource::Nofile).current else { return };
-    let carried = usize::try_from(descriptors.saturating_sub(RESERVED) / PER_CONNECTION).unwrap_or(usize::MAX).max(1);
+    // A handshake for a verdict has a connection of its own: a few at a time where verdicts are kept, else one with each tunnel.
+    let (verifying, each) = match config.verify.cache.is_zero() {
+        true => (0, PER_CONNECTION + 1),
+        false => ((verify::MAX_RUNNING.get() as u64).min(descriptors / 8), PER_CONNECTION),
+    };
+    let carried = descriptors.saturating_sub(RESERVED + verifying) / each;
+    let carried = usize::try_from(carried).unwrap_or(usize::MAX).max(1);
     if config.limits.connections > carried {
         tracing::warn!(
             configured = config.limits.connections,

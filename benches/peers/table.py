@@ -19,7 +19,8 @@ NOTES = [
     "Latency rows: keep-alive requests in open loop at a tenth of sekisho's closed-loop throughput on this machine "
     "(generator and origin on the same cores), the same rate for all; shown is what came on top of asking the origin "
     "directly in the same round.",
-    "TLS 1.3, AES-256-GCM, ECDSA P-256 certificates, X25519 with the client, which resumes no session. To the origin "
+    "TLS 1.3, ECDSA P-256 certificates, X25519 with the client, which offers AES-256-GCM first and resumes no session. An "
+    "inspecting sekisho chooses AES-128-GCM on both sides, Squid what was offered first. To the origin "
     "an inspecting sekisho offers X25519MLKEM768 first, Squid X25519. The same allowlist of 200 names for all.",
     "sekisho: everything on (policy, address guard, certificate verification with its verdict kept, limits, a record "
     "of each attempt to a file), its default of a worker thread per core. In the tunnel rows it is the only one that "

@@ -15,8 +15,8 @@ const MAX_HEAD: usize = 16 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     pub status: u16,
-    /// Octets of the content that follows.
-    pub length: u64,
+    /// Octets of the content that follows; `None`: up to the end of the connection (RFC 9112 section 6.3).
+    pub length: Option<u64>,
     /// Whether the connection cannot be used again.
     pub closes: bool,
 }
@@ -24,7 +24,7 @@ pub struct Head {
 /// Reads a head at the beginning of `octets`; `None` while it is not whole. With it, how many octets it took.
 ///
 /// # Errors
-/// `not_http` where it is no head, `framing` where it has neither Content-Length nor a status without content.
+/// `not_http` where it is no head.
 pub fn parse(octets: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
     let Some(end) = octets.windows(4).position(|four| four == b"\r\n\r\n") else {
         return if octets.len() < MAX_HEAD { Ok(None) } else { Err(not_http()) };
@@ -42,11 +42,9 @@ pub fn parse(octets: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
         }
     }
     let length = match (length, status) {
-        (Some(length), _) => length,
-        (None, 100..200 | 204 | 304) => 0,
-        (None, _) => {
-            return Err(Failure::new("framing", format!("an answer with status {status} and no Content-Length")));
-        }
+        (Some(length), _) => Some(length),
+        (None, 100..200 | 204 | 304) => Some(0),
+        (None, _) => None,
     };
     Ok(Some((Head { status, length, closes }, end + 4)))
 }
@@ -71,10 +69,13 @@ pub async fn read_connect(stream: &mut (impl AsyncRead + Unpin)) -> Result<Head,
         filled += octets;
         if scratch[..filled].starts_with(b"HTTP/1.1 200") || scratch[..filled].starts_with(b"HTTP/1.0 200") {
             if scratch[..filled].ends_with(b"\r\n\r\n") {
-                return Ok(Head { status: 200, length: 0, closes: false });
+                return Ok(Head { status: 200, length: Some(0), closes: false });
             }
         } else if let Some((head, used)) = parse(&scratch[..filled])? {
-            skip(stream, head.length.saturating_sub((filled - used) as u64)).await?;
+            match head.length {
+                Some(length) => skip(stream, length.saturating_sub((filled - used) as u64)).await?,
+                None => _ = skip_to_end(stream).await?,
+            }
             return Ok(head);
         }
         if filled == scratch.len() {
@@ -83,16 +84,21 @@ pub async fn read_connect(stream: &mut (impl AsyncRead + Unpin)) -> Result<Head,
     }
 }
 
+async fn skip_to_end(stream: &mut (impl AsyncRead + Unpin)) -> Result<u64, Failure> {
+    let copied = tokio::io::copy(stream, &mut tokio::io::sink()).await;
+    copied.map_err(|error| Failure::of_io("reading the refusal", &error))
+}
+
 async fn skip(stream: &mut (impl AsyncRead + Unpin), octets: u64) -> Result<(), Failure> {
-    let copied = tokio::io::copy(&mut stream.take(octets), &mut tokio::io::sink()).await;
-    let copied = copied.map_err(|error| Failure::of_io("reading the refusal", &error))?;
+    let copied = skip_to_end(&mut stream.take(octets)).await?;
     if copied < octets { Err(Failure::new("closed", "the refusal was cut short")) } else { Ok(()) }
 }
 
 /// One whole answer, whose head has to fit into `scratch`. `received` is told of its content as it comes.
 ///
 /// # Errors
-/// As [`parse`], and as a stream fails; `closed` where it ends early.
+/// As [`parse`], and as a stream fails; `closed` where it ends early, `framing` where no length says where it ends: the tool's origin
+/// always says.
 pub async fn read(
     stream: &mut (impl AsyncRead + Unpin),
     scratch: &mut [u8],
@@ -109,12 +115,15 @@ pub async fn read(
         filled += some(stream, &mut scratch[filled..]).await?;
     };
     received(got);
-    while got < head.length {
+    let Some(length) = head.length else {
+        return Err(Failure::new("framing", format!("an answer with status {} and no Content-Length", head.status)));
+    };
+    while got < length {
         let octets = some(stream, scratch).await? as u64;
         received(octets);
         got += octets;
     }
-    if got > head.length { Err(Failure::new("framing", "more content than Content-Length says")) } else { Ok(head) }
+    if got > length { Err(Failure::new("framing", "more content than Content-Length says")) } else { Ok(head) }
 }
 
 async fn some(stream: &mut (impl AsyncRead + Unpin), scratch: &mut [u8]) -> Result<usize, Failure> {
@@ -132,7 +141,7 @@ mod tests {
     #[test]
     fn heads_and_what_is_none() {
         let read = |text: &str| parse(text.as_bytes());
-        let head = |status, length, closes| Head { status, length, closes };
+        let head = |status, length, closes| Head { status, length: Some(length), closes };
         for (text, expected) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello", head(200, 13, false)),
             ("HTTP/1.1 403 Forbidden\r\ncontent-length:0\r\nConnection: close\r\n\r\n", head(403, 0, true)),
@@ -164,7 +173,7 @@ mod tests {
                 tokio::io::AsyncWriteExt::write_all(&mut far, whole)
             );
             sent.expect("sent");
-            assert_eq!((answer.expect("an answer").length, counted), (40, 40), "{piece}");
+            assert_eq!((answer.expect("an answer").length, counted), (Some(40), 40), "{piece}");
         }
     }
 
@@ -183,5 +192,15 @@ mod tests {
         let mut refused: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\nnever";
         assert_eq!(read_connect(&mut refused).await.expect("refused").status, 403);
         assert!(refused.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_without_a_length_goes_to_the_end_and_another_answer_may_not() {
+        let whole = b"HTTP/1.1 403 Filtered\r\nConnection: close\r\n\r\na page";
+        let mut refusal = &whole[..];
+        assert_eq!(read_connect(&mut refusal).await, Ok(Head { status: 403, length: None, closes: true }));
+        assert!(refusal.is_empty());
+        let failure = read(&mut &whole[..], &mut [0; 100], |_| {}).await.expect_err("no length");
+        assert_eq!(failure.kind, "framing");
     }
 }

@@ -32,7 +32,8 @@ use crate::reason::Reason;
 pub use super::certificate::Fault;
 
 const MAX_VERDICTS: NonZeroUsize = NonZeroUsize::new(8_192).expect("not zero");
-const MAX_RUNNING: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
+/// Handshakes for verdicts at a time.
+pub const MAX_RUNNING: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
 /// Longest life of a verdict; `verify_cache` is cut to it.
 const MAX_CACHE: Duration = Duration::from_secs(24 * 60 * 60);

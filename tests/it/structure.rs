@@ -47,8 +47,7 @@ const MODULES: [(&str, &[&str]); 28] = [
         ],
     ),
     ("admin", &["connection", "reason", "record", "telemetry"]),
-    ("server", &["addrs", "admin", "config", "connection", "drain", "record", "sockets", "telemetry"]),
-    ("server", &["addrs", "admin", "config", "connection", "drain", "record", "telemetry", "upstream"]),
+    ("server", &["addrs", "admin", "config", "connection", "drain", "record", "sockets", "telemetry", "upstream"]),
     // Nothing of the proxy but its vocabulary: a client that read with the proxy's parsers would share its mistakes.
     ("load", &["addrs", "names"]),
     ("manual", &[]),
