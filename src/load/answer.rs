@@ -24,7 +24,7 @@ pub struct Head {
 /// Reads a head at the beginning of `octets`; `None` while it is not whole. With it, how many octets it took.
 ///
 /// # Errors
-/// `not_http` where it is no head.
+/// `not_http` where it is no head, `framing` where it is chunked: the tool's origin and a proxy's refusal are not.
 pub fn parse(octets: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
     let Some(end) = octets.windows(4).position(|four| four == b"\r\n\r\n") else {
         return if octets.len() < MAX_HEAD { Ok(None) } else { Err(not_http()) };
@@ -37,6 +37,8 @@ pub fn parse(octets: &[u8]) -> Result<Option<(Head, usize)>, Failure> {
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().ok();
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            return Err(Failure::new("framing", format!("an answer with status {status} and Transfer-Encoding")));
         } else if name.eq_ignore_ascii_case("connection") {
             closes = value.trim().eq_ignore_ascii_case("close");
         }
