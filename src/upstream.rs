@@ -14,6 +14,7 @@ pub mod certificate;
 pub mod connect;
 mod dns;
 mod handshake;
+mod judged;
 mod profile;
 mod race;
 pub mod resolve;

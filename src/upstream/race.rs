@@ -13,10 +13,14 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let mut waiting = attempts.fuse();
-    let mut running = FuturesUnordered::new();
+    let Some(first) = waiting.next() else { return Err(Vec::new()) };
+    let Some(second) = waiting.next() else {
+        // Nothing to race against.
+        return first.await.map_err(|error| vec![error]);
+    };
+    let mut next = Some(second);
+    let mut running = FuturesUnordered::from_iter([first]);
     let mut errors = Vec::new();
-    running.extend(waiting.next());
-    let mut exhausted = running.is_empty();
     loop {
         tokio::select! {
             biased;
@@ -25,12 +29,11 @@ where
                 Some(Err(error)) => errors.push(error),
                 None => {}
             },
-            () = tokio::time::sleep(stagger), if !exhausted => {}
+            () = tokio::time::sleep(stagger), if next.is_some() => {}
             else => return Err(errors),
         }
-        let next = waiting.next();
-        exhausted = next.is_none();
-        running.extend(next);
+        running.extend(next.take());
+        next = waiting.next();
     }
 }
 

@@ -83,8 +83,6 @@ pub struct Trust {
     resuming: Arc<ClientConfig>,
     fresh: Arc<ClientConfig>,
     verifier: Arc<Verifier>,
-    /// Ascending.
-    next_updates: Vec<SystemTime>,
     revision: Arc<str>,
     warnings: Vec<String>,
 }
@@ -114,21 +112,12 @@ impl Trust {
             return Err(loader.errors);
         }
         let revision = revision(sources, &loader.store, &loader.servers, &crls);
-        let mut next_updates: Vec<_> = crls.iter().map(|crl| crl.next_update).collect();
-        next_updates.sort_unstable();
         let provider = tls::provider();
         let verifier = verifier(sources, loader.store, loader.servers, crls, &provider).map_err(|error| vec![error])?;
         let resuming = client_config(sources.min_tls, &verifier, provider).map_err(|error| vec![error])?;
         let mut fresh = resuming.clone();
         fresh.resumption = Resumption::disabled();
-        Ok(Self {
-            resuming: Arc::new(resuming),
-            fresh: Arc::new(fresh),
-            verifier,
-            next_updates,
-            revision,
-            warnings: loader.warnings,
-        })
+        Ok(Self { resuming: Arc::new(resuming), fresh: Arc::new(fresh), verifier, revision, warnings: loader.warnings })
     }
 
     /// What an administrator should know though nothing is broken: a CRL past its nextUpdate, a root that has expired.
@@ -161,7 +150,7 @@ impl Trust {
 
     /// When the next CRL ends: until then, what was found at `now` holds as far as CRLs go.
     pub(super) fn next_update_after(&self, now: SystemTime) -> Option<SystemTime> {
-        self.next_updates.iter().copied().find(|next_update| *next_update > now)
+        self.verifier.next_update_after(now)
     }
 }
 
@@ -271,6 +260,7 @@ fn verifier(
         Unknown::Allow | Unknown::Deny => WithoutCrls::Accept,
     };
     let broken = |what: String| TrustError { file: None, what };
+    let next_updates = crls.iter().map(|crl| crl.next_update).collect();
     let authorities = match store.is_empty() {
         true => None,
         false => {
@@ -295,7 +285,7 @@ fn verifier(
         Ok((der, Authorities { webpki, without_crls }))
     });
     let own = own.collect::<Result<_, TrustError>>()?;
-    Ok(Arc::new(Verifier::new(authorities, own, provider.signature_verification_algorithms)))
+    Ok(Arc::new(Verifier::new(authorities, own, provider.signature_verification_algorithms, next_updates)))
 }
 
 fn client_config(

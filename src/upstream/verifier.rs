@@ -19,6 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::{Certificate, Rejection, names};
 use super::handshake::server_name;
+use super::judged::{Asked, Judged};
 use super::profile::{Flaw, Stands};
 use crate::names::DnsName;
 
@@ -39,7 +40,7 @@ pub(super) struct Seen(Mutex<Sight>);
 pub(super) struct Sight {
     pub(super) rejection: Option<Box<Rejection>>,
     /// The chain and the name were found good in this handshake (not in one that is resumed).
-    pub(super) chain_verified: Option<Certificate>,
+    pub(super) chain_verified: Option<Arc<Certificate>>,
     /// The server has signed this handshake with the key of its certificate.
     pub(super) signature_verified: bool,
     pub(super) client_certificate_asked: bool,
@@ -102,6 +103,9 @@ pub(super) struct Verifier {
     /// vouch for any name.
     own: HashMap<CertificateDer<'static>, Authorities>,
     algorithms: WebPkiSupportedAlgorithms,
+    /// When CRLs end, ascending.
+    next_updates: Vec<SystemTime>,
+    judged: Judged,
 }
 
 impl Verifier {
@@ -109,8 +113,15 @@ impl Verifier {
         authorities: Option<Authorities>,
         own: HashMap<CertificateDer<'static>, Authorities>,
         algorithms: WebPkiSupportedAlgorithms,
+        mut next_updates: Vec<SystemTime>,
     ) -> Self {
-        Self { authorities, own, algorithms }
+        next_updates.sort_unstable();
+        Self { authorities, own, algorithms, next_updates, judged: Judged::default() }
+    }
+
+    /// When the next CRL ends: until then, what was found at `now` holds as far as CRLs go.
+    pub(super) fn next_update_after(&self, now: SystemTime) -> Option<SystemTime> {
+        self.next_updates.iter().copied().find(|next_update| *next_update > now)
     }
 
     fn judge(
@@ -153,20 +164,32 @@ impl Verifier {
         Ok(())
     }
 
-    /// [`Self::judge`] with what it found, for whoever asks.
-    fn read_and_judge(
+    /// [`Self::judge`] with what it found, for whoever asks; what was found good is remembered until something of it ends.
+    fn read_and_judge<'a>(
         &self,
-        chain: &[CertificateDer<'_>],
+        chain: impl Iterator<Item = &'a CertificateDer<'a>> + Clone,
         name: &ServerName<'_>,
         now: UnixTime,
-    ) -> Result<Certificate, Box<Rejection>> {
-        let certificate = Certificate::read(chain, wall(now));
+    ) -> Result<Arc<Certificate>, Box<Rejection>> {
+        let at = wall(now);
+        let asked = Asked::of(chain.clone(), name);
+        if let Some(certificate) = self.judged.recall(&asked, at) {
+            return Ok(certificate);
+        }
+        let chain: Vec<_> = chain.cloned().collect();
+        let certificate = Certificate::read(&chain, at);
         let judged = match chain.split_first() {
             Some((leaf, others)) => self.judge(leaf, others, name, now),
             None => Err(TlsError::NoCertificatesPresented),
         };
         match (judged, certificate) {
-            (Ok(()), Some(certificate)) => Ok(certificate),
+            (Ok(()), Some(certificate)) => {
+                let certificate = Arc::new(certificate);
+                let until =
+                    self.next_update_after(at).map_or(certificate.chain_until, |end| end.min(certificate.chain_until));
+                self.judged.remember(asked, &certificate, at, until);
+                Ok(certificate)
+            }
             // What cannot be recorded is not let through.
             (Ok(()), None) => Err(Box::new(Rejection::of(CertificateError::BadEncoding.into(), None))),
             (Err(error), certificate) => Err(Box::new(Rejection::of(error, certificate))),
@@ -175,9 +198,13 @@ impl Verifier {
 
     /// Verifies the chain of a session that was resumed. rustls does not ask again for such a one, but a certificate or a CRL
     /// may have ended since (threats.md I08), and a chain costs far less than the handshake that was saved.
-    pub(super) fn again(&self, chain: &[CertificateDer<'_>], name: &DnsName) -> Result<Certificate, Box<Rejection>> {
+    pub(super) fn again(
+        &self,
+        chain: &[CertificateDer<'_>],
+        name: &DnsName,
+    ) -> Result<Arc<Certificate>, Box<Rejection>> {
         match server_name(name) {
-            Some(server) => self.read_and_judge(chain, &server, UnixTime::now()),
+            Some(server) => self.read_and_judge(chain.iter(), &server, UnixTime::now()),
             None => Err(Box::new(Rejection::of(CertificateError::NotValidForName.into(), None))),
         }
     }
@@ -192,8 +219,7 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let chain: Vec<_> = std::iter::once(leaf).chain(others).cloned().collect();
-        match self.read_and_judge(&chain, name, now) {
+        match self.read_and_judge(std::iter::once(leaf).chain(others), name, now) {
             Ok(certificate) => {
                 Seen::note(|sight| sight.chain_verified = Some(certificate));
                 Ok(ServerCertVerified::assertion())

@@ -268,7 +268,7 @@ pub async fn inspect(
     };
     let client_certificate =
         if sight.client_certificate_asked { ClientCertificate::Asked } else { ClientCertificate::NotAsked };
-    Ok(VerifiedUpstream { stream, address, certificate: Arc::new(certificate), verdict, client_certificate })
+    Ok(VerifiedUpstream { stream, address, certificate, verdict, client_certificate })
 }
 
 /// The trust revision is part of it, so that what was found under old roots or CRLs is never asked again.
@@ -354,7 +354,7 @@ async fn probe(
                 // A close_notify, so that the server's log has no broken connection; there is nothing to wait for.
                 let _ = timeout(limit, stream.shutdown()).await;
             }
-            Ok(Arc::new(certificate))
+            Ok(certificate)
         }
         (_, _, Err(failure)) => Err(VerifyError::of(name, address.upstream(), failure)),
         (_, _, Ok(_)) => {

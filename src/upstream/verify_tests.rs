@@ -480,6 +480,37 @@ async fn i08_the_chain_of_a_resumed_session_is_verified_again() {
     assert!(again(&[]).is_err());
 }
 
+/// What was found good is remembered, and no longer than it is good.
+#[test]
+fn i08_a_chain_that_was_good_is_judged_anew_when_something_of_it_has_ended() {
+    use rustls::client::danger::ServerCertVerifier as _;
+    use rustls_pki_types::{ServerName, UnixTime};
+
+    let root = Ca::root("root");
+    let leaf = root.leaf(&["allowed.test"], |params| params.not_after = days_from_now(2));
+    let (files, crls) = (Files::trusting(&root), Files::trusting(&root));
+    let crls = crls.with_crls(&[root.crl(&[], -1, 1)]);
+    let server = |name: &'static str| ServerName::try_from(name).expect("a name");
+    let day = |days: i64| {
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        UnixTime::since_unix_epoch(Duration::from_secs((at.as_secs() as i64 + days * 86_400) as u64))
+    };
+    let half_a_day = UnixTime::since_unix_epoch(Duration::from_secs(day(0).as_secs() + 43_200));
+    for (what, trust, good, ended) in
+        [("notAfter", files.load(), day(1), day(3)), ("nextUpdate", crls.load(), half_a_day, day(1))]
+    {
+        let judge = |name, at| {
+            let (leaf, others) = leaf.chain.split_first().expect("a leaf");
+            trust.verifier().verify_server_cert(leaf, others, &server(name), &[], at).is_ok()
+        };
+        assert!(judge("allowed.test", day(0)) && judge("allowed.test", good), "{what}");
+        assert!(!judge("other.test", good), "{what}: the chain is good for a name, not for all");
+        assert!(!judge("allowed.test", ended), "{what}");
+        assert!(!judge("allowed.test", day(-3_000)), "{what}: a clock that was set back");
+        assert!(judge("allowed.test", good), "{what}: again");
+    }
+}
+
 #[tokio::test]
 async fn i03_hostile_chains_cost_little() {
     let root = Ca::root("root");
