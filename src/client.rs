@@ -22,6 +22,8 @@ use crate::sockets::receive;
 /// How long a client whose last answer has been sent may still drain our bytes, and how much of its own we throw away.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_OCTETS: usize = 256 * 1024;
+/// Octets read at once, more than most heads and hellos have.
+const FILL: usize = 2048;
 /// How long a client may take to read an answer of ours, which fits into a socket buffer.
 const SEND: Duration = Duration::from_secs(10);
 
@@ -79,10 +81,13 @@ impl Client {
     /// # Errors
     /// Whatever the socket says.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        self.buffer.reserve(2048);
+        let filled = self.buffer.len();
         loop {
             self.socket.0.readable().await?;
-            match self.socket.0.try_read_buf(&mut self.buffer) {
+            self.buffer.resize(filled + FILL, 0);
+            let read = receive(&self.socket.0, &mut self.buffer[filled..]);
+            self.buffer.truncate(filled + read.as_ref().map_or(0, |octets| *octets));
+            match read {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(0) => {
                     self.ended = true;
