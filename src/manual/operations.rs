@@ -2,15 +2,15 @@
 //!
 //! # Commands and exit codes
 //!
-//! | command | 0 | 1 | 2 | 3 |
+//! | command | 0 | 1 | 3 | 4 |
 //! |---|---|---|---|---|
-//! | `run`, `quickstart` | ended in order | could not start, or not go on; standard error says why | wrong arguments | – |
-//! | `check` | no errors (warnings too) | errors, all of them listed | wrong arguments | – |
-//! | `explain` | permitted | the question could not be answered | wrong arguments | denied |
-//! | `ca init`, `ca show` | done | not done, and nothing overwritten | wrong arguments | – |
-//! | `load` | no errors | could not run, or nothing succeeded | wrong arguments | – |
+//! | `run`, `quickstart` | ended in order | could not start, or not go on; standard error says why | – | – |
+//! | `check` | no errors (warnings too) | errors, all of them listed | – | – |
+//! | `explain` | permitted | the question could not be answered | denied | – |
+//! | `ca init`, `ca show` | done | not done, and nothing overwritten | – | – |
+//! | `load` | no errors | could not run, or nothing succeeded | – | some requests failed ([`load`](super::load)) |
 //!
-//! `load run` ends with 4 where some of its requests failed ([`load`](super::load)).
+//! Wrong arguments end every command with 1.
 //!
 //! Diagnostics go to standard error ([`telemetry`](crate::telemetry)); `SEKISHO_LOG=debug` says more, `NO_COLOR` takes the colours off.
 //!
@@ -140,9 +140,9 @@
 //! |---|---|---|
 //! | `limits.connections` | 20000 | connections of all clients, lowered to what the descriptor limit carries |
 //! | `limits.per_client.connections` | 512 | connections of one client; IPv6 is counted by /64 |
-//! | `limits.per_client.new_connections_per_second` | 100 | the rate of new connections of one client |
+//! | `limits.per_client.new_connections_per_second` | 100 | the rate of new connections of one client; a further CONNECT on an open connection counts like one |
 //! | `limits.per_client.burst` | 200 | how many of them may come at once |
-//! | `limits.per_client.requests_per_second` | 500 | inspected requests of one client |
+//! | `limits.per_client.requests_per_second` | 500 | inspected requests of one client, and further plain requests on an open connection |
 //! | `timeouts.request_head` | 15s | a whole request head |
 //! | `timeouts.client_hello` | 10s | a whole ClientHello |
 //! | `timeouts.client_handshake` | 10s | the client's TLS handshake with us |
