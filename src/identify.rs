@@ -132,7 +132,7 @@ pub fn asked(head: Box<RequestHead>) -> Result<Asked, ClaimError> {
     match head.target() {
         Target::Authority(written) => {
             let authority = parse(written, Authority::parse(written))?;
-            same_host(&head, &authority, authority.port)?;
+            same_host(&head, written, &authority)?;
             Ok(Asked::Connect { authority, head })
         }
         Target::Absolute { scheme, authority: written, .. } if scheme.eq_ignore_ascii_case(b"http") => {
@@ -150,9 +150,10 @@ pub fn asked(head: Box<RequestHead>) -> Result<Asked, ClaimError> {
 }
 
 /// `Host` beside CONNECT names the same authority; without a port it takes the authority's (RFC 9112 section 3.2).
-fn same_host(head: &RequestHead, authority: &Authority, port: u16) -> Result<(), ClaimError> {
-    let Some(host) = head.host() else { return Ok(()) };
-    let parsed = Authority::parse_with_default(host, port)
+fn same_host(head: &RequestHead, written: &[u8], authority: &Authority) -> Result<(), ClaimError> {
+    // As every client writes it: `Host` octet by octet as the target.
+    let Some(host) = head.host().filter(|host| *host != written) else { return Ok(()) };
+    let parsed = Authority::parse_with_default(host, authority.port)
         .map_err(|error| ClaimError::Authority { error, written: host.to_vec() })?;
     if parsed == *authority { Ok(()) } else { Err(ClaimError::Form("Host names another authority than CONNECT")) }
 }

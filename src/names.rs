@@ -74,6 +74,11 @@ impl DnsName {
         &self.0
     }
 
+    /// The name for what keeps it beside us: no copy.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// Labels from the right, the order in which policy reads them.
     pub fn labels_from_right(&self) -> impl Iterator<Item = &str> {
         self.0.rsplit('.')
@@ -186,13 +191,14 @@ fn split_host_port(bytes: &[u8]) -> Result<(&[u8], Option<u16>), AuthorityError>
     if bytes.contains(&b'@') {
         return Err(AuthorityError::UserInfo);
     }
-    let colon = match bytes.iter().position(|&b| b == b']') {
-        Some(end) if bytes.first() == Some(&b'[') => match bytes.get(end + 1) {
+    let bracket = bytes.first().filter(|&&first| first == b'[').and_then(|_| bytes.iter().position(|&b| b == b']'));
+    let colon = match bracket {
+        Some(end) => match bytes.get(end + 1) {
             None => None,
             Some(b':') => Some(end + 1),
             Some(_) => return Err(NameError::Bracket.into()),
         },
-        _ => bytes.iter().position(|&b| b == b':'),
+        None => bytes.iter().position(|&b| b == b':'),
     };
     match colon {
         None => Ok((bytes, None)),
@@ -225,36 +231,33 @@ fn normal_form(bytes: &[u8]) -> Result<DnsName, NameError> {
     if bytes.len() > MAX_NAME {
         return Err(NameError::TooLong);
     }
-    let mut name = String::with_capacity(bytes.len());
-    for label in bytes.split(|&b| b == b'.') {
-        if !name.is_empty() {
-            name.push('.');
-        }
-        push_label(&mut name, label)?;
-    }
+    let mut lower = [0; MAX_NAME];
+    let lower = &mut lower[..bytes.len()];
+    lower.copy_from_slice(bytes);
+    lower.make_ascii_lowercase();
+    lower.split(|&b| b == b'.').try_for_each(check_label)?;
+    let name = std::str::from_utf8(lower).map_err(|_| NameError::Character)?;
     Ok(DnsName(name.into()))
 }
 
-fn push_label(name: &mut String, label: &[u8]) -> Result<(), NameError> {
+/// `label` is in lower case.
+fn check_label(label: &[u8]) -> Result<(), NameError> {
     match label {
         [] => return Err(NameError::EmptyLabel),
         [b'-', ..] | [.., b'-'] => return Err(NameError::Hyphen),
         _ if label.len() > MAX_LABEL => return Err(NameError::LabelTooLong),
         _ => {}
     }
-    let start = name.len();
-    for &b in label {
-        match b {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(b)),
-            b'A'..=b'Z' => name.push(char::from(b.to_ascii_lowercase())),
-            _ => return Err(NameError::Character),
-        }
+    let may_stand = |b: &u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+    if !label.iter().all(may_stand) {
+        return Err(NameError::Character);
     }
-    if name[start..].starts_with("xn--") { round_trips(&name[start..]) } else { Ok(()) }
+    if label.starts_with(b"xn--") { round_trips(label) } else { Ok(()) }
 }
 
 /// An A-label must be the encoding of exactly the U-label it decodes to, and that one must not be ASCII.
-fn round_trips(label: &str) -> Result<(), NameError> {
+fn round_trips(label: &[u8]) -> Result<(), NameError> {
+    let label = std::str::from_utf8(label).map_err(|_| NameError::Character)?;
     let (unicode, decoded) = idna::domain_to_unicode(label);
     let same = idna::domain_to_ascii_strict(&unicode).is_ok_and(|ascii| ascii == label);
     if decoded.is_ok() && !unicode.is_ascii() && same { Ok(()) } else { Err(NameError::Idna) }

@@ -191,7 +191,8 @@ struct Extensions {
 
 fn read_extensions(block: &[u8]) -> Result<Extensions, HelloError> {
     let mut block = Cursor(block);
-    let mut seen = Vec::new();
+    // Browsers send 16 to 18.
+    let mut seen = Vec::with_capacity(32);
     let mut found =
         Extensions { sni: Sni::Absent(WhyNoSni::NoExtension), alpn: Vec::new(), versions: None, ech: Ech::Absent };
     while !block.is_empty() {
@@ -232,7 +233,8 @@ fn read_server_name(data: &[u8]) -> Result<DnsName, HelloError> {
 fn read_alpn(data: &[u8]) -> Result<Vec<Box<[u8]>>, HelloError> {
     const WHY: HelloError = HelloError::Malformed("the ALPN list is empty, cut off, or holds an empty name");
     let mut list = Cursor(Cursor::only_vector16(data).filter(|list| !list.is_empty()).ok_or(WHY)?);
-    let mut protocols = Vec::new();
+    // Browsers send two.
+    let mut protocols = Vec::with_capacity(2);
     while !list.is_empty() {
         let name = list.vector8().filter(|name| !name.is_empty()).ok_or(WHY)?;
         if protocols.len() == MAX_ALPN {
