@@ -5,32 +5,36 @@
 //! attempt's, two are alike once in about 2^40, and the only call that can fail (the random seed) is made at start. No time
 //! stands in it: the record has one beside it, and every bit is needed for uniqueness.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand;
 
-use crate::record::line;
 use crate::record::values::Value;
 
 /// The identifier of one attempt (`event.id`). [`fmt::Display`] is the form of the record, the pages and `Proxy-Status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId([u8; 10]);
 
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl EventId {
+    /// The groups with their hyphens, all of it ASCII.
+    fn text(self) -> [u8; 19] {
         const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
         let bits = self.0.iter().fold(0u128, |bits, byte| (bits << 8) | u128::from(*byte));
-        for place in 0..16u32 {
-            if place > 0 && place % 4 == 0 {
-                f.write_char('-')?;
-            }
-            let digit = (bits >> (75 - 5 * place)) & 31;
-            f.write_char(char::from(DIGITS[digit as usize]))?;
+        let mut text = [b'-'; 19];
+        let places = text.chunks_mut(5).flat_map(|group| group.iter_mut().take(4));
+        for (place, digit) in places.enumerate() {
+            *digit = DIGITS[((bits >> (75 - 5 * place)) & 31) as usize];
         }
-        Ok(())
+        text
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
@@ -39,7 +43,7 @@ impl Value for EventId {
 
     fn write(&self, out: &mut Vec<u8>) {
         out.push(b'"');
-        line::plain(out, self);
+        out.extend_from_slice(&self.text());
         out.push(b'"');
     }
 }

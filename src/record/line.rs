@@ -12,12 +12,7 @@ use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::UtcDateTime;
-use time::format_description::StaticFormatDescription;
-use time::macros::format_description;
 
-/// RFC 3339, UTC, milliseconds.
-const TIMESTAMP: StaticFormatDescription =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 /// 9999-12-31T23:59:59Z: RFC 3339 has four digits for the year.
 const LAST_SECOND: u64 = 253_402_300_799;
 
@@ -27,10 +22,27 @@ pub(super) const HEAD: &str = "{\"event.sequence\":";
 /// Appends the beginning of a line. The rest of it is `Fields::write_body`.
 pub(super) fn head(out: &mut Vec<u8>, sequence: u64) {
     out.extend_from_slice(HEAD.as_bytes());
-    plain(out, sequence);
+    number(out, sequence);
 }
 
-/// Appends the shortest decimal or textual form of something whose form needs no escape: a number, an address.
+/// Appends `value` in decimal.
+pub(super) fn number(out: &mut Vec<u8>, value: u64) {
+    let digits = value.checked_ilog10().map_or(1, |log| log as usize + 1);
+    // u64::MAX has 20.
+    let mut text = [0; 20];
+    fill(&mut text[..digits], value);
+    out.extend_from_slice(&text[..digits]);
+}
+
+/// Writes the last digits of `value`, as many as there is room for.
+fn fill(room: &mut [u8], mut value: u64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+}
+
+/// Appends the textual form of something whose form needs no escape: an address.
 pub(super) fn plain(out: &mut Vec<u8>, value: impl Display) {
     // Writing into a Vec cannot fail; a Result comes with the trait.
     let _ = write!(out, "{value}");
@@ -39,7 +51,16 @@ pub(super) fn plain(out: &mut Vec<u8>, value: impl Display) {
 /// Appends `text` as a JSON string with its quotes.
 pub(super) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
-    let mut rest = text;
+    // Most texts need no escape, which is told without decoding them.
+    if is_plain(text) {
+        out.extend_from_slice(text.as_bytes());
+    } else {
+        escape(out, text);
+    }
+    out.push(b'"');
+}
+
+fn escape(out: &mut Vec<u8>, mut rest: &str) {
     while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_escaped(*c)) {
         let (before, from) = rest.split_at(at);
         out.extend_from_slice(before.as_bytes());
@@ -53,7 +74,17 @@ pub(super) fn string(out: &mut Vec<u8>, text: &str) {
         rest = from.get(c.len_utf8()..).unwrap_or_default();
     }
     out.extend_from_slice(rest.as_bytes());
-    out.push(b'"');
+}
+
+/// Whether all of `text` is printable ASCII without `"` and `\`, of which [`is_escaped`] holds for none. Sixteen octets
+/// at a time, the last ones too: most texts are short.
+fn is_plain(text: &str) -> bool {
+    let is_plain = |b: u8| (b >= b' ') & (b <= b'~') & (b != b'"') & (b != b'\\');
+    let all_plain = |block: &[u8; 16]| block.iter().fold(true, |all, &b| all & is_plain(b));
+    let (blocks, rest) = text.as_bytes().as_chunks();
+    let mut last = [b' '; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    blocks.iter().all(all_plain) && all_plain(&last)
 }
 
 /// Whether `c` is written as an escape. All of these lie in the basic plane, so one `\uXXXX` is enough.
@@ -75,10 +106,16 @@ pub(super) fn timestamp(out: &mut Vec<u8>, at: SystemTime) {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(since.as_secs().min(LAST_SECOND)).unwrap_or_default();
     let whole = UtcDateTime::from_unix_timestamp(seconds).unwrap_or(UtcDateTime::UNIX_EPOCH);
-    let moment = whole.replace_nanosecond(since.subsec_nanos()).unwrap_or(whole);
-    out.push(b'"');
-    let _ = moment.format_into(out, TIMESTAMP);
-    out.push(b'"');
+    let mut text = *b"\"0000-00-00T00:00:00.000Z\"";
+    // The year is 1970 to 9999.
+    fill(&mut text[1..5], u64::from(whole.year().unsigned_abs()));
+    fill(&mut text[6..8], u64::from(u8::from(whole.month())));
+    fill(&mut text[9..11], u64::from(whole.day()));
+    fill(&mut text[12..14], u64::from(whole.hour()));
+    fill(&mut text[15..17], u64::from(whole.minute()));
+    fill(&mut text[18..20], u64::from(whole.second()));
+    fill(&mut text[21..24], u64::from(since.subsec_millis()));
+    out.extend_from_slice(&text);
 }
 
 #[cfg(test)]
@@ -112,6 +149,28 @@ mod tests {
         ];
         for (text, line) in rows {
             assert_eq!(escaped(text), line, "{text:?}");
+        }
+    }
+
+    /// Texts are looked at in blocks of sixteen: what must be escaped is found wherever it stands.
+    #[test]
+    fn k01_what_is_escaped_is_found_at_every_place() {
+        for length in 0..40 {
+            for place in 0..length {
+                let (before, after) = ("a".repeat(place), "b".repeat(length - place - 1));
+                for (c, shown) in [("\"", "\\\""), ("\n", "\\u000a"), ("\x7f", "\\u007f"), ("\u{202e}", "\\u202e")] {
+                    assert_eq!(escaped(&format!("{before}{c}{after}")), format!("\"{before}{shown}{after}\""));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for value in [0, 1, 9, 10, 99, 100, 65_535, 1_000_000_007, u64::MAX] {
+            let mut out = Vec::new();
+            number(&mut out, value);
+            assert_eq!(String::from_utf8_lossy(&out), value.to_string());
         }
     }
 

@@ -3,6 +3,7 @@
 //! A value that came from the wire passes one of these types, and what must never be in a record (a query, a password) is
 //! taken out where the value is made, not where it is written. Which fields there are is in `fields`, the escaping in `line`.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -41,7 +42,8 @@ impl Text {
 impl From<&[u8]> for Text {
     fn from(bytes: &[u8]) -> Self {
         if bytes.len() <= LONGEST_TEXT {
-            return Self(String::from_utf8_lossy(bytes).into());
+            let text = std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
+            return Self(text.into());
         }
         let head = whole_characters(bytes);
         let hash: String = digest(&SHA256, bytes).as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
@@ -52,7 +54,7 @@ impl From<&[u8]> for Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self::from(text.as_bytes())
+        if text.len() <= LONGEST_TEXT { Self(text.into()) } else { Self::from(text.as_bytes()) }
     }
 }
 
@@ -71,7 +73,7 @@ impl From<String> for Text {
 
 impl From<&DnsName> for Text {
     fn from(name: &DnsName) -> Self {
-        Self::from(name.as_str())
+        Self::from(name.shared())
     }
 }
 
@@ -127,12 +129,10 @@ impl From<&[u8]> for AskedAuthority {
         // The password first: it may hold a `?` itself. Where an `@` stands in the query, more is masked than need be.
         let masked = without_password(bytes);
         let shown = before_query(&masked);
-        let mut text = shown.to_vec();
-        if let Some(mark) = masked.get(shown.len()) {
-            text.push(*mark);
-            text.extend_from_slice("…".as_bytes());
+        match masked.get(shown.len()) {
+            None => Self(shown.into()),
+            Some(mark) => Self([shown, &[*mark], "…".as_bytes()].concat().as_slice().into()),
         }
-        Self(text.as_slice().into())
     }
 }
 
@@ -161,19 +161,19 @@ fn before_query(target: &[u8]) -> &[u8] {
 }
 
 /// `scheme://user:password@rest` and `user:password@rest` with `***` for the password.
-fn without_password(asked: &[u8]) -> Vec<u8> {
-    let Some(at) = asked.iter().rposition(|&byte| byte == b'@') else { return asked.to_vec() };
+fn without_password(asked: &[u8]) -> Cow<'_, [u8]> {
+    let Some(at) = asked.iter().rposition(|&byte| byte == b'@') else { return asked.into() };
     let (before, rest) = asked.split_at(at);
     let user_from = before.windows(3).position(|three| three == b"://").map_or(0, |scheme| scheme.saturating_add(3));
     let (scheme, user_information) = before.split_at(user_from);
     match user_information.iter().position(|&byte| byte == b':') {
-        None => asked.to_vec(),
-        Some(colon) => [scheme, user_information.get(..=colon).unwrap_or_default(), b"***", rest].concat(),
+        None => asked.into(),
+        Some(colon) => [scheme, user_information.get(..=colon).unwrap_or_default(), b"***", rest].concat().into(),
     }
 }
 
 /// Names of header fields, never their values. Made once per rule; cloning is cheap.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names(Arc<[Text]>);
 
 impl<T: Into<Text>> FromIterator<T> for Names {
@@ -226,7 +226,7 @@ impl Value for u64 {
     const KIND: &'static str = "long";
 
     fn write(&self, out: &mut Vec<u8>) {
-        line::plain(out, self);
+        line::number(out, *self);
     }
 }
 
@@ -234,16 +234,16 @@ impl Value for u16 {
     const KIND: &'static str = "long";
 
     fn write(&self, out: &mut Vec<u8>) {
-        line::plain(out, self);
+        line::number(out, u64::from(*self));
     }
 }
 
-/// Nanoseconds.
+/// Nanoseconds; 584 years are the longest.
 impl Value for Duration {
     const KIND: &'static str = "long";
 
     fn write(&self, out: &mut Vec<u8>) {
-        line::plain(out, self.as_nanos());
+        line::number(out, u64::try_from(self.as_nanos()).unwrap_or(u64::MAX));
     }
 }
 
@@ -252,7 +252,17 @@ impl Value for IpAddr {
 
     fn write(&self, out: &mut Vec<u8>) {
         out.push(b'"');
-        line::plain(out, self);
+        match self {
+            Self::V4(ip) => {
+                for (place, octet) in ip.octets().into_iter().enumerate() {
+                    if place > 0 {
+                        out.push(b'.');
+                    }
+                    line::number(out, u64::from(octet));
+                }
+            }
+            Self::V6(ip) => line::plain(out, ip),
+        }
         out.push(b'"');
     }
 }
