@@ -87,8 +87,7 @@ pub struct Exchange {
     verdict: Result<(), Refusal>,
     restrictions: Arc<Restrictions>,
     /// The authority sent upstream, in normal form; for a page, what was asked for.
-    host: String,
-    reference: String,
+    host: Arc<str>,
     counters: Arc<Counters>,
     connection: Arc<ConnectionState>,
     concluded: bool,
@@ -99,12 +98,10 @@ impl Exchange {
         attempt: Attempt,
         verdict: Result<(), Refusal>,
         restrictions: Arc<Restrictions>,
-        host: String,
+        host: Arc<str>,
         connection: Arc<ConnectionState>,
     ) -> Self {
-        let reference = attempt.id().to_string();
-        let counters = Arc::default();
-        Self { attempt, verdict, restrictions, host, reference, counters, connection, concluded: false }
+        Self { attempt, verdict, restrictions, host, counters: Arc::default(), connection, concluded: false }
     }
 
     /// Whether the request goes on.
@@ -154,7 +151,7 @@ impl Exchange {
 
     /// The page that answers this request in the upstream's place.
     pub fn page(&self, reason: Reason) -> Page {
-        Page::new(self.connection.cause(reason), &self.host, &self.reference, SystemTime::now())
+        Page::new(self.connection.cause(reason), &self.host, &self.attempt.id().to_string(), SystemTime::now())
     }
 
     /// Concludes with `reason` and sends the record now, before the client sees the answer we make.

@@ -89,7 +89,7 @@ pub fn request_head_rewrite() -> Work {
     let (recorder, folder) = recorder();
     let attempt = runtime().block_on(recorder.begin(Action::Request));
     let set = Arc::new(restrictions(&permit(&inspecting())).expect("fields"));
-    let exchange = Exchange::new(attempt, Ok(()), set, HOST.to_owned(), Arc::default());
+    let exchange = Exchange::new(attempt, Ok(()), set, HOST.into(), Arc::default());
     let terms = Terms { idle: IDLE, hop: Hop::Inspected, limits: Limits::default() };
     let head = request_head();
     repeat(move |_| {
@@ -125,7 +125,8 @@ pub fn response_head() -> Work {
         let read = ResponseReader::default().read(&mut buffer, &Method::Get, &Limits::default());
         let head = read.expect("a head").expect("all of it");
         let mut out = BytesMut::with_capacity(1024);
-        let fields = head.fields().filter(|(name, _)| response_field_passes(name, head.connection_options()));
+        let options: Vec<&[u8]> = head.connection_options().collect();
+        let fields = head.fields().filter(|(name, _)| response_field_passes(name, options.iter().copied()));
         let (status, phrase, framing) = (head.status(), head.reason_phrase(), head.declared_framing());
         let written = write_response(&mut out, status, phrase, fields, framing, Connection::Persist);
         written.is_ok() && !black_box(out).is_empty()

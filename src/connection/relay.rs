@@ -239,8 +239,8 @@ impl Trip {
         connection: upstream::connect::Connection,
     ) -> Result<Next, Ended> {
         let host = match permit.destination().port() {
-            80 => permit.destination().name().to_string(),
-            port => format!("{}:{port}", permit.destination().name()),
+            80 => permit.destination().name().shared(),
+            port => format!("{}:{port}", permit.destination().name()).into(),
         };
         let state = Arc::new(ConnectionState::default());
         self.relaying.begin();

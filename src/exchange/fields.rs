@@ -5,6 +5,8 @@
 
 use http::{HeaderName, HeaderValue};
 
+use crate::record::Names;
+
 /// One field sekisho sets on every request to a host.
 #[derive(Clone)]
 pub struct Restriction {
@@ -17,6 +19,10 @@ pub struct Restriction {
 #[derive(Clone, Default)]
 pub struct Restrictions {
     fields: Vec<Restriction>,
+    /// Their names as [`folds_to`] wants them.
+    folded: Vec<Vec<u8>>,
+    /// As they stand in the record of each request they are set on.
+    names: Names,
     /// Sum of name and value octets, with the separator and line end of HTTP/1.
     octets: usize,
 }
@@ -24,11 +30,17 @@ pub struct Restrictions {
 impl Restrictions {
     pub fn new(fields: Vec<Restriction>) -> Self {
         let octets = fields.iter().map(|field| field.name.as_str().len() + field.value.len() + 4).sum();
-        Self { fields, octets }
+        let names = fields.iter().map(|field| field.name.as_str()).collect();
+        let folded = fields.iter().map(|field| field.name.as_str().bytes().map(fold).collect()).collect();
+        Self { fields, folded, names, octets }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Restriction> {
         self.fields.iter()
+    }
+
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Octets these fields add to a head. A head that has no room for them is refused, never sent without (G07).
@@ -37,7 +49,7 @@ impl Restrictions {
     }
 
     fn spells(&self, name: &[u8]) -> bool {
-        self.fields.iter().any(|field| folds_to(name, field.name.as_str().as_bytes()))
+        self.folded.iter().any(|ours| folds_to(name, ours))
     }
 }
 
@@ -98,13 +110,13 @@ fn is_routing(name: &[u8]) -> bool {
 }
 
 /// Equality as a gateway behind the origin may see it: without case, and with `_` and every other sign of a token read as `-`,
-/// as CGI variables are made (G02).
-pub fn folds_to(name: &[u8], lower: &[u8]) -> bool {
-    name.len() == lower.len() && name.iter().zip(lower).all(|(a, b)| fold(*a) == fold(*b))
+/// as CGI variables are made (G02). `folded` is read so already: of `a` to `z`, digits and `-`.
+pub fn folds_to(name: &[u8], folded: &[u8]) -> bool {
+    name.len() == folded.len() && name.iter().zip(folded).all(|(a, b)| fold(*a) == *b)
 }
 
-fn has_folded_prefix(name: &[u8], lower: &[u8]) -> bool {
-    name.len() >= lower.len() && folds_to(&name[..lower.len()], lower)
+fn has_folded_prefix(name: &[u8], folded: &[u8]) -> bool {
+    name.len() >= folded.len() && folds_to(&name[..folded.len()], folded)
 }
 
 fn fold(byte: u8) -> u8 {

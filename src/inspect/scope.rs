@@ -80,7 +80,7 @@ impl Scope {
         }
         match self.judge(facts) {
             Ok(restrictions) => {
-                attempt.fields.headers_set = Some(restrictions.iter().map(|field| field.name.as_str()).collect());
+                attempt.fields.headers_set = Some(restrictions.names().clone());
                 self.exchange(attempt, Ok(()), restrictions)
             }
             Err(reason) => self.exchange(attempt, Err(self.refusal(reason)), Arc::default()),
@@ -107,17 +107,17 @@ impl Scope {
     }
 
     /// The value of `Host` and `:authority` upstream: the destination, with its port unless it is the scheme's.
-    pub fn host(&self) -> String {
+    pub fn host(&self) -> Arc<str> {
         match self.destination.port() {
-            443 => self.destination.name().to_string(),
-            port => format!("{}:{port}", self.destination.name()),
+            443 => self.destination.name().shared(),
+            port => format!("{}:{port}", self.destination.name()).into(),
         }
     }
 
     async fn begin(&self) -> Attempt {
         let mut attempt = self.recorder.begin(Action::Request).await;
         attempt.fields = self.common.clone();
-        attempt.fields.config_revision = Some((&*self.ruling.load().revision).into());
+        attempt.fields.config_revision = Some(Arc::clone(&self.ruling.load().revision).into());
         attempt
     }
 
@@ -151,6 +151,10 @@ impl Scope {
 
     /// Every inner authority must be the destination (A03, A07, A08): a difference is a refusal, never a new destination.
     fn agrees(&self, asked: &[u8]) -> Result<(), Reason> {
+        // As nearly every client writes it: the normal form itself, with the port left out.
+        if asked == self.destination.name().as_str().as_bytes() && self.destination.port() == 443 {
+            return Ok(());
+        }
         let authority = Authority::parse_with_default(asked, 443).map_err(|error| match error {
             AuthorityError::Host(_) => Reason::MalformedName,
             AuthorityError::Port | AuthorityError::PortMissing | AuthorityError::UserInfo => Reason::MalformedRequest,
