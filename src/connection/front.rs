@@ -111,7 +111,6 @@ impl Trip {
     pub async fn refuse(mut self, ended: Ended, client: &mut Client) -> Next {
         self.note_ended(&ended);
         self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
-        let reference = self.attempt.id().to_string();
         let silent = ended.reason == Reason::ClientClosed || client.far() == Far::Relayed;
         if client.far() == Far::Head && !silent {
             self.attempt.fields.status = Some(reply::http_answer(ended.reason).status);
@@ -129,7 +128,8 @@ impl Trip {
         let answer = if connect {
             reply::connect_refusal(ended.reason, keep).into_bytes()
         } else {
-            let page = Page::new(ended.reason, &self.asked, &reference, SystemTime::now());
+            let asked = self.claim.as_ref().map(|claim| claim.authority().to_string()).unwrap_or_default();
+            let page = Page::new(ended.reason, &asked, &self.attempt.id().to_string(), SystemTime::now());
             relay::plain_page(&page, self.head_only)
         };
         match self.send(&answer, client).await {

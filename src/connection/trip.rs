@@ -65,8 +65,6 @@ pub struct Trip {
     /// A plain request with HEAD: its page has no content.
     pub(super) head_only: bool,
     pub(super) claim: Option<Claim>,
-    /// What the client is shown as the host: what it asked for.
-    pub(super) asked: String,
 }
 
 impl Trip {
@@ -74,7 +72,7 @@ impl Trip {
         let mut attempt = gate.recorder().begin(action).await;
         attempt.fields.set_source(client.addr());
         attempt.fields.listener = Some(client.listener().to_string().as_str().into());
-        attempt.fields.config_revision = Some((&*live.config.revision).into());
+        attempt.fields.config_revision = Some(Arc::clone(&live.config.revision).into());
         Self {
             gate: Arc::clone(gate),
             live,
@@ -86,7 +84,6 @@ impl Trip {
             keep_alive: KeepAlive::Yes,
             head_only: false,
             claim: None,
-            asked: String::new(),
         }
     }
 
@@ -94,11 +91,11 @@ impl Trip {
     pub fn decide(&mut self, asked: Asked) -> Result<Way, Ended> {
         self.stage = Stage::Decide;
         let claim = asked.claim();
-        self.asked = claim.authority().to_string();
+        self.claim = Some(claim.clone());
         self.attempt.fields.authority = Some(asked.written().into());
         self.attempt.fields.destination_port = Some(claim.authority().port);
         if let Host::Name(name) = &claim.authority().host {
-            self.attempt.fields.domain = Some(name.as_str().into());
+            self.attempt.fields.domain = Some(name.into());
         }
         if let Asked::Plain { head, .. } = &asked {
             self.attempt.fields.method = Some(head.method().as_str().into());
@@ -109,10 +106,9 @@ impl Trip {
         }
         self.gate.recordable().map_err(|reason| Ended::new(Side::Sekisho, Stage::Decide, reason))?;
         let decision = self.live.config.policy.decide(self.client, &claim);
-        self.claim = Some(claim);
         let way = match (decision, asked) {
             (Decision::Deny(denial), _) => {
-                self.note_rule(denial.rule(), denial.group().map(|group| &**group));
+                self.note_rule(denial.rule(), denial.group());
                 return Err(Ended::new(Side::Client, Stage::Decide, denial.reason()));
             }
             (Decision::Tunnel(permit), _) => {
@@ -198,7 +194,7 @@ impl Trip {
             .await
             .map_err(|e| Ended::new(Side::Client, Stage::Reconcile, e.reason()).because(e))?;
         if let Sni::Name(name) = &hello.sni {
-            self.attempt.fields.server_name = Some(name.as_str().into());
+            self.attempt.fields.server_name = Some(name.into());
         }
         Ok(hello)
     }
@@ -218,11 +214,11 @@ impl Trip {
         Ended::cut(self.stage)
     }
 
-    fn note_rule(&mut self, rule: &Rule, group: Option<&str>) {
+    fn note_rule(&mut self, rule: &Rule, group: Option<&Arc<str>>) {
         let fields = &mut self.attempt.fields;
-        fields.rule_id = Some(rule.id().into());
-        fields.rule_name = Some(rule.name().into());
-        fields.client = group.map(Into::into);
+        fields.rule_id = Some(rule.shared_id().into());
+        fields.rule_name = Some(rule.shared_name().into());
+        fields.client = group.map(|group| Arc::clone(group).into());
     }
 
     fn note_permit<M>(&mut self, permit: &Permit<M>, mode: Option<&'static str>) {

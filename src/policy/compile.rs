@@ -198,7 +198,7 @@ fn compile_services(
             Clients::Only(sorted(only))
         });
         services.push(Service {
-            title: Arc::new(Title { id: format!("service/{ordinal}"), name: source.name }),
+            title: Arc::new(Title { id: format!("service/{ordinal}").into(), name: source.name.into() }),
             line: source.line,
             ports: sorted(source.ports),
             mode: source.mode,
@@ -218,12 +218,12 @@ fn compile_table(hosts: Vec<Vec<(HostPattern, usize)>>, services: &[Service], co
         let excludes = |listed: &Listed| other(listed).is_none_or(|other| overlap(service, other));
         for (pattern, line) in hosts {
             let Err((new, before)) = table.insert(Listed::new(pattern, line, id), excludes) else { continue };
-            let (pattern, name, first) = (new.pattern().clone(), service.title.name.clone(), before.line());
+            let (pattern, name, first) = (new.pattern().clone(), service.title.name.to_string(), before.line());
             let kind = match other(before) {
                 None => ConflictKind::PatternTwice { pattern, service: name, first },
                 Some(other) => ConflictKind::SamePattern {
                     pattern,
-                    first: (other.title.name.clone(), first),
+                    first: (other.title.name.to_string(), first),
                     second: (name, line),
                 },
             };

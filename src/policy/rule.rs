@@ -21,8 +21,8 @@ enum Inner {
 /// What a service is called.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Title {
-    pub(super) id: String,
-    pub(super) name: String,
+    pub(super) id: Arc<str>,
+    pub(super) name: Arc<str>,
 }
 
 /// The rules that stand in no file.
@@ -87,6 +87,22 @@ impl Rule {
         match &self.0 {
             Inner::Builtin(rule) => rule.name(),
             Inner::Service { title, .. } => &title.name,
+        }
+    }
+
+    /// [`Rule::id`] to keep: no copy of a service's.
+    pub fn shared_id(&self) -> Arc<str> {
+        match &self.0 {
+            Inner::Builtin(rule) => rule.id().into(),
+            Inner::Service { title, .. } => Arc::clone(&title.id),
+        }
+    }
+
+    /// [`Rule::name`] to keep: no copy of a service's.
+    pub fn shared_name(&self) -> Arc<str> {
+        match &self.0 {
+            Inner::Builtin(rule) => rule.name().into(),
+            Inner::Service { title, .. } => Arc::clone(&title.name),
         }
     }
 
