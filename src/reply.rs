@@ -7,6 +7,8 @@ mod page;
 
 pub use page::Page;
 
+use std::fmt;
+
 use crate::reason::Reason;
 
 /// Status code and RFC 9209 error type of a reason.
@@ -110,8 +112,8 @@ pub fn alert_record(description: u8) -> [u8; 7] {
 }
 
 /// The value of `Proxy-Status` (RFC 9209).
-pub fn proxy_status(reason: Reason) -> String {
-    format!("sekisho; error={}; details=\"{reason}\"", http_answer(reason).error)
+pub fn proxy_status(reason: Reason) -> impl fmt::Display {
+    fmt::from_fn(move |f| write!(f, "sekisho; error={}; details=\"{reason}\"", http_answer(reason).error))
 }
 
 /// The head of a refused CONNECT: no body, and the connection stays open for the next request where `keep_alive` says so.
@@ -121,7 +123,10 @@ pub fn connect_refusal(reason: Reason, keep_alive: KeepAlive) -> String {
         KeepAlive::Yes => "keep-alive",
         KeepAlive::No => "close",
     };
-    let extra = extra_fields(reason).map(|(name, value)| format!("{name}: {value}\r\n")).unwrap_or_default();
+    let extra = fmt::from_fn(|f| match extra_fields(reason) {
+        Some((name, value)) => write!(f, "{name}: {value}\r\n"),
+        None => Ok(()),
+    });
     format!(
         "HTTP/1.1 {} {}\r\nProxy-Status: {}\r\n{extra}Content-Length: 0\r\nCache-Control: no-store\r\nConnection: {connection}\r\n\r\n",
         answer.status,
