@@ -79,7 +79,7 @@ fn escape(out: &mut Vec<u8>, mut rest: &str) {
 /// Whether all of `text` is printable ASCII without `"` and `\`, of which [`is_escaped`] holds for none. Sixteen octets
 /// at a time, the last ones too: most texts are short.
 fn is_plain(text: &str) -> bool {
-    let is_plain = |b: u8| (b >= b' ') & (b <= b'~') & (b != b'"') & (b != b'\\');
+    let is_plain = |b: u8| matches!(b, b' '..=b'~') & (b != b'"') & (b != b'\\');
     let all_plain = |block: &[u8; 16]| block.iter().fold(true, |all, &b| all & is_plain(b));
     let (blocks, rest) = text.as_bytes().as_chunks();
     let mut last = [b' '; 16];
