@@ -58,27 +58,34 @@ pub async fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listen
 /// connection's task holds room for the largest of it.
 async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, _admitted: &Admission) -> Result<Next, Ended> {
     let asked = claimed?;
-    match trip.decide(asked)? {
+    let way = trip.decide(asked)?;
+    match way {
         Way::Tunnel(permit) => {
-            let connection = Box::pin(trip.dial(permit.destination())).await?;
-            let upstream = Box::pin(trip.verify(permit.destination(), connection)).await?;
-            let established = trip.establish(client).await?;
-            let hello = trip.client_hello(client, &established).await?;
-            let agreed = reconcile_tunnel(permit, &hello.sni)?;
+            let agreeing = Box::pin(async {
+                let connection = trip.dial(permit.destination()).await?;
+                let upstream = trip.verify(permit.destination(), connection).await?;
+                let established = trip.establish(client).await?;
+                let hello = trip.client_hello(client, &established).await?;
+                Ok::<_, Ended>((reconcile_tunnel(permit, &hello.sni)?, upstream))
+            });
+            let (agreed, upstream) = agreeing.await?;
             trip.tunnel(agreed, client, upstream).await
         }
         Way::Inspect(permit) => {
-            let established = trip.establish(client).await?;
-            let hello = trip.client_hello(client, &established).await?;
-            let agreed = reconcile_inspect(permit, &hello.sni)?;
-            let upstream = match Box::pin(trip.dial(agreed.destination())).await {
-                Ok(connection) => Box::pin(trip.handshake(agreed.destination(), connection, &hello)).await,
-                Err(ended) => Err(ended),
-            };
-            match upstream {
-                Ok(upstream) => Box::pin(trip.inspect(agreed, client, &hello, upstream)).await,
-                Err(ended) => Box::pin(trip.page(agreed, client, &hello, ended)).await,
-            }
+            let inspecting = Box::pin(async {
+                let established = trip.establish(client).await?;
+                let hello = trip.client_hello(client, &established).await?;
+                let agreed = reconcile_inspect(permit, &hello.sni)?;
+                let upstream = match Box::pin(trip.dial(agreed.destination())).await {
+                    Ok(connection) => Box::pin(trip.handshake(agreed.destination(), connection, &hello)).await,
+                    Err(ended) => Err(ended),
+                };
+                match upstream {
+                    Ok(upstream) => trip.inspect(agreed, client, &hello, upstream).await,
+                    Err(ended) => Box::pin(trip.page(agreed, client, &hello, ended)).await,
+                }
+            });
+            inspecting.await
         }
         Way::Plain(permit, head) => {
             let connection = Box::pin(trip.dial(permit.destination())).await?;
@@ -97,6 +104,6 @@ mod tests {
         fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(serve) <= 3584, "{}", size(serve));
+        assert!(size(serve) <= 2048, "{}", size(serve));
     }
 }

@@ -5,13 +5,17 @@
 
 mod response;
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use crate::exchange::fields::{request_field_passes, request_trailer_passes};
@@ -24,6 +28,8 @@ use crate::reason::{Outcome, Reason};
 
 /// Octets read at a time, and the most a side holds of what the other has not taken.
 const CHUNK: usize = 16 * 1024;
+/// Octets taken at a time by one that waits for a head.
+const AHEAD: usize = 2 * 1024;
 /// What a client may send ahead of the answer before we stop reading it.
 const READ_AHEAD: usize = 64 * 1024;
 
@@ -36,6 +42,31 @@ pub struct Leg<S> {
 impl<S> Leg<S> {
     pub fn new(io: S, buffer: BytesMut) -> Self {
         Self { io, buffer }
+    }
+
+    /// Gives the buffer back where nothing is in it: an idle connection holds none.
+    pub fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Leg<S> {
+    /// Reads once more, for as long as it takes; 0 is the end of the stream. It reads by way of the stack, so that no buffer is
+    /// held while nothing comes.
+    ///
+    /// # Errors
+    /// Whatever the stream says.
+    pub async fn wait(&mut self) -> io::Result<usize> {
+        poll_fn(|cx| {
+            let mut space = [MaybeUninit::uninit(); AHEAD];
+            let mut read = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+            self.buffer.extend_from_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+        .await
     }
 }
 

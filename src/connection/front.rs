@@ -26,14 +26,13 @@ static ANSWERING: Semaphore = Semaphore::const_new(TURNED_AWAY);
 
 /// What a client's connection waits for.
 pub struct Waiting {
-    pub reader: RequestReader,
     /// When the connection was accepted, until the first claim.
     accepted: Option<(SystemTime, Instant)>,
 }
 
 impl Waiting {
     pub fn new() -> Self {
-        Self { reader: RequestReader::default(), accepted: Some((SystemTime::now(), Instant::now())) }
+        Self { accepted: Some((SystemTime::now(), Instant::now())) }
     }
 }
 
@@ -56,7 +55,7 @@ impl Trip {
     ) -> Option<(Box<Self>, Claimed)> {
         let accepted = waiting.accepted.take();
         let first = accepted.is_some();
-        let waited = match wait(gate, client, &mut waiting.reader).await {
+        let waited = match wait(gate, client).await {
             Waited::Over | Waited::Stopping | Waited::Failed(ClaimError::Timeout(_))
                 if !first && client.buffer().is_empty() =>
             {
@@ -108,7 +107,7 @@ impl Trip {
     }
 
     /// Writes down how the attempt ended, then tells the client in the manner it still understands.
-    pub async fn refuse(mut self, ended: Ended, client: &mut Client) -> Next {
+    pub async fn refuse(mut self: Box<Self>, ended: Ended, client: &mut Client) -> Next {
         self.note_ended(&ended);
         self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
         let silent = ended.reason == Reason::ClientClosed || client.far() == Far::Relayed;
@@ -158,13 +157,15 @@ impl Trip {
     }
 }
 
-async fn wait(gate: &Gate, client: &mut Client, reader: &mut RequestReader) -> Waited {
+async fn wait(gate: &Gate, client: &mut Client) -> Waited {
     let settings = &gate.live().config.identify;
     let drain = gate.drain();
+    // A whole head leaves nothing in it, and behind any other none is read.
+    let mut reader = RequestReader::default();
     let awaited = {
         let idle = client.buffer().is_empty();
         tokio::select! {
-            awaited = identify::next_head(client, reader, settings) => awaited,
+            awaited = identify::next_head(client, &mut reader, settings) => awaited,
             // A connection on which nothing was asked has nothing to finish.
             () = drain.draining(), if idle => return Waited::Stopping,
             () = drain.cut() => return Waited::Stopping,
@@ -179,7 +180,7 @@ async fn wait(gate: &Gate, client: &mut Client, reader: &mut RequestReader) -> W
 
 /// Answers a connection that gets no slot, and leaves its record.
 pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, reason: Reason) {
-    let trip = Trip::begin(gate, gate.live(), &client, Action::Connection).await;
+    let trip = Box::new(Trip::begin(gate, gate.live(), &client, Action::Connection).await);
     let ended = Ended::new(Side::Client, Stage::Admit, reason).last();
     let Ok(_answering) = ANSWERING.try_acquire() else {
         trip.record_only(&ended);

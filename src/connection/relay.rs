@@ -32,25 +32,35 @@ use crate::upstream::verify::{ClientCertificate, VerifiedUpstream};
 
 impl Trip {
     /// Copies both ways until both sides have ended, a reload takes the permission away, or the service is cut.
-    pub async fn tunnel(
+    ///
+    /// The future holds the two sockets and none of the evidence, as there are many and they are idle.
+    pub fn tunnel(
         &mut self,
         _agreed: Agreed<Tunnel>,
         client: &mut Client,
         upstream: VerifiedUpstream<Tunnel>,
-    ) -> Result<Next, Ended> {
-        self.relaying.begin();
-        self.attempt.established();
-        let counters = tunnel::Counters::default();
-        let (prefix, socket) = client.stream().into_parts();
+    ) -> impl Future<Output = Result<Next, Ended>> {
         let stream = upstream.into_stream();
-        let end = {
-            let relaying = pin!(tunnel::relay(prefix, socket.tcp(), &stream, &counters, &self.live.config.tunnel));
-            tokio::select! {
-                end = relaying => Ok(end),
+        async move {
+            self.relaying.begin();
+            self.attempt.established();
+            let counters = tunnel::Counters::default();
+            let (prefix, socket) = client.stream().into_parts();
+            let end = tokio::select! {
+                end = tunnel::relay(prefix, socket.tcp(), &stream, &counters, &self.live.config.tunnel) => Ok(end),
                 () = self.withdrawn() => Err(Reason::PolicyWithdrawn),
                 () = self.gate.drain().cut() => Err(Reason::ShuttingDown),
-            }
-        };
+            };
+            self.tunnelled(&counters, end, client)
+        }
+    }
+
+    fn tunnelled(
+        &mut self,
+        counters: &tunnel::Counters,
+        end: Result<TunnelEnd, Reason>,
+        client: &mut Client,
+    ) -> Result<Next, Ended> {
         let fields = &mut self.attempt.fields;
         fields.source_bytes = Some(counters.sent.load(Ordering::Relaxed));
         fields.destination_bytes = Some(counters.received.load(Ordering::Relaxed));
@@ -73,12 +83,15 @@ impl Trip {
         let mut reloads = self.gate.reloads();
         // Asked once at the start too: a reload may have come between the decision and this tunnel's first byte.
         loop {
-            let live = self.gate.live();
-            let permitted = self.claim.as_ref().map(|claim| live.config.policy.decide(self.client, claim));
-            if !matches!(permitted, Some(Decision::Tunnel(_))) || reloads.changed().await.is_err() {
+            if !self.may_tunnel() || reloads.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    fn may_tunnel(&self) -> bool {
+        let decide = |claim| self.gate.live().config.policy.decide(self.client, claim);
+        matches!(self.claim.as_ref().map(decide), Some(Decision::Tunnel(_)))
     }
 
     /// The client's handshake, last, with a leaf for a destination that has been verified; then the request loop.
@@ -90,15 +103,15 @@ impl Trip {
         upstream: VerifiedUpstream<Inspect>,
     ) -> Result<Next, Ended> {
         let asked = upstream.client_certificate() == ClientCertificate::Asked;
-        let (alpn, upstream) = match self.speak(hello, upstream).await {
+        let (alpn, upstream) = match Box::pin(self.speak(hello, upstream)).await {
             Ok(spoken) => spoken,
             Err(ended) if asked && ended.reason == Reason::UpstreamClosed => {
                 let ended = Ended { reason: Reason::ClientCertificateRequired, ..ended };
-                return self.page(agreed, client, hello, ended).await;
+                return Box::pin(self.page(agreed, client, hello, ended)).await;
             }
-            Err(ended) => return self.page(agreed, client, hello, ended).await,
+            Err(ended) => return Box::pin(self.page(agreed, client, hello, ended)).await,
         };
-        let stream = self.accept(client, agreed.destination(), alpn).await?;
+        let stream = Box::pin(self.accept(client, agreed.destination(), alpn)).await?;
         self.relaying.begin();
         self.attempt.established();
         let scope = Arc::new(self.scope(&agreed, None));
@@ -108,9 +121,9 @@ impl Trip {
             match upstream {
                 Spoken::H1(leg) => {
                     let client = Leg::new(stream, BytesMut::new());
-                    h1::run(&scope, client, leg, head_limit).await
+                    Box::pin(h1::run(&scope, client, leg, head_limit)).await
                 }
-                Spoken::H2(upstream) => h2::run(Arc::clone(&scope), stream, upstream).await,
+                Spoken::H2(upstream) => Box::pin(h2::run(Arc::clone(&scope), stream, upstream)).await,
             }
         });
         let ended = tokio::select! {
@@ -174,7 +187,7 @@ impl Trip {
         let scope = Arc::new(self.scope(&agreed, Some(ended.reason)));
         self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
         self.attempt.commit();
-        let stream = match self.accept(client, agreed.destination(), alpn).await {
+        let stream = match Box::pin(self.accept(client, agreed.destination(), alpn)).await {
             Ok(stream) => stream,
             Err(unseen) => return Ok(self.alert(unseen.reason, client).await),
         };
@@ -194,7 +207,7 @@ impl Trip {
         client: &mut Client,
         destination: &Destination,
         alpn: Option<Alpn>,
-    ) -> Result<TlsStream<Prefixed>, Ended> {
+    ) -> Result<Box<TlsStream<Prefixed>>, Ended> {
         let sekisho = |reason| Ended::new(Side::Sekisho, Stage::Relay, reason);
         let leaves = self.live.leaves.as_ref().ok_or_else(|| sekisho(Reason::IssuingFailed))?;
         let config = leaves
@@ -202,7 +215,7 @@ impl Trip {
             .map_err(|error| sekisho(Reason::IssuingFailed).because(error))?;
         let handshake = TlsAcceptor::from(config).accept(client.stream());
         match timeout(self.live.config.inspect.client_handshake, handshake).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
             Ok(Err(error)) => Err(failed_handshake(&error, client)),
             Err(_) => Err(Ended::new(Side::Client, Stage::Relay, Reason::TlsFailed)
                 .because("the client did not finish the TLS handshake in time")),

@@ -42,8 +42,7 @@ where
         let head = match next_request(scope, &mut reader, &mut client, &mut upstream, &terms, request_head).await {
             Waited::Request(head) => head,
             Waited::Unreadable(reason, detail) => {
-                let mut exchange = scope.open_unreadable(reason, &detail).await;
-                refuse(&mut client.io, &mut exchange, reason, &Method::Get, Connection::Close).await;
+                Box::pin(refuse_unreadable(scope, &mut client, reason, &detail, &Method::Get)).await;
                 break FINISHED;
             }
             Waited::Over(ended) => break ended,
@@ -73,8 +72,8 @@ where
     if let Target::Absolute { scheme, .. } = head.target()
         && !scheme.eq_ignore_ascii_case(b"https")
     {
-        let mut exchange = scope.open_unreadable(Reason::MalformedRequest, "the scheme inside TLS is https").await;
-        refuse(&mut client.io, &mut exchange, Reason::MalformedRequest, head.method(), Connection::Close).await;
+        let detail = "the scheme inside TLS is https";
+        Box::pin(refuse_unreadable(scope, client, Reason::MalformedRequest, detail, head.method())).await;
         return Step::End(FINISHED);
     }
     let mut exchange = scope.open(&facts(head)).await;
@@ -132,6 +131,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    client.release();
+    upstream.release();
     let mut begun = !client.buffer.is_empty();
     let mut gone = false;
     let mut limit = pin!(sleep(if begun { request_head } else { terms.idle }));
@@ -141,9 +142,8 @@ where
             Ok(None) => {}
             Err(error) => return Waited::Unreadable(error.reason(), error.to_string()),
         }
-        client.buffer.reserve(2048);
         let over = tokio::select! {
-            read = client.io.read_buf(&mut client.buffer) => match read {
+            read = client.wait() => match read {
                 Ok(0) | Err(_) if begun => Some(ended(Side::Client, Reason::ClientClosed)),
                 Ok(0) => Some(FINISHED),
                 // Without close_notify, as many clients leave: between two requests nothing is cut by it.
@@ -153,7 +153,7 @@ where
             },
             // An upstream that closes an idle connection ends it for both; one that speaks unasked has lost its place (E17).
             // One that wanted a client certificate says so after its handshake (D17): the first request is answered with that.
-            _ = upstream.io.read_buf(&mut upstream.buffer), if !begun && !gone => {
+            _ = upstream.wait(), if !begun && !gone => {
                 gone = scope.connection.client_certificate_asked.load(Ordering::Relaxed);
                 if gone { continue } else { Some(FINISHED) }
             }
@@ -183,6 +183,18 @@ fn lost(error: &std::io::Error) -> Ended {
         }
         Some(_) | None => ended(Side::Client, Reason::ClientClosed),
     }
+}
+
+/// Answers a request that cannot be judged; the connection ends with it.
+async fn refuse_unreadable<C: AsyncWrite + Unpin>(
+    scope: &Scope,
+    client: &mut Leg<C>,
+    reason: Reason,
+    detail: &str,
+    method: &Method,
+) {
+    let mut exchange = scope.open_unreadable(reason, detail).await;
+    refuse(&mut client.io, &mut exchange, reason, method, Connection::Close).await;
 }
 
 /// Answers in the upstream's place, the record first.

@@ -99,11 +99,15 @@ where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let opened = Opened::default();
-    let client = match greet(&scope, Watched::client(client_io, opened.clone()), &mut upstream).await {
+    let greeted = Box::pin(greet(&scope, Watched::client(client_io, opened.clone()), &mut upstream)).await;
+    let client = match greeted {
         Ok(client) => client,
         Err(ended) => return ended,
     };
-    Relay::new(scope, client, opened, upstream).run().await
+    let mut relay = Relay::new(scope, client, opened, upstream);
+    let ended = relay.run().await;
+    let _ = timeout(GOODBYE, Box::pin(relay.wind_up())).await;
+    ended
 }
 
 /// Waits for the client's preface, which is as long in coming as the client likes, but not longer than the idle limit.
@@ -175,7 +179,7 @@ where
         }
     }
 
-    async fn run(mut self) -> Ended {
+    async fn run(&mut self) -> Ended {
         let drain = self.shared.scope.drain.clone();
         let mut draining = pin!(drain.draining());
         loop {
@@ -199,7 +203,6 @@ where
                 () = &mut self.timer, if self.streams.is_empty() => Event::Timer,
             };
             if let Some(ended) = self.handle(event).await {
-                let _ = timeout(GOODBYE, self.wind_up()).await;
                 return ended;
             }
         }

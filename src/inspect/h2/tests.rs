@@ -760,7 +760,7 @@ async fn beside(task: impl Future<Output = StreamEnd> + Send + 'static) -> (Raw,
     let (scope, log) = scope(Drain::never());
     let mut relay = Relay::new(scope, greeted, streams, opened);
     relay.streams.spawn(task);
-    let running = tokio::spawn(relay.run());
+    let running = tokio::spawn(async move { relay.run().await });
     let mut preface = [0; 24];
     upstream.io.read_exact(&mut preface).await.expect("a preface");
     (client, upstream, running, log)
