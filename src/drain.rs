@@ -61,13 +61,13 @@ impl Drain {
     }
 
     /// Resolves when draining begins, at once if it has.
-    pub async fn draining(&self) {
-        self.reached(Phase::Draining).await;
+    pub fn draining(&self) -> impl Future<Output = ()> {
+        self.reached(Phase::Draining)
     }
 
     /// Resolves when everything must end now.
-    pub async fn cut(&self) {
-        self.reached(Phase::Cut).await;
+    pub fn cut(&self) -> impl Future<Output = ()> {
+        self.reached(Phase::Cut)
     }
 
     async fn reached(&self, phase: Phase) {

@@ -99,8 +99,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let opened = Opened::default();
-    let greeted = Box::pin(greet(&scope, Watched::client(client_io, opened.clone()), &mut upstream)).await;
-    let client = match greeted {
+    let client = match Box::pin(greet(&scope, Watched::client(client_io, opened.clone()), &mut upstream)).await {
         Ok(client) => client,
         Err(ended) => return ended,
     };
