@@ -131,7 +131,10 @@ async fn what_the_tool_counts_is_what_the_record_counts() {
         let records = sekisho.terminals("connection", recorded).await;
         assert_eq!(records.len() as u64, recorded, "{arguments:?}");
         for record in &records {
-            record.says("allowed", "").with("rule.name", "Load");
+            // An origin that has closed over a goodbye it has not read resets the connection: that is how that tunnel ended.
+            let in_order = matches!(record.reason(), "" | "upstream_closed");
+            assert!(record.outcome() == "allowed" && in_order, "{record:?}");
+            record.with("rule.name", "Load");
         }
     }
 }
