@@ -227,7 +227,7 @@ fn i07_crls_that_cannot_be_used_are_told_at_check() {
 #[tokio::test]
 async fn i07_i08_a_verdict_is_not_kept_beyond_its_crl() {
     let root = Signer::new("CRL root");
-    let short = case(&root, "short", "", vec![Crl::of(&[]).set(|crl| crl.next_update = utc_in(2))]);
+    let short = case(&root, "short", "", vec![Crl::of(&[]).set(|crl| crl.next_update = utc_in(4))]);
     let origin = Origin::https(&[]).showing(copy(&short.row.leaf)).start().await;
     let config = Config::new().tunnel(HOST, &origin).set("upstream", "crls", "[\"one.crl\"]");
     let config = config.set("upstream", "verify_cache", "\"1h\"");

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use tokio::io::AsyncWriteExt;
 
-use crate::support::by_hand::frames;
 use crate::support::by_hand::{ByHand, Inside, at_once, inside_as, inside_h2};
 use crate::support::client::Tls;
 use crate::support::h2c::{self, H2, collect};
@@ -127,7 +126,7 @@ async fn a07_e14_e15_heads_that_are_none_never_leave() {
         wire.send([h2c::headers(1, true, fields), h2c::headers(3, true, &innocent)].concat()).await;
         // Refused with an answer, a reset or the end of the connection; where it goes on, the innocent stream is served.
         let mut refused = false;
-        while let Some(frame) = frames::next(&mut wire).await {
+        while let Some(frame) = h2c::next(&mut wire).await {
             refused |= frame.kind == 7 || (frame.stream == 1 && matches!(frame.kind, 1 | 3));
             let innocents_end = frame.stream == 3 && frame.kind <= 1 && frame.flags & 1 == 1;
             if innocents_end && refused || frame.kind == 7 {
@@ -164,7 +163,7 @@ async fn e15_content_that_is_not_as_long_as_announced_is_reset_and_never_whole_u
             ("content-length", length),
         ];
         wire.send([h2c::headers(1, false, &fields), h2c::frame(0, 1, 1, content.as_bytes())].concat()).await;
-        let end = frames::end_of(&mut wire, 1).await.expect("an end");
+        let end = h2c::end_of(&mut wire, 1).await.expect("an end");
         assert!(end.kind == 3 || end.kind == 7, "{row}: {end:?}");
         reasons.push((row, sekisho.next_request().await.reason().to_owned()));
         drop(wire);
@@ -309,7 +308,7 @@ async fn a11_extended_connect_is_announced_where_the_origin_does_and_carries_an_
         let at = origin.at("allowed.test");
         // The announcement: SETTINGS_ENABLE_CONNECT_PROTOCOL (8) in our first frame.
         let mut wire = raw(&sekisho, origin.port()).await;
-        let settings = frames::next(&mut wire).await.expect("SETTINGS");
+        let settings = h2c::next(&mut wire).await.expect("SETTINGS");
         assert_eq!(settings.kind, 4);
         let says = settings.payload.chunks(6).any(|setting| setting == [0, 8, 0, 0, 0, 1]);
         assert_eq!(says, announced, "{settings:?}");
@@ -328,7 +327,7 @@ async fn a11_extended_connect_is_announced_where_the_origin_does_and_carries_an_
             wire.send(h2c::frame(0, 1, 1, b"frames")).await;
             let (mut echo, mut ended) = (Vec::new(), false);
             while !ended {
-                let frame = frames::next(&mut wire).await.expect("a frame");
+                let frame = h2c::next(&mut wire).await.expect("a frame");
                 assert!(frame.kind != 3 && frame.kind != 7, "{frame:?}");
                 if frame.stream == 1 && frame.kind == 0 {
                     echo.extend(frame.payload);
@@ -342,15 +341,15 @@ async fn a11_extended_connect_is_announced_where_the_origin_does_and_carries_an_
             assert_eq!(origin.requests().len(), 1);
             // Another authority, another protocol: not upstream.
             wire.send(h2c::headers(3, false, &asked("denied.test", "websocket"))).await;
-            frames::end_of(&mut wire, 3).await.expect("an end");
+            h2c::end_of(&mut wire, 3).await.expect("an end");
             sekisho.next_request().await.says("denied", "name_mismatch");
             wire.send(h2c::headers(5, false, &asked(own, "connect-udp"))).await;
-            frames::end_of(&mut wire, 5).await.expect("an end");
+            h2c::end_of(&mut wire, 5).await.expect("an end");
             sekisho.next_request().await.says("denied", "method_not_permitted");
             assert_eq!(origin.requests().len(), 1);
         } else {
             wire.send(h2c::headers(1, false, &asked(own, "websocket"))).await;
-            let end = frames::end_of(&mut wire, 1).await.expect("an end");
+            let end = h2c::end_of(&mut wire, 1).await.expect("an end");
             assert_eq!(end.kind, 3, "a stream error: {end:?}");
             assert!(origin.requests().is_empty());
         }
@@ -365,7 +364,7 @@ async fn a12_a_connect_stream_is_405_and_the_connection_goes_on() {
     let mut wire = raw(&sekisho, origin.port()).await;
     let target: &str = &denied.at("denied.test");
     wire.send(h2c::headers(1, false, &[(":method", "CONNECT"), (":authority", target)])).await;
-    let end = frames::end_of(&mut wire, 1).await.expect("an end");
+    let end = h2c::end_of(&mut wire, 1).await.expect("an end");
     assert!(end.kind <= 3, "{end:?}");
     sekisho.next_request().await.says("denied", "method_not_permitted");
     assert!(origin.requests().is_empty());
@@ -555,7 +554,7 @@ async fn f01_rapid_reset_is_told_to_calm_down_and_others_are_unaffected() {
     let mut far = crate::support::client::Wire::new(tokio::io::join(reading, tokio::io::sink()));
     let goaway = within("GOAWAY", async {
         loop {
-            match frames::next(&mut far).await {
+            match h2c::next(&mut far).await {
                 Some(frame) if frame.kind == 7 => return frame,
                 Some(_) => {}
                 None => panic!("the end without GOAWAY"),

@@ -3,7 +3,6 @@
 use http::Request;
 use rustix::process::Signal;
 
-use crate::support::by_hand::frames;
 use crate::support::by_hand::{ByHand, at_once, both_ends, inside, inside_as, inside_h2};
 use crate::support::client::{Tls, Wire, connect};
 use crate::support::h2c::{self, H2, collect};
@@ -328,13 +327,13 @@ async fn l08_over_h2_the_end_is_announced_by_goaway() {
     let mut wire = inside_as(&sekisho, "allowed.test", origin.port(), &Tls::named("allowed.test").alpn(&["h2"])).await;
     let fields = [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", at.as_str())];
     wire.send([h2c::preface(), h2c::headers(1, true, &fields)].concat()).await;
-    frames::end_of(&mut wire, 1).await.expect("an answer");
+    h2c::end_of(&mut wire, 1).await.expect("an answer");
     sekisho.next_request().await.says("allowed", "");
     let after = Config::new().tunnel("other.test", &origin);
     sekisho.reload(&after).await;
     wire.send(h2c::headers(3, true, &fields)).await;
     let mut kinds = Vec::new();
-    while let Some(frame) = frames::next(&mut wire).await {
+    while let Some(frame) = h2c::next(&mut wire).await {
         kinds.push((frame.kind, frame.stream));
         if frame.kind == 7 && kinds.contains(&(1, 3)) {
             break;

@@ -2,7 +2,6 @@
 
 use http::{HeaderMap, Request};
 
-use crate::support::by_hand::frames;
 use crate::support::by_hand::{inside, inside_as, inside_h2};
 use crate::support::client::Tls;
 use crate::support::h2c;
@@ -296,7 +295,7 @@ async fn g06_an_extended_connect_carries_ours_too() {
         ("sec_restrict_tenant_access_policy", "evil"),
     ];
     wire.send([h2c::headers(1, false, &fields), h2c::frame(0, 1, 1, b"frames")].concat()).await;
-    let end = frames::end_of(&mut wire, 1).await.expect("an end");
+    let end = h2c::end_of(&mut wire, 1).await.expect("an end");
     assert!(end.kind <= 1, "{end:?}");
     let seen = origin.requests();
     assert_eq!(seen.len(), 1);
