@@ -61,19 +61,19 @@ impl Drain {
     }
 
     /// Resolves when draining begins, at once if it has.
-    pub fn draining(&self) -> impl Future<Output = ()> {
-        self.reached(Phase::Draining)
+    pub fn draining(&self) -> impl Future<Output = ()> + use<> {
+        reached(self.phase.clone(), Phase::Draining)
     }
 
     /// Resolves when everything must end now.
-    pub fn cut(&self) -> impl Future<Output = ()> {
-        self.reached(Phase::Cut)
+    pub fn cut(&self) -> impl Future<Output = ()> + use<> {
+        reached(self.phase.clone(), Phase::Cut)
     }
+}
 
-    async fn reached(&self, phase: Phase) {
-        // The sender lives as long as the service: an error means the service is gone, which is the end too.
-        let _ = self.phase.clone().wait_for(|now| *now >= phase).await;
-    }
+async fn reached(mut now: watch::Receiver<Phase>, phase: Phase) {
+    // The sender lives as long as the service: an error means the service is gone, which is the end too.
+    let _ = now.wait_for(|now| *now >= phase).await;
 }
 
 #[cfg(test)]

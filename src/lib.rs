@@ -27,6 +27,7 @@
 //! | [`policy`] | decide and reconcile: a pure, total function of facts, and its evidence |
 //! | [`upstream`] | resolve → vet → connect → verify |
 //! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
+//! | [`seldom`] | a future that is polled only when it was woken itself |
 //! | [`sockets`] | what every TCP connection of ours has |
 //! | [`tls`] | what the TLS of both legs has in common |
 //! | [`tunnel`] | both directions copied untouched |
@@ -78,6 +79,7 @@ pub mod reason;
 pub mod config;
 
 pub mod cli;
+pub mod seldom;
 pub mod server;
 pub mod sockets;
 pub mod tls;

@@ -10,6 +10,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use self::pipes::Lent;
+use crate::seldom::Seldom;
 use crate::sockets::receive;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +80,11 @@ pub async fn relay(
         }
         if up.open || down.open { Poll::Pending } else { Poll::Ready(TunnelEnd::Finished) }
     });
+    let idle = pin!(activity.idle_for(settings.idle));
     tokio::select! {
         biased;
         end = both => end,
-        () = activity.idle_for(settings.idle) => TunnelEnd::Idle,
+        () = Seldom::new(idle) => TunnelEnd::Idle,
     }
 }
 

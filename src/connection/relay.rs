@@ -26,6 +26,7 @@ use crate::inspect::{self, h1, h2, page};
 use crate::policy::{Agreed, Decision, Destination, Inspect, Permit, Plain, Tunnel};
 use crate::reason::{Outcome, Reason, Side};
 use crate::reply::{Page, reason_phrase};
+use crate::seldom::Seldom;
 use crate::tunnel::{self, TunnelEnd};
 use crate::upstream;
 use crate::upstream::verify::{ClientCertificate, VerifiedUpstream};
@@ -46,10 +47,13 @@ impl Trip {
             self.attempt.established();
             let counters = tunnel::Counters::default();
             let (prefix, socket) = client.stream().into_parts();
-            let end = tokio::select! {
-                end = tunnel::relay(prefix, socket.tcp(), &stream, &counters, &self.live.config.tunnel) => Ok(end),
-                () = self.withdrawn() => Err(Reason::PolicyWithdrawn),
-                () = self.gate.drain().cut() => Err(Reason::ShuttingDown),
+            let end = {
+                let stopped = pin!(self.stopped());
+                tokio::select! {
+                    biased;
+                    end = tunnel::relay(prefix, socket.tcp(), &stream, &counters, &self.live.config.tunnel) => Ok(end),
+                    reason = Seldom::new(stopped) => Err(reason),
+                }
             };
             self.tunnelled(&counters, end, client)
         }
@@ -76,6 +80,14 @@ impl Trip {
         };
         self.conclude(side, Outcome::Allowed, reason);
         Ok(next)
+    }
+
+    /// Resolves when this tunnel is not to go on.
+    async fn stopped(&self) -> Reason {
+        tokio::select! {
+            () = self.withdrawn() => Reason::PolicyWithdrawn,
+            () = self.gate.drain().cut() => Reason::ShuttingDown,
+        }
     }
 
     /// Resolves when a reload no longer permits this tunnel: it is asked of the new policy as it was of the old.
@@ -126,10 +138,12 @@ impl Trip {
                 Spoken::H2(upstream) => Box::pin(h2::run(Arc::clone(&scope), stream, upstream)).await,
             }
         });
+        let cut = pin!(self.gate.drain().cut());
         let ended = tokio::select! {
+            biased;
             ended = &mut requests => ended,
             // Said before the requests are dropped, so that each of them knows what ended it.
-            () = self.gate.drain().cut() => {
+            () = Seldom::new(cut) => {
                 scope.connection.end_with(Reason::ShuttingDown);
                 inspect::Ended { side: Side::Sekisho, reason: Some(Reason::ShuttingDown) }
             }

@@ -141,11 +141,11 @@ fn invalid(lag: Percentiles, cpu: f64, available: f64) -> Option<String> {
     if lag.p99 > LATE {
         let p99 = lag.p99;
         return Some(format!(
-            "the generator could not keep up: one request in a hundred began {p99} µs late or more. Lower --rate, or run it on another machine"
+            "the generator could not keep up: one request in a hundred began {p99} µs late or more. Lower --rate (office: --connections), or run it on another machine"
         ));
     }
     let share = cpu / available.max(1e-9);
     (share > BUSY).then(|| {
-        format!("the generator computed for {:.0} % of its time and had no reserve. Lower --rate, or run it on another machine", share * 100.0)
+        format!("the generator computed for {:.0} % of its time and had no reserve. Lower --rate (office: --connections), or run it on another machine", share * 100.0)
     })
 }

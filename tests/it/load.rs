@@ -3,95 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::support::sekisho::{binary, free_port, run, text};
+use super::support::load_origin::LoadOrigin;
+use super::support::sekisho::{free_port, run, text};
 use super::support::{Config, Sekisho, Service};
-
-/// A running `sekisho load origin`.
-struct LoadOrigin {
-    dir: TempDir,
-    child: Child,
-    port: u16,
-    said: String,
-}
-
-impl LoadOrigin {
-    fn start() -> Self {
-        let dir = TempDir::new().expect("a directory");
-        let mut child = Command::new(binary())
-            .args(["load", "origin", "--listen", "127.0.0.1:0", "--dir", "files"])
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the binary starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let mut said = String::new();
-        while !said.contains("sekisho load run") {
-            said += &(lines.next().expect("it says what to run").expect("text") + "\n");
-        }
-        let ready = said.lines().next().and_then(|line| line.strip_prefix("ready: https://load.test:"));
-        let port = ready.and_then(|rest| rest.split(' ').next()?.parse().ok()).expect("a port");
-        Self { dir, child, port, said }
-    }
-
-    fn root(&self) -> PathBuf {
-        self.dir.path().join("files/root.pem")
-    }
-
-    fn target(&self) -> String {
-        format!("https://load.test:{}", self.port)
-    }
-
-    /// A proxy that allows it.
-    fn config(&self) -> Config {
-        Config::new()
-            .service(Service::tunnel("Load", &["load.test"], self.port))
-            .hosts(&["load.test"])
-            .set("upstream", "extra_roots", &format!("[{:?}]", self.root()))
-            .set("limits.per_client", "connections", "20000")
-    }
-
-    fn command(&self, proxy: u16, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command
-            .args(["load", "run", "--proxy", &format!("127.0.0.1:{proxy}"), "--target", &self.target(), "--ca"])
-            .arg(self.root())
-            .args(["--json", "out.json"])
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// `sekisho load run` to its end: how it ended, what it said, and its figures.
-    fn run(&self, proxy: u16, arguments: &[&str]) -> (Output, Value) {
-        let _ = fs::remove_file(self.dir.path().join("out.json"));
-        let out = self.command(proxy, arguments).output().expect("the binary runs");
-        let json = self.json(&out);
-        (out, json)
-    }
-
-    fn json(&self, out: &Output) -> Value {
-        let file = fs::read_to_string(self.dir.path().join("out.json"));
-        let file = file.unwrap_or_else(|error| panic!("{error}: {}{}", text(&out.stdout), text(&out.stderr)));
-        serde_json::from_str(&file).expect("JSON")
-    }
-}
-
-impl Drop for LoadOrigin {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[track_caller]
 fn succeeded(out: &Output, json: &Value, requests: u64, connections: u64) {

@@ -10,16 +10,17 @@ const MAX_FUNCTION_LINES: usize = 60;
 
 /// Every module, each with those it imports. A module may import only what stands above it, so there is no cycle; what it imports
 /// must stand in its row, and what stands there must be imported. `cli` may ask anyone.
-const MODULES: [(&str, &[&str]); 28] = [
+const MODULES: [(&str, &[&str]); 29] = [
     // A literal table.
     ("names", &[]),
     ("addrs", &[]),
     ("reason", &[]),
     ("drain", &[]),
     ("telemetry", &[]),
+    ("seldom", &[]),
     ("sockets", &[]),
     ("tls", &[]),
-    ("tunnel", &["sockets"]),
+    ("tunnel", &["seldom", "sockets"]),
     ("flight", &["reason"]),
     ("admit", &["addrs", "reason"]),
     ("client", &["addrs", "sockets"]),
@@ -43,7 +44,7 @@ const MODULES: [(&str, &[&str]); 28] = [
         "connection",
         &[
             "addrs", "admit", "client", "config", "drain", "exchange", "forward", "http1", "identify", "inspect",
-            "names", "policy", "reason", "record", "reply", "tunnel", "upstream",
+            "names", "policy", "reason", "record", "reply", "seldom", "tunnel", "upstream",
         ],
     ),
     ("admin", &["connection", "reason", "record", "telemetry"]),

@@ -5,6 +5,7 @@ pub mod client;
 pub mod dns;
 pub mod h2c;
 pub mod hellos;
+pub mod load_origin;
 pub mod origin;
 pub mod pki;
 pub mod record;

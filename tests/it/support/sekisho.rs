@@ -115,6 +115,10 @@ impl Sekisho {
         .await;
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn addr(&self) -> SocketAddr {
         self.listeners[0]
     }
