@@ -47,9 +47,9 @@ targets! {
     connect_head: "../fuzz/fuzz_targets/connect_head.rs", 18;
     http1_request: "../fuzz/fuzz_targets/http1_request.rs", 16;
     http1_response: "../fuzz/fuzz_targets/http1_response.rs", 15;
-    inspect_h1: "../fuzz/fuzz_targets/inspect_h1.rs", 22;
+    inspect_h1: "../fuzz/fuzz_targets/inspect_h1.rs", 23;
     inspect_h2: "../fuzz/fuzz_targets/inspect_h2.rs", 18;
-    names: "../fuzz/fuzz_targets/names.rs", 26;
+    names: "../fuzz/fuzz_targets/names.rs", 27;
     policy_decision: "../fuzz/fuzz_targets/policy_decision.rs", 12;
     policy_pattern: "../fuzz/fuzz_targets/policy_pattern.rs", 16;
     record_line: "../fuzz/fuzz_targets/record_line.rs", 15;

@@ -33,6 +33,7 @@ fuzz_target!(|data: &[u8]| {
     let sent = stage.runtime.block_on(play(&scope, wire, usize::from(*piece).max(1)));
     let after = stage.requests();
     let (allowed, failed) = (after.allowed - before.allowed, after.failed - before.failed);
+    let recorded = after.started - before.started;
 
     let (mut whole, mut rest) = (0, sent.as_slice());
     let begun = loop {
@@ -49,7 +50,9 @@ fuzz_target!(|data: &[u8]| {
         }
     };
     assert!(allowed <= whole, "{allowed} allowed, {whole} went upstream: {}", sent.escape_ascii());
-    assert!(begun <= allowed + failed, "{begun} went upstream of {allowed} + {failed}: {}", sent.escape_ascii());
+    // One whose content turns out malformed is denied when it has begun, and never becomes whole.
+    assert!(whole <= allowed + failed, "{whole} went upstream of {allowed} + {failed}: {}", sent.escape_ascii());
+    assert!(begun <= recorded, "{begun} went upstream of {recorded}: {}", sent.escape_ascii());
 });
 
 /// An oracle that sees nothing would find nothing.
