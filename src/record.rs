@@ -6,6 +6,7 @@
 //! * `fields` has every field once; `values` says how each is cut and masked, `line` how it is escaped, `id` makes `event.id`.
 //! * `attempt` is the guard whose `Drop` hands in the one terminal record.
 //! * `queue` is what waits, `shared` the lock round it, `counts` the arithmetic that shows that nothing is missing.
+//! * `flood` is what becomes of refusals by the thousand.
 //! * `writer` is the thread, `file` the file, `lifecycle` the events of the service itself.
 //!
 //! **Back-pressure without reserved slots.** `Drop` cannot wait, so room has to be found before work begins. To reserve a slot
@@ -18,6 +19,11 @@
 //! `record_unavailable` under [`WhenUnwritable::Deny`], or go on under [`WhenUnwritable::Continue`]; [`Recorder::state`] says
 //! which. Lines are kept up to the capacity; further events are counted by action, outcome and reason and written as one line
 //! each, with `sekisho.count`, once the file can be written again. The sums stay exact and the memory bounded.
+//!
+//! **A flood of refusals is a line a second.** Of one client, action and reason, `flood::WHOLE` denied attempts in a window of less
+//! than a second stand in lines of their own; the further ones are one line at its end, with `sekisho.count`, the fields they had in
+//! common and a sample of the authorities. An attempt that was established is never among them. What was gathered is laid before
+//! anything that ends a file or a run, and before every line of a lifecycle event.
 //!
 //! **Numbers.** `event.sequence` is given under the queue's lock, so the order of the file, across rotated files too, is 1, 2, 3, …
 //! for each run: a gap or a step back is tampering or a lost page cache, whatever the wall clock did (attack K07). A file ends in
@@ -38,15 +44,17 @@ pub use self::lifecycle::Lifecycle;
 pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath};
 
 use self::file::RecordFile;
-use self::queue::{Switch, as_lifecycle};
+use self::lifecycle::as_lifecycle;
+use self::queue::{Ended, Switch};
 use self::shared::{Shared, stop_line};
 use self::writer::Writer;
-use crate::reason::{Outcome, Reason};
+use crate::reason::Reason;
 
 mod attempt;
 mod counts;
 mod fields;
 mod file;
+mod flood;
 mod id;
 mod lifecycle;
 mod line;
@@ -226,8 +234,8 @@ impl Recorder {
         self.inner.shared.push(fields);
     }
 
-    fn end(&self, action: Action, outcome: Outcome, fields: &Fields) {
-        self.inner.shared.end(action, outcome, fields);
+    fn end(&self, ended: Ended, fields: &Fields) {
+        self.inner.shared.end(ended, fields);
     }
 }
 

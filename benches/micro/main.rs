@@ -42,7 +42,7 @@ pub enum Counted {
 }
 
 /// Every operation, in the order in which a connection meets them.
-const OPERATIONS: [Operation; 14] = [
+const OPERATIONS: [Operation; 15] = [
     Operation { name: "connect_head", counted: Counted::Both, prepare: claim::connect_head },
     Operation { name: "dns_name", counted: Counted::Both, prepare: claim::dns_name },
     Operation { name: "client_hello", counted: Counted::Both, prepare: claim::client_hello },
@@ -57,6 +57,8 @@ const OPERATIONS: [Operation; 14] = [
     Operation { name: "response_head", counted: Counted::Both, prepare: inspected::response_head },
     Operation { name: "h1_exchange", counted: Counted::Both, prepare: inspected::h1_exchange },
     Operation { name: "record_line", counted: Counted::Both, prepare: ruling::record_line },
+    // When a window ends decides how many of them are lines.
+    Operation { name: "refusal_in_a_flood", counted: Counted::Nothing, prepare: ruling::refusal_in_a_flood },
 ];
 
 /// `call` must be true each time: an operation that fails would be measured as a fast one.

@@ -8,7 +8,7 @@ use sekisho::names::{Authority, DnsName, Host};
 use sekisho::policy::{
     Claim, Decision, GroupSource, HeaderHosts, HostPattern, Mode, Policy, PolicySource, ServiceSource, SetHeader,
 };
-use sekisho::reason::Outcome;
+use sekisho::reason::{Outcome, Reason};
 use sekisho::record::{Action, Attempt, Fields, Recorder, Settings, WhenUnwritable};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -109,6 +109,26 @@ pub fn record_line() -> Work {
                 let mut attempt = recorder.begin(Action::Connection).await;
                 fill_in(&mut attempt);
                 attempt.finish(Outcome::Allowed, None);
+            }
+        });
+    })
+}
+
+/// The terminal record of a refusal, as one abuser leaves them by the thousand: nearly all of them are counted together.
+pub fn refusal_in_a_flood() -> Work {
+    let (recorder, folder) = recorder();
+    let runtime = runtime();
+    Box::new(move |times| {
+        let _folder = &folder;
+        runtime.block_on(async {
+            for _ in 0..times {
+                let mut attempt = recorder.begin(Action::Connection).await;
+                attempt.fields.set_source(client());
+                attempt.fields.listener = Some("proxy".into());
+                attempt.fields.config_revision = Some("4f2a90c1".into());
+                attempt.fields.authority = Some((&b"denied.example:443"[..]).into());
+                attempt.fields.domain = Some("denied.example".into());
+                attempt.finish(Outcome::Denied, Some(Reason::NotAllowlisted));
             }
         });
     })

@@ -68,7 +68,8 @@
 //!
 //! `rotate 400` is an example: how long logs are kept is the body's own rule. A file that was left in order ends in a `stop` or
 //! `continued` line. After a kill at most the last second is missing, and the next `start` line says so (`sekisho.previous_end`). While
-//! the file cannot be written it is tried again four times a second; what waited is then written, at worst as counts.
+//! the file cannot be written it is tried again four times a second; what waited is then written, at worst as counts. A flood of
+//! refusals does not fill the disk: it is counted ([`record`](super::record)), exactly, with a sample of the names.
 //!
 //! # Issuing the intermediate again
 //!
@@ -189,6 +190,10 @@
 //! | HTTP/2 streams a client may cancel without an answered one between | 256 | `src/inspect/h2_settings.rs` CANCELLED_STREAMS |
 //! | lines of the record that wait | 8192 | `src/record/queue.rs` CAPACITY |
 //! | octets of the record that wait | 16 << 20 | `src/record/queue.rs` CAPACITY_BYTES |
+//! | refusals of a client, action and reason in lines of their own, in 0.9 s | 50 | `src/record/flood.rs` WHOLE |
+//! | of these kinds of refusal, told apart at a time | 4096 | `src/record/flood.rs` MAX_CAUSES |
+//! | authorities named where refusals are counted together | 16 | `src/record/flood.rs` MAX_AUTHORITIES |
+//! | octets of these | 2048 | `src/record/flood.rs` MAX_AUTHORITY_BYTES |
 //! | octets of one value in the record | 1024 | `src/record/values.rs` LONGEST_TEXT |
 //! | admin connections at a time | 32 | `src/admin.rs` CONNECTIONS |
 //! | octets of a configuration file | 64 << 20 | `src/config.rs` MAX_FILE |

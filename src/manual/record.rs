@@ -5,7 +5,19 @@
 //! `lifecycle` lines. A connection's requests name it in `sekisho.connection`.
 //!
 //! For each action, attempts are the sum of `sekisho.count` (absent: 1) over the lines with `event.outcome` allowed, denied and
-//! failed. Only what could not be written one by one while the file was unwritable is counted together.
+//! failed, always. `event.sequence` has no gap whatever is counted together, and that is two things only:
+//!
+//! * **A flood of refusals.** Of one client (an IPv6 /64 is one), action and reason, 50 denied attempts within 0.9 s stand in lines
+//!   of their own. The further ones are one line at the end of that time; a flood that goes on is one such line after the other,
+//!   until no more than 50 come in the time of one. An attempt that has an `established` line is never among them, nor is one that
+//!   failed. The line has the time of the first (`@timestamp`) and from there to the last (`event.duration`), every field that was
+//!   the same in all of them, and in `sekisho.authorities` the first 16 different ones that were asked for (2048 octets of them):
+//!   *which* names were refused is known of the first 50 and of that sample, *how many* attempts there were of all. The references on
+//!   their refusal pages are in no line: look for client and time. Where `source.ip` is missing, `sekisho.detail` says whose they
+//!   were: an IPv6 /64, or all clients past the 4096 that are told apart.
+//! * **What could not be written one by one** while the file was unwritable: one line for each action, outcome and reason.
+//!
+//! A count is in the file within the second, like any line, before what ends a file or a run and before every `lifecycle` line.
 //!
 //! A text longer than [`LONGEST_TEXT`](crate::record::LONGEST_TEXT) octets is cut and ends in `…[cut N bytes, sha256 xxxxxxxx]`, the
 //! beginning of the hash of the whole. Control, bidirectional and invisible characters are escaped. Queries, passwords and values of
@@ -25,7 +37,7 @@
 //! | `event.outcome` | keyword | allowed, denied or failed. Only in terminal records. |
 //! | `event.reason` | keyword | Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally. |
 //! | `event.duration` | long | Nanoseconds since `@timestamp`, by a clock that never jumps. |
-//! | `sekisho.count` | long | How many events of the same action, outcome and reason this line stands for. Absent: 1. |
+//! | `sekisho.count` | long | How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1. |
 //! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued or record_recovered. |
 //! | `message` | keyword | A lifecycle event in a sentence. |
 //! | `service.version` | keyword | Version of sekisho, in the lines of start and reload. |
@@ -41,6 +53,7 @@
 //! | `sekisho.stage` | keyword | The stage of the journey at which the attempt ended. |
 //! | `sekisho.side` | keyword | Whose doing the end was: client, upstream or sekisho. |
 //! | `sekisho.authority` | keyword | The authority of the CONNECT or the URI as the client wrote it. A password reads ***, a query …. |
+//! | `sekisho.authorities` | keyword[] | With `sekisho.count`, where the authorities differ: those that were asked for first, each once, up to 16 of them and 2048 octets. |
 //! | `tls.client.server_name` | keyword | The server_name (SNI) of the client's ClientHello. |
 //! | `url.domain` | keyword | The host name the decision was about, in its normal form. |
 //! | `http.request.method` | keyword | Method of the request. |

@@ -198,6 +198,26 @@
 //!
 //! Of A14 and A15 the transparent part comes with that mode. Of A16, UDP 443 is the network's to drop: this proxy never sees it.
 //!
+//! # Searched by fuzzing
+//!
+//! The targets of `tests/fuzz` search, guided by coverage, for octets that break what must hold of them; `tests/fuzz/run 600` runs each
+//! for ten minutes, on the stable compiler. The ordinary tests replay their seeds, and feed `names` and `policy_decision` from a
+//! generator. The last run:
+//!
+//! | target | fed with | must hold |
+//! |---|---|---|
+//! | `chunked` | chunked content | the same in pieces; what is written anew reads back the same |
+//! | `client_hello` | a ClientHello | the same verdict wherever it is cut; no verdict changes with more octets |
+//! | `config` | a configuration | problems or none, each with a message |
+//! | `connect_head` | what a client says first | the same claim in pieces; one authority, by a naive reading too |
+//! | `http1_request`, `http1_response` | a message's head | the same in pieces; what is written anew reads back the same |
+//! | `inspect_h1` | the requests of an inspected connection | upstream, a strict reader of its own finds one framing, one `Host`, our field once, and as many requests as the record |
+//! | `inspect_h2` | the frames of one | upstream, one authority and our field once; a record for every request |
+//! | `names` | what stands where a name is due | six doors, one answer: CONNECT, URI, `Host`, `:authority`, SNI, configuration |
+//! | `policy_decision` | a policy and questions | the verdict of a naive reading of the precedence |
+//! | `policy_pattern` | a pattern | a normal form is its own |
+//! | `record_line` | every text of a line | one line, one JSON object, nothing a terminal obeys |
+//!
 //! # Residual risks
 //!
 //! * **Fronting inside a tunnel (A20).** What is asked for inside a tunnel's TLS cannot be seen. Where one address serves many

@@ -12,6 +12,7 @@ use crate::record::Recorder;
 use crate::record::counts::Action;
 use crate::record::fields::Fields;
 use crate::record::id::EventId;
+use crate::record::queue::Ended;
 
 /// An attempt under way. Dropping it hands in its terminal record, without waiting.
 #[must_use = "dropping it ends the attempt"]
@@ -25,6 +26,8 @@ pub struct Attempt {
     began: Instant,
     outcome: Outcome,
     reason: Option<Reason>,
+    /// An `established` line waits for its terminal one.
+    established: bool,
     /// Its terminal record has been handed in, or is another's to hand in.
     done: bool,
 }
@@ -39,6 +42,7 @@ impl Attempt {
             began: Instant::now(),
             outcome: Outcome::Failed,
             reason: Some(Reason::InternalError),
+            established: false,
             done: false,
             recorder,
         }
@@ -58,6 +62,7 @@ impl Attempt {
     /// leaves no open tunnel unrecorded.
     pub fn established(&mut self) {
         self.complete();
+        self.established = true;
         self.fields.action = Some("established");
         self.recorder.push(&self.fields);
     }
@@ -82,15 +87,16 @@ impl Attempt {
         self.fields.action = Some(self.action.as_str());
         self.fields.outcome = Some(self.outcome);
         self.fields.reason = self.reason;
-        self.recorder.end(self.action, self.outcome, &self.fields);
+        let ended = Ended { action: self.action, outcome: self.outcome, established: self.established };
+        self.recorder.end(ended, &self.fields);
     }
 
     /// The same attempt for another guard to end; this one says no more.
     pub fn hand_over(&mut self) -> Self {
         let done = std::mem::replace(&mut self.done, true);
         let fields = std::mem::take(&mut self.fields);
-        let Self { ref recorder, action, id, at, began, outcome, reason, .. } = *self;
-        Self { fields, recorder: recorder.clone(), action, id, at, began, outcome, reason, done }
+        let Self { ref recorder, action, id, at, began, outcome, reason, established, .. } = *self;
+        Self { fields, recorder: recorder.clone(), action, id, at, began, outcome, reason, established, done }
     }
 
     fn complete(&mut self) {

@@ -49,6 +49,13 @@ macro_rules! fields {
                 })+
                 out.extend_from_slice(b"}\n");
             }
+
+            /// Drops what `other` does not have too.
+            pub(super) fn keep_common(&mut self, other: &Self) {
+                $(if self.$name != other.$name {
+                    self.$name = None;
+                })+
+            }
         }
     };
 }
@@ -63,7 +70,7 @@ fields! {
     pub(super) outcome: Outcome = "event.outcome", "allowed, denied or failed. Only in terminal records.";
     pub(super) reason: Reason = "event.reason", "Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally.";
     pub(super) duration: Duration = "event.duration", "Nanoseconds since `@timestamp`, by a clock that never jumps.";
-    pub(super) count: u64 = "sekisho.count", "How many events of the same action, outcome and reason this line stands for. Absent: 1.";
+    pub(super) count: u64 = "sekisho.count", "How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1.";
     pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued or record_recovered.";
     pub message: Text = "message", "A lifecycle event in a sentence.";
     pub version: &'static str = "service.version", "Version of sekisho, in the lines of start and reload.";
@@ -82,6 +89,7 @@ fields! {
     pub side: &'static str = "sekisho.side", "Whose doing the end was: client, upstream or sekisho.";
 
     pub authority: AskedAuthority = "sekisho.authority", "The authority of the CONNECT or the URI as the client wrote it. A password reads ***, a query ….";
+    pub(super) authorities: Names = "sekisho.authorities", "With `sekisho.count`, where the authorities differ: those that were asked for first, each once, up to 16 of them and 2048 octets.";
     pub server_name: Text = "tls.client.server_name", "The server_name (SNI) of the client's ClientHello.";
     pub domain: Text = "url.domain", "The host name the decision was about, in its normal form.";
     pub method: Text = "http.request.method", "Method of the request.";

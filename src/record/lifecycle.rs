@@ -1,7 +1,10 @@
 //! The events of the service itself that stand in the record beside the attempts.
 //!
-//! Their words only: who writes them is `server` (start, reload) and the record itself (the rest).
+//! Their words, and what a line of one holds: who writes them is `server` (start, reload) and the record itself (the rest).
 
+use std::time::SystemTime;
+
+use crate::record::fields::Fields;
 use crate::record::values::Value;
 
 /// `sekisho.lifecycle`.
@@ -50,4 +53,18 @@ impl Value for Lifecycle {
     fn write(&self, out: &mut Vec<u8>) {
         self.as_str().write(out);
     }
+}
+
+/// The fields of a lifecycle line.
+pub(super) fn lifecycle(kind: Lifecycle, message: &str) -> Fields {
+    let mut fields = Fields { message: Some(message.into()), ..Fields::default() };
+    as_lifecycle(&mut fields, kind);
+    fields
+}
+
+/// Makes `fields` a lifecycle line of now.
+pub(super) fn as_lifecycle(fields: &mut Fields, kind: Lifecycle) {
+    fields.at = Some(SystemTime::now());
+    fields.action = Some("lifecycle");
+    fields.lifecycle = Some(kind);
 }

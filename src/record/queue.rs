@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 use crate::reason::{Outcome, Reason};
 use crate::record::counts::{Action, Conservation, Snapshot};
 use crate::record::fields::Fields;
-use crate::record::lifecycle::Lifecycle;
+use crate::record::flood::Floods;
+use crate::record::lifecycle::{Lifecycle, lifecycle};
 use crate::record::{RecordError, Settings, line};
 
 /// Lines the queue holds before attempts have to wait; at 10,000 attempts a second, most of a second.
@@ -34,6 +35,15 @@ impl Kind {
     pub(super) fn of(fields: &Fields) -> Self {
         Self { action: fields.action, outcome: fields.outcome, reason: fields.reason, lifecycle: fields.lifecycle }
     }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) action: Action,
+    pub(super) outcome: Outcome,
+    /// A line of its beginning stands in the record, and one of its end is due by itself.
+    pub(super) established: bool,
 }
 
 struct Aggregate {
@@ -77,7 +87,7 @@ enum Asleep {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
     Queued,
-    /// Counted; its line comes when the file can be written again.
+    /// Counted; its line comes at the end of its flood's window, or when the file can be written again.
     Aggregated,
     /// The writer has been told to finish: counted as lost.
     Late,
@@ -96,6 +106,7 @@ pub(super) struct Queue {
     outages: Duration,
     aggregates: BTreeMap<Kind, Aggregate>,
     aggregated: u64,
+    floods: Floods,
     lost: u64,
     connections: Conservation,
     requests: Conservation,
@@ -122,6 +133,7 @@ impl Queue {
             outages: Duration::ZERO,
             aggregates: BTreeMap::new(),
             aggregated: 0,
+            floods: Floods::default(),
             lost: 0,
             connections: Conservation::default(),
             requests: Conservation::default(),
@@ -154,14 +166,33 @@ impl Queue {
         !waits
     }
 
+    /// Counts an attempt as ended and takes its terminal line, which `body` is, or counts it into one that stands for several.
+    pub(super) fn end(&mut self, ended: Ended, fields: &Fields, body: &[u8]) -> Pushed {
+        self.attempts(ended.action).end(ended.outcome);
+        if let Some(reason) = fields.reason {
+            *self.reasons.entry(reason).or_default() += 1;
+        }
+        if ended.outcome == Outcome::Denied && !ended.established && self.closing.is_none() {
+            let now = Instant::now();
+            self.settle_due(now);
+            if self.floods.gathers(ended.action, fields, now) {
+                return Pushed::Aggregated;
+            }
+        }
+        self.push(Kind::of(fields), body)
+    }
+
     /// Takes a line, or counts it where there is no room because the file cannot be written.
     pub(super) fn push(&mut self, kind: Kind, body: &[u8]) -> Pushed {
         if self.closing.is_some() {
             self.lost += 1;
             return Pushed::Late;
         }
+        if kind.lifecycle.is_some() {
+            self.settle(Instant::now());
+        }
         if self.outage.is_some() && self.is_full() {
-            self.aggregate(kind);
+            self.aggregate(kind, 1);
             return Pushed::Aggregated;
         }
         self.lay(|out| out.extend_from_slice(body));
@@ -180,13 +211,33 @@ impl Queue {
         self.queued += 1;
     }
 
-    fn aggregate(&mut self, kind: Kind) {
+    /// Lays the lines of the floods whose window is over.
+    pub(super) fn settle_due(&mut self, now: Instant) {
+        if self.floods.is_over(now) {
+            self.settle(now);
+        }
+    }
+
+    /// Lays the lines of the floods as far as they have come.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let mut floods = std::mem::take(&mut self.floods);
+        floods.turn(now, |fields, count| {
+            if self.outage.is_some() && self.is_full() {
+                return self.aggregate(Kind::of(fields), count);
+            }
+            self.push_own(fields);
+            self.aggregated += if count > 1 { count } else { 0 };
+        });
+        self.floods = floods;
+    }
+
+    fn aggregate(&mut self, kind: Kind, count: u64) {
         let now = Instant::now();
         let new = || Aggregate { count: 0, at: SystemTime::now(), first: now, last: now };
         let aggregate = self.aggregates.entry(kind).or_insert_with(new);
-        aggregate.count += 1;
+        aggregate.count += count;
         aggregate.last = now;
-        self.aggregated += 1;
+        self.aggregated += count;
     }
 
     /// Moves what is queued behind what the writer has in `batch`.
@@ -245,7 +296,7 @@ impl Queue {
     pub(super) fn give_up(&mut self) -> u64 {
         let counted: u64 = std::mem::take(&mut self.aggregates).values().map(|aggregate| aggregate.count).sum();
         let lines = std::mem::take(&mut self.queued) + std::mem::take(&mut self.in_hand);
-        let given_up = counted + lines as u64;
+        let given_up = counted + lines as u64 + std::mem::take(&mut self.floods).pending();
         self.lost += given_up;
         given_up
     }
@@ -268,7 +319,7 @@ impl Queue {
 
     /// Whether the writer has nothing to do. Notes that it sleeps.
     pub(super) fn sleeps(&mut self) -> bool {
-        let idle = self.queued == 0 && self.switches.is_empty() && self.closing.is_none();
+        let idle = self.queued == 0 && self.floods.pending() == 0 && self.switches.is_empty() && self.closing.is_none();
         self.asleep = if idle { Asleep::UntilAnything } else { Asleep::No };
         idle
     }
@@ -296,10 +347,6 @@ impl Queue {
             self.asleep = Asleep::No;
         }
         wakes
-    }
-
-    pub(super) fn count_reason(&mut self, reason: Reason) {
-        *self.reasons.entry(reason).or_default() += 1;
     }
 
     pub(super) fn reasons(&self) -> Vec<(Reason, u64)> {
@@ -334,20 +381,6 @@ impl Aggregate {
             ..Fields::default()
         }
     }
-}
-
-/// The fields of a lifecycle line.
-pub(super) fn lifecycle(kind: Lifecycle, message: &str) -> Fields {
-    let mut fields = Fields { message: Some(message.into()), ..Fields::default() };
-    as_lifecycle(&mut fields, kind);
-    fields
-}
-
-/// Makes `fields` a lifecycle line of now.
-pub(super) fn as_lifecycle(fields: &mut Fields, kind: Lifecycle) {
-    fields.at = Some(SystemTime::now());
-    fields.action = Some("lifecycle");
-    fields.lifecycle = Some(kind);
 }
 
 /// A buffer that a flood made large is not kept so.

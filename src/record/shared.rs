@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::error::Unspecified;
 use tokio::sync::Notify;
 
-use crate::reason::{Outcome, Reason};
+use crate::reason::Reason;
 use crate::record::counts::{Action, Snapshot};
 use crate::record::fields::Fields;
 use crate::record::id::EventIds;
-use crate::record::lifecycle::Lifecycle;
-use crate::record::queue::{Closing, Kind, Pushed, Queue, Switch, lifecycle};
+use crate::record::lifecycle::{Lifecycle, lifecycle};
+use crate::record::queue::{Closing, Ended, Kind, Pushed, Queue, Switch};
 use crate::record::{State, WhenUnwritable};
 
 /// How long the first line of a batch waits for others: far below the second within which it has to be in the file.
@@ -106,6 +106,7 @@ impl Shared {
         let mut target = None;
         self.until(|queue| {
             if target.is_none() && !queue.is_failing() {
+                queue.settle(Instant::now());
                 target = Some(queue.last_sequence());
             }
             let done = target.is_some_and(|target| queue.last_written() >= target) || queue.finished;
@@ -140,20 +141,17 @@ impl Shared {
     }
 
     /// Hands in the terminal line of an attempt. Runs in `Drop`, also while a task unwinds: it neither waits nor panics.
-    pub(super) fn end(&self, action: Action, outcome: Outcome, fields: &Fields) {
-        self.hand_in(fields, Some((action, outcome)));
+    pub(super) fn end(&self, ended: Ended, fields: &Fields) {
+        self.hand_in(fields, Some(ended));
     }
 
-    fn hand_in(&self, fields: &Fields, ended: Option<(Action, Outcome)>) {
+    fn hand_in(&self, fields: &Fields, ended: Option<Ended>) {
         let pushed = with_body(fields, |body| {
             let mut queue = self.lock();
-            if let Some((action, outcome)) = ended {
-                queue.attempts(action).end(outcome);
-                if let Some(reason) = fields.reason {
-                    queue.count_reason(reason);
-                }
-            }
-            let pushed = queue.push(Kind::of(fields), body);
+            let pushed = match ended {
+                Some(ended) => queue.end(ended, fields, body),
+                None => queue.push(Kind::of(fields), body),
+            };
             if queue.wakes() {
                 self.work.notify_one();
             }
@@ -182,6 +180,7 @@ impl Shared {
     pub(super) fn close(&self, within: Duration, stop: Option<Box<Fields>>) {
         let mut queue = self.lock();
         if queue.closing.is_none() {
+            queue.settle(Instant::now());
             queue.closing = Some(Closing { deadline: Instant::now() + within, stop });
         }
         self.work.notify_one();
@@ -210,6 +209,7 @@ impl Shared {
         }
         queue.is_awake();
         queue.hurry = false;
+        queue.settle_due(Instant::now());
         if batch.is_empty() {
             queue.take(batch);
         }
@@ -252,6 +252,7 @@ impl Shared {
     /// what follows.
     pub(super) fn part(&self, batch: &mut Vec<u8>, continued: Option<&Fields>, reopen: &Fields) {
         let mut queue = self.lock();
+        queue.settle(Instant::now());
         if let Some(continued) = continued {
             queue.push_own(continued);
             queue.take(batch);

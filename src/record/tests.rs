@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::*;
-use crate::reason::Reason;
+use crate::reason::{Outcome, Reason};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -239,6 +239,85 @@ async fn k07_numbers_have_no_gap_and_h10_a_flood_waits() {
     assert_gap_free(&lines);
     let snapshot = recorder.snapshot();
     assert_eq!((snapshot.connections.denied, snapshot.lines_written, snapshot.lost), (20_000, 20_002, 0));
+}
+
+/// A client's refusal, as the spine leaves it.
+async fn refuse_client(recorder: &Recorder, asked: &str) {
+    let mut attempt = recorder.begin(Action::Connection).await;
+    attempt.fields.source_ip = Some([10, 0, 0, 1].into());
+    attempt.fields.authority = Some(asked.into());
+    attempt.finish(Outcome::Denied, Some(Reason::NotAllowlisted));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn h10_a_flood_of_refusals_is_a_line_a_second_and_every_one_is_counted() {
+    const ATTEMPTS: u64 = 40_000;
+    let (dir, path) = stage();
+    let recorder = start(&path);
+    let flood: Vec<_> = (0..4)
+        .map(|_| {
+            let recorder = recorder.clone();
+            tokio::spawn(async move {
+                for n in 0..ATTEMPTS / 4 {
+                    refuse_client(&recorder, &format!("h{n}.test:443")).await;
+                }
+            })
+        })
+        .collect();
+    let old = dir.path().join("old");
+    fs::rename(&path, &old).expect("renamed");
+    recorder.reopen().await.expect("a new file");
+    for task in flood {
+        task.await.expect("no panic");
+    }
+    recorder.lifecycle(Lifecycle::Reload, Fields::default());
+    recorder.shutdown(WITHIN).expect("all written");
+
+    let (before, after) = (read(&old), read(&path));
+    assert_eq!(before.last().expect("a line")["sekisho.lifecycle"], "continued");
+    let lifecycle: Vec<_> = after.iter().filter_map(|line| line["sekisho.lifecycle"].as_str()).collect();
+    assert_eq!(lifecycle, ["reopen", "reload", "stop"]);
+    assert!(after[after.len() - 2..].iter().all(|line| line["event.action"] == "lifecycle"), "counted before them");
+    let lines = [before, after].concat();
+    assert_gap_free(&lines);
+    let expected = HashMap::from([(("denied".to_owned(), Some("not_allowlisted".to_owned())), ATTEMPTS)]);
+    assert_eq!(ended(&lines), expected);
+    let snapshot = recorder.snapshot();
+    assert!(snapshot.connections.holds());
+    let whole = lines.iter().filter(|line| line["event.id"].is_string()).count() as u64;
+    assert_eq!(whole + snapshot.aggregated, ATTEMPTS);
+    let flood = lines.iter().max_by_key(|line| line["sekisho.count"].as_u64()).expect("a line");
+    assert_eq!((&flood["source.ip"], &flood["event.id"]), (&"10.0.0.1".into(), &Json::Null));
+    assert!(flood["sekisho.authorities"].as_array().is_some_and(|sample| sample.len() == 16), "{flood}");
+}
+
+#[tokio::test]
+async fn h10_a_count_is_written_though_nothing_follows_it() {
+    let (_dir, path) = stage();
+    let recorder = start(&path);
+    for _ in 0..60 {
+        refuse_client(&recorder, "denied.test:443").await;
+    }
+    recorder.inner.shared.until(|_| (ended(&read(&path)).values().sum::<u64>() == 60).then_some(())).await;
+    let lines = read(&path);
+    let count = lines.iter().find(|line| line["sekisho.count"].is_u64()).expect("a count");
+    assert_eq!((&count["sekisho.authority"], &count["sekisho.authorities"]), (&"denied.test:443".into(), &Json::Null));
+}
+
+#[tokio::test]
+async fn h10_an_established_attempt_has_a_line_of_its_own() {
+    let (_dir, path) = stage();
+    let recorder = start(&path);
+    for _ in 0..120 {
+        let mut attempt = recorder.begin(Action::Connection).await;
+        attempt.fields.source_ip = Some([10, 0, 0, 1].into());
+        attempt.established();
+        attempt.hand_over().finish(Outcome::Denied, Some(Reason::PolicyWithdrawn));
+    }
+    recorder.flush().await;
+    let lines = read(&path);
+    assert_eq!(lines.len(), 1 + 240);
+    assert!(lines.iter().all(|line| line["sekisho.count"] == Json::Null));
 }
 
 #[tokio::test]

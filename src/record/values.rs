@@ -142,6 +142,12 @@ impl From<&str> for AskedAuthority {
     }
 }
 
+impl AskedAuthority {
+    pub(super) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
 impl From<&Authority> for AskedAuthority {
     fn from(authority: &Authority) -> Self {
         Self(authority.to_string().into())

@@ -12,8 +12,8 @@ use memchr::memchr_iter;
 
 use crate::record::fields::Fields;
 use crate::record::file::{Failed, Found, Identity, RecordFile};
-use crate::record::lifecycle::Lifecycle;
-use crate::record::queue::{Switch, lifecycle};
+use crate::record::lifecycle::{Lifecycle, lifecycle};
+use crate::record::queue::Switch;
 use crate::record::shared::{Rest, Shared, Task};
 use crate::record::{RecordError, Settings};
 

@@ -1,11 +1,13 @@
-//! Only the replay of the fuzzers' seeds belongs here, through the fuzz targets themselves. The one module of this binary that
-//! uses the library.
+//! Only what is fed to the fuzz targets themselves belongs here: the fuzzers' seeds, and what a generator makes that a fuzzer would
+//! have to come upon. The one module of this binary that uses the library.
 //!
 //! A target begins with `use libfuzzer_sys::fuzz_target`; `main.rs` calls this crate by that name too, so that here the line
 //! finds the macro below, which makes a plain function of the target's body.
 
 use std::fs;
 use std::path::Path;
+
+use proptest::prelude::*;
 
 mod shim {
     #[macro_export]
@@ -42,24 +44,29 @@ targets! {
     chunked: "../fuzz/fuzz_targets/chunked.rs", 15;
     client_hello: "../fuzz/fuzz_targets/client_hello.rs", 15;
     config: "../fuzz/fuzz_targets/config.rs", 16;
+    connect_head: "../fuzz/fuzz_targets/connect_head.rs", 18;
     http1_request: "../fuzz/fuzz_targets/http1_request.rs", 16;
     http1_response: "../fuzz/fuzz_targets/http1_response.rs", 15;
+    inspect_h1: "../fuzz/fuzz_targets/inspect_h1.rs", 23;
+    inspect_h2: "../fuzz/fuzz_targets/inspect_h2.rs", 18;
+    names: "../fuzz/fuzz_targets/names.rs", 27;
+    policy_decision: "../fuzz/fuzz_targets/policy_decision.rs", 12;
     policy_pattern: "../fuzz/fuzz_targets/policy_pattern.rs", 16;
     record_line: "../fuzz/fuzz_targets/record_line.rs", 15;
 }
 
-fn names(dir: &str) -> Vec<String> {
+fn entries(dir: &str) -> Vec<String> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz").join(dir);
-    let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let files = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let mut names: Vec<String> =
-        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
+        files.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect();
     names.sort();
     names
 }
 
 /// Every seed by itself, so that a failure names its file; `expected` of them, so that none is lost unnoticed.
 fn replay(target: &str, expected: usize, run: fn(&[u8])) {
-    let seeds = names(&format!("corpus/{target}"));
+    let seeds = entries(&format!("corpus/{target}"));
     assert_eq!(seeds.len(), expected, "seeds of {target}: {seeds:?}");
     for seed in seeds {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target).join(&seed);
@@ -72,8 +79,8 @@ fn replay(target: &str, expected: usize, run: fn(&[u8])) {
 #[test]
 fn every_target_is_built_and_replayed() {
     let files: Vec<String> = TARGETS.iter().map(|name| format!("{name}.rs")).collect();
-    assert_eq!(names("fuzz_targets"), files);
-    assert_eq!(names("corpus"), TARGETS);
+    assert_eq!(entries("fuzz_targets"), files);
+    assert_eq!(entries("corpus"), TARGETS);
     let manifest =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/Cargo.toml")).expect("Cargo.toml");
     for name in TARGETS {
@@ -81,5 +88,23 @@ fn every_target_is_built_and_replayed() {
             manifest.contains(&format!("[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\n")),
             "{name}"
         );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn c01_c02_c14_the_six_doors_of_a_name_agree(
+        text in "([a-zA-Z0-9_-]{1,9}|xn--[a-z0-9-]{1,9}|[ -~]{0,4}|[ぁ-ん]{1,3}|[é。．ß\u{200d}\u{202e}]|[0-9]{1,3}|0x[0-9a-f]{0,3})(\\.([a-zA-Z0-9-]{1,4}|[0-9]{1,3}|[ -~]{0,2}|[a-z]{60,66})){0,5}\\.{0,2}"
+    ) {
+        names::run(text.as_bytes());
+    }
+
+    #[test]
+    fn a18_c14_a_policy_decides_as_the_manual_reads(
+        text in "(s[@-\\x7f](([ab]|\\*|[ab]?\\*[ab]?)(\\.([ab]|\\*|a\\*|\\*b)){0,3} ?){1,4}\n){1,6}(\\?[@-\\x7f][ab]{1,2}(\\.[ab]{1,2}){0,4}\n){1,8}"
+    ) {
+        policy_decision::run(text.as_bytes());
     }
 }

@@ -249,6 +249,35 @@ async fn k06_secrets_stand_in_no_output() {
 }
 
 #[tokio::test]
+async fn h10_a_flood_of_refusals_is_answered_one_by_one_and_recorded_as_a_count() {
+    const ATTEMPTS: usize = 600;
+    let sekisho = Sekisho::start(&Config::new()).await;
+    let mut wire = sekisho.client().await;
+    for batch in 0..ATTEMPTS / 20 {
+        let asked = (0..20).map(|n| format!("h{}.test:443", batch * 20 + n));
+        wire.send(asked.map(|at| format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n")).collect::<String>()).await;
+        for _ in 0..20 {
+            let answer = wire.response("CONNECT").await;
+            assert_eq!(answer.status, 403);
+            answer.details("not_allowlisted");
+        }
+    }
+    let records = sekisho.terminals("connection", ATTEMPTS as u64).await;
+    assert_eq!(terminals(&records, "connection", "denied"), ATTEMPTS as u64, "none lost, none twice");
+    let counts: Vec<&Record> = records.iter().filter(|record| record.has("sekisho.count")).collect();
+    assert!(!counts.is_empty() && records.len() < ATTEMPTS, "{} lines", records.len());
+    for count in counts {
+        count.says("denied", "not_allowlisted").with("source.ip", "127.0.0.1").with("sekisho.stage", "decide");
+        let sample = count.0["sekisho.authorities"].as_array().expect("a sample of what was asked for");
+        assert!((2..=16).contains(&sample.len()) && !count.has("sekisho.authority"), "{count:?}");
+    }
+    for (name, value) in [("denied", ATTEMPTS as f64), ("allowed", 0.0), ("failed", 0.0)] {
+        let name = format!("sekisho_records_total{{action=\"connection\",outcome=\"{name}\"}}");
+        assert_eq!(sekisho.metrics().await[&name], value, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn k05_rotation_under_load_loses_nothing() {
     let sekisho = Sekisho::start(&Config::new()).await;
     const ROTATIONS: usize = 30;

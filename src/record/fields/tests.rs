@@ -35,6 +35,7 @@ fn full(wire: &[u8]) -> Fields {
         stage: Some("relay"),
         side: Some("client"),
         authority: Some(wire.into()),
+        authorities: Some(["allowed.test:443", "b.test:443"].into_iter().collect()),
         server_name: Some(wire.into()),
         domain: Some(wire.into()),
         method: Some(wire.into()),

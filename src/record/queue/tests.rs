@@ -130,3 +130,92 @@ fn the_writer_is_woken_for_the_first_line_and_for_a_batch_only() {
     assert!(queue.wakes());
     assert!(!queue.lingers());
 }
+
+fn refused(client: &str) -> Fields {
+    Fields {
+        action: Some("connection"),
+        outcome: Some(Outcome::Denied),
+        reason: Some(Reason::RateLimited),
+        source_ip: Some(client.parse().expect("an address")),
+        ..Fields::default()
+    }
+}
+
+/// Ends `times` attempts with `fields`; how many of them wait to be counted together.
+fn end(queue: &mut Queue, fields: &Fields, established: bool, times: u64) -> usize {
+    let mut body = Vec::new();
+    fields.write_body(&mut body);
+    let outcome = fields.outcome.expect("an outcome");
+    let ended = Ended { action: Action::Connection, outcome, established };
+    for _ in 0..times {
+        queue.admit(Action::Connection);
+    }
+    (0..times).filter(|_| queue.end(ended, fields, &body) == Pushed::Aggregated).count()
+}
+
+fn counted(lines: &[serde_json::Value]) -> u64 {
+    let terminal = lines.iter().filter(|line| line["event.outcome"].is_string());
+    terminal.map(|line| line["sekisho.count"].as_u64().unwrap_or(1)).sum()
+}
+
+#[test]
+fn h10_only_refusals_that_were_never_established_are_counted_together() {
+    let mut queue = Queue::new();
+    let refused = refused("10.0.0.1");
+    let failed = Fields { outcome: Some(Outcome::Failed), ..refused.clone() };
+    let allowed = Fields { outcome: Some(Outcome::Allowed), ..refused.clone() };
+    assert_eq!(end(&mut queue, &failed, false, 200), 0);
+    assert_eq!(end(&mut queue, &allowed, true, 200), 0);
+    // A reload that takes a permission away ends every tunnel of a client at once.
+    assert_eq!(end(&mut queue, &refused, true, 200), 0);
+    assert_eq!(end(&mut queue, &refused, false, 200), 150);
+    let mut lines = written(&mut queue);
+    assert!(!queue.sleeps(), "what waits to be counted is work");
+    queue.settle(Instant::now());
+    lines.extend(written(&mut queue));
+    assert_eq!((lines.len(), counted(&lines)), (200 * 3 + 50 + 1, 800));
+    let snapshot = queue.snapshot();
+    assert_eq!((snapshot.connections.denied, snapshot.aggregated), (400, 150));
+    assert!(snapshot.connections.holds());
+    assert!(queue.sleeps());
+}
+
+#[test]
+fn h10_a_flood_is_counted_before_every_line_of_a_lifecycle_event() {
+    let mut queue = Queue::new();
+    assert_eq!(end(&mut queue, &refused("10.0.0.1"), false, 60), 10);
+    let reload = lifecycle(Lifecycle::Reload, "again");
+    let mut body = Vec::new();
+    reload.write_body(&mut body);
+    assert_eq!(queue.push(Kind::of(&reload), &body), Pushed::Queued);
+    let lines = written(&mut queue);
+    assert_eq!(counted(&lines), 60);
+    assert_eq!(lines[50]["sekisho.count"], 10);
+    assert_eq!(lines[51]["sekisho.lifecycle"], "reload");
+}
+
+#[test]
+fn h10_k03_a_flood_while_the_file_cannot_be_written_stays_exact() {
+    let mut queue = Queue::new();
+    queue.fail("disk full");
+    fill(&mut queue);
+    for n in 0..5 {
+        end(&mut queue, &refused(&format!("10.0.0.{n}")), false, 1_000);
+        queue.settle(Instant::now());
+    }
+    assert_eq!(queue.snapshot().aggregated, 5_000);
+    assert!(queue.recover().is_some());
+    let lines = written(&mut queue);
+    assert_eq!(counted(&lines), CAPACITY as u64 + 5_000);
+    assert_eq!(lines.len(), CAPACITY + 1 + 1, "one count, and how long it was");
+    assert!(queue.snapshot().connections.holds());
+}
+
+#[test]
+fn h10_a_flood_that_is_given_up_is_counted_as_lost() {
+    let mut queue = Queue::new();
+    assert_eq!(end(&mut queue, &refused("10.0.0.1"), false, 60), 10);
+    assert_eq!(queue.give_up(), 60);
+    assert_eq!(queue.snapshot().lost, 60);
+    assert_eq!(queue.give_up(), 0, "once");
+}
