@@ -95,6 +95,9 @@ fn readiness(views: &Views) -> Response<Full<Bytes>> {
     if views.gate.drain().is_draining() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
     }
+    if views.health.unproven().is_some() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "self_probe_failed\n".into());
+    }
     match (views.gate.recorder().state(), views.health.degraded()) {
         (State::Unwritable(WhenUnwritable::Deny), _) => {
             plain(StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".into())

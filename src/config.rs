@@ -46,6 +46,7 @@ use crate::{admit, identify, inspect, record, tunnel};
 const MAX_FILE: u64 = 64 << 20;
 
 /// A configuration that holds: compiled, loaded, immutable.
+#[derive(Clone)]
 pub struct Config {
     /// 12 hexadecimal digits of the SHA-256 of the file, its trust sources and the issuing certificate.
     pub revision: Arc<str>,

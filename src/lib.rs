@@ -37,6 +37,7 @@
 //! | [`reply`] | (reason × how far) → what the client sees; one table |
 //! | [`record`] | the access record: exactly one terminal line per attempt |
 //! | [`telemetry`] | diagnostics and health |
+//! | [`probe`] | the service's own requests through itself, by which readiness and the watchdog go |
 //! | [`admin`] | `/livez`, `/readyz`, `/metrics`: read-only views |
 //! | [`load`] | the load tool: an origin and clients of its own, nothing of the proxy |
 //!
@@ -118,6 +119,7 @@ pub mod record;
 pub mod telemetry;
 
 pub mod admin;
+pub mod probe;
 
 // What measures it.
 pub mod load;

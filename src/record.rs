@@ -4,7 +4,7 @@
 //! What may not: diagnostics (`telemetry`), metrics' names, and any decision about a client.
 //!
 //! * `fields` has every field once; `values` says how each is cut and masked, `line` how it is escaped, `id` makes `event.id`.
-//! * `attempt` is the guard whose `Drop` hands in the one terminal record.
+//! * `attempt` is the guard whose `Drop` hands in the one terminal record; `witness` sees the endings that are no client's.
 //! * `queue` is what waits, `shared` the lock round it, `counts` the arithmetic that shows that nothing is missing.
 //! * `flood` is what becomes of refusals by the thousand.
 //! * `writer` is the thread, `file` the file, `lifecycle` the events of the service itself.
@@ -42,6 +42,7 @@ pub use self::fields::{FieldDoc, Fields, TABLE};
 pub use self::id::EventId;
 pub use self::lifecycle::Lifecycle;
 pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath};
+pub use self::witness::{Ending, Witness};
 
 use self::file::RecordFile;
 use self::lifecycle::as_lifecycle;
@@ -61,6 +62,7 @@ mod line;
 mod queue;
 mod shared;
 mod values;
+mod witness;
 mod writer;
 
 /// `[record]`.
@@ -114,6 +116,8 @@ pub enum RecordError {
 #[derive(Clone)]
 pub struct Recorder {
     inner: Arc<Inner>,
+    /// Who is told how attempts end, in place of the file.
+    witness: Option<Witness>,
 }
 
 struct Inner {
@@ -142,13 +146,23 @@ impl Recorder {
         };
         let thread =
             thread::Builder::new().name("record".to_owned()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
-        Ok(Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) })
+        Ok(Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }), witness: None })
+    }
+
+    /// Another handle, for attempts of the service's own: they wait for the queue as a client's do, and the witness is told how
+    /// they end. They are no attempts of a client, so they leave no line and are in no count.
+    pub fn witnessed(&self) -> (Self, Witness) {
+        let witness = Witness::default();
+        (Self { inner: Arc::clone(&self.inner), witness: Some(witness.clone()) }, witness)
     }
 
     /// Begins an attempt, when there is room for its record: waits while the writer is behind, but not for a file that cannot be
     /// written (see [`Recorder::state`]). Dropping the future before it is done begins nothing.
     pub async fn begin(&self, action: Action) -> Attempt {
-        self.inner.shared.admit(action).await;
+        match self.witness {
+            Some(_) => self.inner.shared.room().await,
+            None => self.inner.shared.admit(action).await,
+        }
         Attempt::new(self.clone(), action)
     }
 
@@ -231,11 +245,16 @@ impl Recorder {
     }
 
     fn push(&self, fields: &Fields) {
-        self.inner.shared.push(fields);
+        if self.witness.is_none() {
+            self.inner.shared.push(fields);
+        }
     }
 
     fn end(&self, ended: Ended, fields: &Fields) {
-        self.inner.shared.end(ended, fields);
+        match &self.witness {
+            Some(witness) => witness.saw(Ending { outcome: ended.outcome, reason: fields.reason }),
+            None => self.inner.shared.end(ended, fields),
+        }
     }
 }
 

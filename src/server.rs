@@ -23,6 +23,7 @@ use crate::admin;
 use crate::config::{self, Config, LoadError, Scope};
 use crate::connection::{Gate, Live, serve};
 use crate::drain::Stopper;
+use crate::probe::{Probe, ProbeError};
 use crate::record::{Fields, Lifecycle, Recorder};
 use crate::telemetry::Health;
 use crate::upstream::verify;
@@ -57,6 +58,8 @@ pub enum ServerError {
     Signals(io::Error),
     #[error("cannot start the threads that serve connections: {0}")]
     Threads(io::Error),
+    #[error("{0}")]
+    Probe(#[from] ProbeError),
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -96,6 +99,7 @@ impl Server {
         let bound = Bound::new(&config, &workers, &HashMap::new(), None)?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
+        let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
         let mut server = Self {
             gate,
             health,
@@ -108,6 +112,7 @@ impl Server {
             accepting: JoinSet::new(),
         };
         server.accept_on(bound);
+        server.accepting.spawn(probe.run(feed_watchdog));
         server.health.started();
         server.record_problems();
         tracing::info!(revision = %server.gate.live().config.revision, "ready");
@@ -320,6 +325,13 @@ async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {
 fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Where systemd restarts a service that no longer says this (`WatchdogSec`).
+fn feed_watchdog() {
+    if sd_notify::watchdog_enabled().is_some() {
+        tell_systemd(&[NotifyState::Watchdog]);
     }
 }
 

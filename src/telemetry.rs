@@ -30,6 +30,10 @@ pub struct Health {
     degraded: ArcSwapOption<String>,
     reloads: AtomicU64,
     failed_reloads: AtomicU64,
+    /// Why the self-probe fails.
+    unproven: ArcSwapOption<String>,
+    passed_probes: AtomicU64,
+    failed_probes: AtomicU64,
 }
 
 impl Health {
@@ -58,5 +62,29 @@ impl Health {
     /// Reloads that took effect, and reloads that did not.
     pub fn reloads(&self) -> (u64, u64) {
         (self.reloads.load(Ordering::Relaxed), self.failed_reloads.load(Ordering::Relaxed))
+    }
+
+    /// Counts a request pair of the self-probe.
+    pub fn probed<E>(&self, visited: &Result<(), E>) {
+        let counter = if visited.is_ok() { &self.passed_probes } else { &self.failed_probes };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn self_probe_failed(&self, why: String) {
+        self.unproven.store(Some(Arc::new(why)));
+    }
+
+    pub fn self_probe_recovered(&self) {
+        self.unproven.store(None);
+    }
+
+    /// Why traffic cannot be served safely, as the self-probe finds.
+    pub fn unproven(&self) -> Option<Arc<String>> {
+        self.unproven.load_full()
+    }
+
+    /// Probes that came out as they must, and probes that did not.
+    pub fn probes(&self) -> (u64, u64) {
+        (self.passed_probes.load(Ordering::Relaxed), self.failed_probes.load(Ordering::Relaxed))
     }
 }

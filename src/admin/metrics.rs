@@ -24,6 +24,11 @@ struct ByOutcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByResult {
+    result: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByReason {
     reason: Word,
 }
@@ -44,6 +49,7 @@ pub(super) fn text(views: &Views) -> String {
     attempts(&mut registry, views);
     record(&mut registry, views);
     service(&mut registry, views);
+    self_probe(&mut registry, views);
     let mut out = String::new();
     if let Err(error) = encode(&mut out, &registry) {
         tracing::error!(%error, "the metrics could not be written");
@@ -101,6 +107,17 @@ fn service(registry: &mut Registry, views: &Views) {
     let leaves = live.leaves.as_ref().map_or(0, |leaves| leaves.len());
     registry.register("leaf_certificates", "Leaf certificates kept", gauge(leaves as u64));
     registry.register("build", "Version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+}
+
+fn self_probe(registry: &mut Registry, views: &Views) {
+    let (passed, failed) = views.health.probes();
+    let probes = Family::<ByResult, Counter>::default();
+    for (result, count) in [("passed", passed), ("failed", failed)] {
+        probes.get_or_create(&ByResult { result: Word(result) }).inc_by(count);
+    }
+    let passing = u64::from(views.health.unproven().is_none());
+    registry.register("self_probes", "Pairs of requests the service has sent through itself", probes);
+    registry.register("self_probe_passing", "0 while they do not come out as they must", gauge(passing));
 }
 
 fn counter(value: u64) -> Counter {

@@ -23,7 +23,9 @@
 //! | SIGTERM, SIGINT | drains: not ready, listeners closed, idle connections closed, requests finish, at `timeouts.drain` the rest is cut |
 //! | a second one of these | cuts now |
 //!
-//! Under systemd, `Type=notify` sees READY, RELOADING and STOPPING.
+//! Under systemd, `Type=notify` sees READY, RELOADING and STOPPING. With `WatchdogSec=` in the unit it also sees WATCHDOG once a second
+//! for as long as the [self-probe](#the-self-probe) passes on every thread, and restarts a service in which it no longer does. Give it
+//! `WatchdogSec=30s`: a restart ends every tunnel, and a machine may be busy for a while.
 //!
 //! # Reload
 //!
@@ -42,11 +44,27 @@
 //! |---|---|---|
 //! | `/livez` | 200 | `ok`: the process answers |
 //! | `/readyz` | 200 | `ok`, or `degraded: …` where the last reload failed, or the record cannot be written under `continue` |
-//! | `/readyz` | 503 | `starting`, `draining`, or `record_unavailable` under `deny` |
+//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, or `record_unavailable` under `deny` |
 //! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, connections |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
-//! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1 and `internal_error` among the reasons.
+//! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0 and
+//! `internal_error` among the reasons.
+//!
+//! # The self-probe
+//!
+//! Once a second the service sends two requests through itself, on each thread that serves: one that must be refused, and one that must
+//! be allowed, to an origin of its own on 127.0.0.1 whose certificate it verifies ([`probe`](crate::probe)). Nothing of it has to be
+//! configured or permitted, and it is in no count of attempts. After three failures in a row on one thread `/readyz` is 503
+//! `self_probe_failed`, `sekisho_self_probe_passing` is 0, and record and log say on which thread and why; when it passes again on all of
+//! them, all of that goes back by itself. `sekisho_self_probes_total` counts both.
+//!
+//! | it says | look for |
+//! |---|---|
+//! | what it was given before has not ended | a thread that stands still: a defect; the watchdog restarts the service |
+//! | it took longer than 5s | the same, a record whose file system hangs, or a machine without any processor time left |
+//! | a connection to it failed | no descriptor or memory left; a machine without 127.0.0.1 |
+//! | CONNECT … was answered … | the answer has the reason; see [below](#reasons) |
 //!
 //! # The record's file, and logrotate
 //!

@@ -2,8 +2,8 @@
 //!
 //! The rows are those of the project's catalogue of attacks (`threats.md`); a test with the row's id in its name stands in `src/` or
 //! `tests/`, which `tests/it/structure.rs` demands. *Seen* is the reason in the record and what the client gets. Rows without a
-//! test, and why, stand under [left out](#rows-left-out); what stays possible under [residual risks](#residual-risks). The groups F,
-//! H, N and O (floods, exhaustion, failures) have no table here: their bounds are in [`operations`](super::operations#bounds).
+//! test, and why, stand under [left out](#rows-left-out); what stays possible under [residual risks](#residual-risks). The groups F
+//! and H (floods, exhaustion) have no table here: their bounds are in [`operations`](super::operations#bounds).
 //!
 //! # A. Who is being talked to
 //!
@@ -182,6 +182,22 @@
 //! | M06 | metric labels by host or user | [`admin`](crate::admin): labels are words of closed lists | bounded |
 //! | M07 | policy or keys read without leave | [`admin`](crate::admin) has no such answer | 404 |
 //!
+//! # N. Upstreams that fail
+//!
+//! | row | failure | met by | seen |
+//! |---|---|---|---|
+//! | N02 | the upstream ends in the middle of an answer | [`forward`](crate::forward), [`inspect::h2`](crate::inspect::h2), [`tunnel`](crate::tunnel) | `upstream_truncated`; no last chunk and no close_notify, RST_STREAM in HTTP/2; a tunnel breaks as its upstream does |
+//! | N03 | refused, black-holed, silent, slow, broken off at any stage | a time for each: [`connect`](crate::upstream::connect), [`verify`](crate::upstream::verify); what was found on a broken line is kept for a second | `connect_failed`, `upstream_closed`, `tls_failed`, 502; `connect_timeout`, `upstream_timeout`, 504 |
+//! | N05 | half-closed connections | [`tunnel`](crate::tunnel): each half ends by itself | both sides' bytes |
+//!
+//! # O. The machine
+//!
+//! | row | failure | met by | seen |
+//! |---|---|---|---|
+//! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
+//! | O03 | the process is stopped and goes on, or killed | what was waiting is served; after a kill the next `start` line says what is missing: [`record`](crate::record) | nothing, or `sekisho.previous_end` |
+//! | O04 | a thread that serves stands still | [`probe`](crate::probe) goes through each; the watchdog is fed by nothing else | `/readyz` 503 `self_probe_failed`; systemd restarts |
+//!
 //! # Rows left out
 //!
 //! | row | why |
@@ -195,6 +211,11 @@
 //! | M03 | there is no login |
 //! | M04 | there is no proxy authentication; `Proxy-Authorization` is removed and never recorded |
 //! | M05 | no PAC file is served yet |
+//! | N01 | there is no ICAP |
+//! | N04 | there is no parent proxy, and so no way round one |
+//! | O02 | allocation that fails ends the process, and with it every way out; the memory ceiling is there so that it does not come to that |
+//! | O05 | a day under load is measured, not tested |
+//! | O06 | packets on the breakout line are counted with transparent mode, which comes later |
 //!
 //! Of A14 and A15 the transparent part comes with that mode. Of A16, UDP 443 is the network's to drop: this proxy never sees it.
 //!

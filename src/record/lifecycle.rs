@@ -29,6 +29,10 @@ pub enum Lifecycle {
     Continued,
     /// The record could not be written for `event.duration` from `@timestamp` on, and can again.
     RecordRecovered,
+    /// The service's own requests through itself fail.
+    SelfProbeFailed,
+    /// They come out as they must again.
+    SelfProbeRecovered,
 }
 
 impl Lifecycle {
@@ -43,6 +47,8 @@ impl Lifecycle {
             Self::ReopenFailed => "reopen_failed",
             Self::Continued => "continued",
             Self::RecordRecovered => "record_recovered",
+            Self::SelfProbeFailed => "self_probe_failed",
+            Self::SelfProbeRecovered => "self_probe_recovered",
         }
     }
 }

@@ -157,9 +157,14 @@ impl Queue {
         }
     }
 
-    /// Counts an attempt as begun; false where it must wait. Nobody waits for a file that cannot be written.
+    /// Whether whoever begins an attempt must wait. Nobody waits for a file that cannot be written.
+    pub(super) fn waits(&self) -> bool {
+        self.is_full() && self.outage.is_none() && self.closing.is_none()
+    }
+
+    /// Counts an attempt as begun; false where it must wait.
     pub(super) fn admit(&mut self, action: Action) -> bool {
-        let waits = self.is_full() && self.outage.is_none() && self.closing.is_none();
+        let waits = self.waits();
         if !waits {
             self.attempts(action).begin();
         }

@@ -100,6 +100,11 @@ impl Shared {
         self.until(|queue| queue.admit(action).then_some(())).await;
     }
 
+    /// Waits for room, and counts nothing.
+    pub(super) async fn room(&self) {
+        self.until(|queue| (!queue.waits()).then_some(())).await;
+    }
+
     /// Waits until everything handed in before is in the file. Lines that are only counted are written at the recovery, so there
     /// is nothing to wait up to before it.
     pub(super) async fn flush(&self) {

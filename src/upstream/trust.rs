@@ -111,13 +111,40 @@ impl Trust {
         if !loader.errors.is_empty() {
             return Err(loader.errors);
         }
-        let revision = revision(sources, &loader.store, &loader.servers, &crls);
+        let trust = Self::made(sources, loader.store, loader.servers, crls).map_err(|error| vec![error])?;
+        Ok(Self { warnings: loader.warnings, ..trust })
+    }
+
+    /// Trust in one server by its own certificate, and in nobody else.
+    ///
+    /// # Errors
+    /// The certificate cannot be used so.
+    pub fn in_one(server: CertificateDer<'static>) -> Result<Self, TrustError> {
+        let sources = Sources {
+            roots: Roots::Bundled,
+            extra_roots: Vec::new(),
+            crls: Vec::new(),
+            crl_unknown: Unknown::Allow,
+            crl_stale: Stale::Deny,
+            min_tls: MinTls::Tls13,
+        };
+        Self::made(&sources, RootCertStore::empty(), vec![server], Vec::new())
+    }
+
+    /// Of the sources only what they say beside their files counts here.
+    fn made(
+        sources: &Sources,
+        store: RootCertStore,
+        servers: Vec<CertificateDer<'static>>,
+        crls: Vec<Crl>,
+    ) -> Result<Self, TrustError> {
+        let revision = revision(sources, &store, &servers, &crls);
         let provider = tls::provider();
-        let verifier = verifier(sources, loader.store, loader.servers, crls, &provider).map_err(|error| vec![error])?;
-        let resuming = client_config(sources.min_tls, &verifier, provider).map_err(|error| vec![error])?;
+        let verifier = verifier(sources, store, servers, crls, &provider)?;
+        let resuming = client_config(sources.min_tls, &verifier, provider)?;
         let mut fresh = resuming.clone();
         fresh.resumption = Resumption::disabled();
-        Ok(Self { resuming: Arc::new(resuming), fresh: Arc::new(fresh), verifier, revision, warnings: loader.warnings })
+        Ok(Self { resuming: Arc::new(resuming), fresh: Arc::new(fresh), verifier, revision, warnings: Vec::new() })
     }
 
     /// What an administrator should know though nothing is broken: a CRL past its nextUpdate, a root that has expired.

@@ -34,7 +34,10 @@ pub use super::certificate::Fault;
 const MAX_VERDICTS: NonZeroUsize = NonZeroUsize::new(8_192).expect("not zero");
 /// Handshakes for verdicts at a time.
 pub const MAX_RUNNING: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
+/// Of a certificate.
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
+/// Of a line that broke or was silent: whoever comes when it is whole again must not wait long to find out.
+const BREAK_KEPT: Duration = Duration::from_secs(1);
 /// Longest life of a verdict; `verify_cache` is cut to it.
 const MAX_CACHE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -383,7 +386,7 @@ fn keep(verdict: &Verdict, settings: &Settings) -> Keep {
             | VerifyError::Timeout { .. }
             | VerifyError::Connect(_)
             | VerifyError::Flight { .. },
-        ) => Keep::IfNoneHeld(Instant::now() + FAILURE_KEPT),
+        ) => Keep::IfNoneHeld(Instant::now() + BREAK_KEPT),
     }
 }
 

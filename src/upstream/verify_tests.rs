@@ -417,7 +417,7 @@ fn vetted_any() -> VettedAddr {
 }
 
 #[tokio::test]
-async fn failures_are_kept_for_five_seconds() {
+async fn a_broken_handshake_is_kept_for_a_moment() {
     let root = Ca::root("root");
     let settings = Files::trusting(&root).settings();
     let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));

@@ -13,6 +13,7 @@ mod certificates;
 mod cli;
 mod config;
 mod corpus;
+mod faults;
 mod framing;
 mod hello;
 mod inspect_h1;

@@ -7,4 +7,4 @@
 mod browser;
 mod curl;
 mod scripts;
-mod stage;
+pub mod stage;

@@ -578,7 +578,7 @@ async fn conservation_mixed_requests_leave_exactly_as_many_records() {
     }
     sekisho.terminals("connection", connections).await;
     sekisho.terminals("request", requests).await;
-    let metrics = until_quiet(&sekisho).await;
+    let metrics = sekisho.quiet().await;
     let records = sekisho.records();
     for (action, expected) in [("connection", connections), ("request", requests)] {
         let mut total = 0;
@@ -592,17 +592,4 @@ async fn conservation_mixed_requests_leave_exactly_as_many_records() {
         let attempts = metrics[&format!("sekisho_attempts_total{{action=\"{action}\"}}")];
         assert_eq!(attempts, expected as f64, "{action}");
     }
-}
-
-/// The metrics once no attempt is in progress.
-async fn until_quiet(sekisho: &Sekisho) -> std::collections::BTreeMap<String, f64> {
-    within("no attempt in progress", async {
-        loop {
-            let metrics = sekisho.metrics().await;
-            if metrics.iter().filter(|(name, _)| name.contains("in_progress")).all(|(_, value)| *value == 0.0) {
-                return metrics;
-            }
-        }
-    })
-    .await
 }

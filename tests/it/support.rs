@@ -1,8 +1,9 @@
-//! The cast of every scene: `Origin`, `Sekisho`, `Client` pieces, `Dns`, the test PKI, and the record's reader. No scene lives here.
+//! The cast of every scene: `Origin`, `Sekisho`, `Client` pieces, `Dns`, what fails between them, the test PKI, and the record's reader. No scene lives here.
 
 pub mod by_hand;
 pub mod client;
 pub mod dns;
+pub mod faults;
 pub mod h2c;
 pub mod hellos;
 pub mod load_origin;

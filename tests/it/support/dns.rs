@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 /// What the server says to one name.
 #[derive(Debug, Clone)]
@@ -20,6 +22,8 @@ pub enum Says {
     ServFail,
     /// No answer at all.
     Silence,
+    /// The addresses, so much later. UDP only.
+    Later(Duration, Vec<&'static str>),
     /// Over UDP only "truncated"; over TCP the addresses.
     OverTcp(Vec<&'static str>),
     /// An answer with another transaction id.
@@ -67,12 +71,21 @@ impl Dns {
 }
 
 async fn serve_udp(socket: UdpSocket, script: Script, queries: Arc<Mutex<Vec<String>>>) {
+    let socket = Arc::new(socket);
+    let mut later = JoinSet::new();
     let mut buffer = [0; 4096];
     loop {
         let Ok((n, peer)) = socket.recv_from(&mut buffer).await else { return };
-        if let Some(answer) = answer(&buffer[..n], &script, &queries, true) {
+        let Some((answer, delay)) = answer(&buffer[..n], &script, &queries, true) else { continue };
+        if delay.is_zero() {
             let _ = socket.send_to(&answer, peer).await;
+            continue;
         }
+        let socket = Arc::clone(&socket);
+        later.spawn(async move {
+            sleep(delay).await;
+            let _ = socket.send_to(&answer, peer).await;
+        });
     }
 }
 
@@ -86,7 +99,7 @@ async fn serve_tcp(listener: TcpListener, script: Script, queries: Arc<Mutex<Vec
                 if stream.read_exact(&mut query).await.is_err() {
                     return;
                 }
-                if let Some(answer) = answer(&query, &script, &queries, false) {
+                if let Some((answer, _)) = answer(&query, &script, &queries, false) {
                     let length = u16::try_from(answer.len()).expect("short").to_be_bytes();
                     let _ = stream.write_all(&[&length[..], &answer].concat()).await;
                 }
@@ -95,8 +108,8 @@ async fn serve_tcp(listener: TcpListener, script: Script, queries: Arc<Mutex<Vec
     }
 }
 
-/// The answer to one query message (RFC 1035 section 4).
-fn answer(query: &[u8], script: &Script, queries: &Mutex<Vec<String>>, udp: bool) -> Option<Vec<u8>> {
+/// The answer to one query message (RFC 1035 section 4), and how long it takes.
+fn answer(query: &[u8], script: &Script, queries: &Mutex<Vec<String>>, udp: bool) -> Option<(Vec<u8>, Duration)> {
     let mut at = 12;
     let mut labels = Vec::new();
     while *query.get(at)? != 0 {
@@ -111,6 +124,7 @@ fn answer(query: &[u8], script: &Script, queries: &Mutex<Vec<String>>, udp: bool
     let said = script(&name);
     let mut id = [query[0], query[1]];
     let (mut rcode, mut truncated, mut answers): (u8, bool, Vec<Vec<u8>>) = (0, false, Vec::new());
+    let mut delay = Duration::ZERO;
     match said {
         Says::Addresses(list) => answers = addresses(&list, kind),
         Says::Alias(target) => answers = vec![resource(CNAME, &encoded(target))],
@@ -118,6 +132,10 @@ fn answer(query: &[u8], script: &Script, queries: &Mutex<Vec<String>>, udp: bool
         Says::NxDomain => rcode = 3,
         Says::ServFail => rcode = 2,
         Says::Silence => return None,
+        Says::Later(long, list) => {
+            delay = long;
+            answers = addresses(&list, kind);
+        }
         Says::OverTcp(_) if udp => truncated = true,
         Says::OverTcp(list) => answers = addresses(&list, kind),
         Says::WrongId(list) => {
@@ -128,7 +146,7 @@ fn answer(query: &[u8], script: &Script, queries: &Mutex<Vec<String>>, udp: bool
     let flags = [0x81 | if truncated { 2 } else { 0 }, 0x80 | rcode];
     let count = u16::try_from(answers.len()).expect("few").to_be_bytes();
     let header = [id[0], id[1], flags[0], flags[1], 0, 1, count[0], count[1], 0, 0, 0, 0];
-    Some([&header[..], question, &answers.concat()].concat())
+    Some(([&header[..], question, &answers.concat()].concat(), delay))
 }
 
 fn addresses(list: &[&str], kind: u16) -> Vec<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! Only the proxy as a process belongs here: started, signalled, read (record, metrics, standard error) and ended.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -20,6 +21,7 @@ use super::{pki, until};
 pub struct Sekisho {
     pub dir: TempDir,
     child: Child,
+    environment: Vec<(&'static str, OsString)>,
     pub listeners: Vec<SocketAddr>,
     pub admin: SocketAddr,
     taken: Vec<u64>,
@@ -80,10 +82,20 @@ impl Sekisho {
 
     /// As [`Sekisho::start`], after `arrange` has put more into the directory.
     pub async fn start_with(config: &Config, arrange: impl Fn(&Path)) -> Self {
+        Self::start_in(config, |dir| {
+            arrange(dir);
+            Vec::new()
+        })
+        .await
+    }
+
+    /// As [`Sekisho::start_with`], with the environment that `arrange` gives.
+    pub async fn start_in(config: &Config, arrange: impl Fn(&Path) -> Vec<(&'static str, OsString)>) -> Self {
         let (dir, listeners, admin) = prepare(config);
-        arrange(dir.path());
-        let child = spawn(dir.path());
-        let mut sekisho = Self { dir, child, listeners, admin, taken: Vec::new(), exited: None, killed: false };
+        let environment = arrange(dir.path());
+        let child = spawn(dir.path(), &environment);
+        let (taken, exited, killed) = (Vec::new(), None, false);
+        let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed };
         sekisho.ready().await;
         sekisho
     }
@@ -91,7 +103,7 @@ impl Sekisho {
     /// Starts again in the same directory, on the same ports, with the file as it is.
     pub async fn start_again(&mut self) {
         assert!(self.exited.is_some(), "still running");
-        self.child = spawn(self.dir.path());
+        self.child = spawn(self.dir.path(), &self.environment);
         (self.exited, self.killed) = (None, false);
         self.taken.clear();
         self.ready().await;
@@ -221,9 +233,12 @@ impl Sekisho {
         records
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid")
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
-        kill_process(pid, signal).expect("the process is there");
+        kill_process(self.pid(), signal).expect("the process is there");
     }
 
     pub async fn exit(&mut self) -> ExitStatus {
@@ -279,6 +294,39 @@ impl Sekisho {
             .collect()
     }
 
+    /// The metrics once no attempt is in progress.
+    pub async fn quiet(&self) -> BTreeMap<String, f64> {
+        super::within("no attempt in progress", async {
+            loop {
+                let metrics = self.metrics().await;
+                if metrics.iter().filter(|(name, _)| name.contains("in_progress")).all(|(_, value)| *value == 0.0) {
+                    return metrics;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
+
+    /// Attempts minus records is nothing: those of each action, by the counters and by the lines.
+    pub async fn conserved(&self) {
+        let metrics = self.quiet().await;
+        assert_eq!(metrics["sekisho_record_lost_total"], 0.0);
+        for action in ["connection", "request"] {
+            let attempts = metrics[&format!("sekisho_attempts_total{{action=\"{action}\"}}")];
+            let counted = |(name, value): (&String, &f64)| {
+                name.starts_with(&format!("sekisho_records_total{{action=\"{action}\"")).then_some(*value)
+            };
+            assert_eq!(metrics.iter().filter_map(counted).sum::<f64>(), attempts, "{action}s by their counters");
+            let lines = || {
+                let records = self.records().into_iter();
+                records.filter(|record| record.is_terminal() && record.action() == action).map(|record| record.count())
+            };
+            until(&format!("as many records as {action}s"), || (lines().sum::<u64>() as f64 == attempts).then_some(()))
+                .await;
+        }
+    }
+
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
     }
@@ -288,13 +336,14 @@ impl Sekisho {
     }
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, environment: &[(&'static str, OsString)]) -> Child {
     let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).expect("stderr.log");
     Command::new(binary())
         .args(["run", "--config", "sekisho.toml"])
         .current_dir(dir)
         .env("NO_COLOR", "1")
         .env_remove("NOTIFY_SOCKET")
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(stderr)
