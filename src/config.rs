@@ -69,6 +69,8 @@ pub struct Config {
     pub identify: identify::Settings,
     pub tunnel: tunnel::Settings,
     pub inspect: inspect::Settings,
+    /// How long a client's connection may be open, whatever moves on it.
+    pub connection_life: Option<Duration>,
     /// How long open connections may go on after SIGTERM.
     pub drain: Duration,
     pub record: record::Settings,
@@ -213,8 +215,9 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         issuing: pulled.issuer,
         limits: lowered.limits,
         identify: identify::Settings { request_head: timeouts.request_head, client_hello: timeouts.client_hello },
-        tunnel: tunnel::Settings { idle: timeouts.tunnel_idle },
-        inspect: inspect::Settings { client_handshake: timeouts.client_handshake, idle: timeouts.inspected_idle },
+        tunnel: tunnel::Settings { idle: timeouts.tunnel_idle, half_closed: timeouts.tunnel_half_closed },
+        inspect: inspect::Settings { client_handshake: timeouts.client_handshake, deadlines: timeouts.exchange },
+        connection_life: timeouts.connection_life,
         drain: timeouts.drain,
         record: lowered.record,
         trust: pulled.sources,

@@ -35,7 +35,7 @@ pub fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listener: Li
             Ok(admission) => admission,
             Err(reason) => return Box::pin(front::turn_away(gate, client, reason)).await,
         };
-        let mut waiting = Waiting::new();
+        let mut waiting = Waiting::new(gate);
         loop {
             let Some((mut trip, claimed)) = Trip::claim(gate, &mut client, &admission, &mut waiting).await else {
                 break;
@@ -55,7 +55,7 @@ pub fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listener: Li
                 }
             };
             match next {
-                Next::Request if gate.drain().is_draining() => break,
+                Next::Request if gate.drain().is_draining() || waiting.is_over() => break,
                 Next::Request => {}
                 Next::Close => break,
                 Next::Abort => return client.abort(),
@@ -142,7 +142,7 @@ mod tests {
         fn of_h1<S, F>(_: fn(S, Leg<Near>, Leg<Far>, Duration) -> F) -> usize {
             size_of::<F>()
         }
-        fn of_h2<F>(_: fn(Arc<Scope>, Near, h2::Upstream) -> F) -> usize {
+        fn of_h2<F>(_: fn(Arc<Scope>, Near, h2::Upstream, Duration) -> F) -> usize {
             size_of::<F>()
         }
         let inspect = of_inspect::<&'static mut Trip, &'static mut Client, &'static ClientHello, _>(Trip::inspect);

@@ -1,10 +1,16 @@
-//! How the service stops: running → draining (no new work, what runs may finish) → cut (what still runs ends now).
+//! How the service stops: running → draining (no new work, what runs may finish) → cut (what still runs ends now). One connection
+//! whose life is limited goes the same way by itself ([`Drain::at`]).
 //!
 //! `server` owns the [`Stopper`]; everything that waits for long holds a [`Drain`] and selects on it.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
@@ -22,12 +28,20 @@ pub struct Drain {
     phase: watch::Receiver<Phase>,
     /// Keeps a `Drain` of its own alive in tests and tools that never stop.
     _keep: Option<Arc<watch::Sender<Phase>>>,
+    life: Option<Life>,
+}
+
+/// When a connection is to leave, and how long that may take.
+#[derive(Debug, Clone, Copy)]
+struct Life {
+    ends: Instant,
+    grace: Duration,
 }
 
 impl Stopper {
     pub fn new() -> (Self, Drain) {
         let (sender, phase) = watch::channel(Phase::Running);
-        (Self(sender), Drain { phase, _keep: None })
+        (Self(sender), Drain { phase, _keep: None, life: None })
     }
 
     pub fn drain(&self) {
@@ -53,27 +67,45 @@ impl Drain {
     /// A drain that never comes.
     pub fn never() -> Self {
         let (sender, phase) = watch::channel(Phase::Running);
-        Self { phase, _keep: Some(Arc::new(sender)) }
+        Self { phase, _keep: Some(Arc::new(sender)), life: None }
+    }
+
+    /// The drain of one connection, which has to leave at `ends` too and is cut `grace` later.
+    pub fn at(&self, ends: Option<Instant>, grace: Duration) -> Self {
+        Self { life: ends.map(|ends| Life { ends, grace }), ..self.clone() }
     }
 
     pub fn is_draining(&self) -> bool {
-        *self.phase.borrow() >= Phase::Draining
+        *self.phase.borrow() >= Phase::Draining || self.has_outlived()
+    }
+
+    /// Whether it is this connection's own time that is over.
+    pub fn has_outlived(&self) -> bool {
+        self.life.is_some_and(|life| life.ends <= Instant::now())
     }
 
     /// Resolves when draining begins, at once if it has.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
-        reached(self.phase.clone(), Phase::Draining)
+        reached(self.phase.clone(), Phase::Draining, self.life.map(|life| life.ends))
     }
 
     /// Resolves when everything must end now.
     pub fn cut(&self) -> impl Future<Output = ()> + use<> {
-        reached(self.phase.clone(), Phase::Cut)
+        reached(self.phase.clone(), Phase::Cut, self.life.map(|life| life.ends + life.grace))
     }
 }
 
-async fn reached(mut now: watch::Receiver<Phase>, phase: Phase) {
+/// Reached by the service, or by the connection alone where its time is `over` before.
+async fn reached(mut now: watch::Receiver<Phase>, phase: Phase, over: Option<Instant>) {
+    // Boxed, as most have none.
+    let mut over = over.map(|over| Box::pin(sleep_until(over)));
     // The sender lives as long as the service: an error means the service is gone, which is the end too.
-    let _ = now.wait_for(|now| *now >= phase).await;
+    let mut stopped = pin!(now.wait_for(|now| *now >= phase));
+    poll_fn(|cx| match stopped.as_mut().poll(cx) {
+        Poll::Ready(_) => Poll::Ready(()),
+        Poll::Pending => over.as_mut().map_or(Poll::Pending, |over| over.as_mut().poll(cx)),
+    })
+    .await;
 }
 
 #[cfg(test)]
@@ -89,6 +121,24 @@ mod tests {
         drain.cut().await;
         drain.draining().await;
         assert!(drain.is_draining());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn h03_a_connection_whose_life_is_over_drains_by_itself_and_is_cut() {
+        let (stopper, service) = Stopper::new();
+        let began = Instant::now();
+        let (life, grace) = (Duration::from_secs(60), Duration::from_secs(10));
+        let drain = service.at(Some(began + life), grace);
+        assert!(!drain.is_draining());
+        drain.draining().await;
+        assert_eq!(began.elapsed(), life);
+        assert!(drain.is_draining() && drain.has_outlived() && !service.is_draining());
+        drain.cut().await;
+        assert_eq!(began.elapsed(), life + grace);
+        let young = service.at(Some(Instant::now() + life), grace);
+        stopper.cut();
+        young.cut().await;
+        assert!(young.is_draining() && !young.has_outlived());
     }
 
     #[tokio::test]

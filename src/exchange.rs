@@ -2,6 +2,7 @@
 //! dropped. Plain HTTP, inspected HTTP/1.1 and inspected HTTP/2 all speak through it.
 
 pub mod fields;
+pub mod pace;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -9,16 +9,16 @@ use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::exchange::fields::{request_field_passes, request_trailer_passes};
+use crate::exchange::pace::{Deadlines, Late, Pace, Stuck};
 use crate::exchange::{Counters, Exchange};
 use crate::http1::{
     BodyReader, Connection, Expectation, Framing, Limits, Part, RequestHead, Target, Version, write_chunk,
@@ -81,8 +81,7 @@ pub enum Hop {
 
 /// What an exchange needs beside its legs.
 pub struct Terms {
-    /// Nothing moving for this long ends the exchange.
-    pub idle: Duration,
+    pub deadlines: Deadlines,
     pub hop: Hop,
     pub limits: Limits,
 }
@@ -125,17 +124,17 @@ where
     if let Err(reason) = write_head(head, exchange, terms, &mut out) {
         return Next::Refuse(reason);
     }
-    match timeout(terms.idle, write_through(&mut upstream.io, &out)).await {
+    let idle = terms.deadlines.idle;
+    match timeout(idle, write_through(&mut upstream.io, &out)).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => return Next::Refuse(Reason::UpstreamClosed),
         Err(_) => return Next::Refuse(Reason::UpstreamTimeout),
     }
-    if head.expectation() == Expectation::Continue && proceed(&mut client.io, terms.idle).await.is_err() {
+    if head.expectation() == Expectation::Continue && proceed(&mut client.io, idle).await.is_err() {
         exchange.conclude(Outcome::Failed, Some(Reason::ClientClosed));
         return Next::Abort;
     }
-    let counters = exchange.counters();
-    let sent = Arc::new(AtomicBool::new(!head.framing().has_content()));
+    let sent = Sent::head_of(head);
     let (client_read, client_write) = tokio::io::split(&mut client.io);
     let (upstream_read, upstream_write) = tokio::io::split(&mut upstream.io);
     let mut request = Request {
@@ -144,27 +143,21 @@ where
         from: client_read,
         buffer: &mut client.buffer,
         to: upstream_write,
-        counters: Arc::clone(&counters),
-        idle: terms.idle,
+        counters: exchange.counters(),
+        client: Pace::new(&terms.deadlines),
+        upstream: Pace::new(&terms.deadlines),
         hop: terms.hop,
-        sent: Arc::clone(&sent),
+        sent: sent.clone(),
     };
-    let mut answer = response::Answer::new(
-        head,
-        exchange,
-        upstream_read,
-        &mut upstream.buffer,
-        client_write,
-        terms,
-        Arc::clone(&sent),
-    );
+    let mut answer =
+        response::Answer::new(head, exchange, upstream_read, &mut upstream.buffer, client_write, terms, sent.clone());
     let next = tokio::select! {
         // The request first: an answer that is there already must not make a sent request look unsent.
         biased;
         broken = request.send_and_watch() => answer.interrupted(broken),
         next = answer.relay() => next,
     };
-    finish(next, sent.load(Ordering::Relaxed), head)
+    finish(next, sent.at().is_some(), head)
 }
 
 /// Whether something came before the request was sent: it answers another one, or nobody (E17). What is still on its way cannot
@@ -258,8 +251,34 @@ enum Broken {
     ClientClosed,
     /// The content is not unambiguous.
     Malformed,
-    UpstreamClosed,
+    /// The upstream does not take it.
+    UpstreamLate,
     ClientIdle,
+    ClientTooSlow,
+}
+
+/// When the whole request was with the upstream, from which on the answer is due.
+#[derive(Debug, Clone, Default)]
+struct Sent(Arc<OnceLock<Instant>>);
+
+impl Sent {
+    /// The head of a request has gone, which may be all of it.
+    fn head_of(head: &RequestHead) -> Self {
+        let sent = Self::default();
+        if !head.framing().has_content() {
+            sent.note();
+        }
+        sent
+    }
+
+    fn note(&self) {
+        // It is sent once.
+        let _ = self.0.set(Instant::now());
+    }
+
+    fn at(&self) -> Option<Instant> {
+        self.0.get().copied()
+    }
 }
 
 /// The client's direction: content to the upstream, then a watch on the client.
@@ -270,10 +289,11 @@ struct Request<'a, C, U> {
     buffer: &'a mut BytesMut,
     to: WriteHalf<&'a mut U>,
     counters: Arc<Counters>,
-    idle: Duration,
+    /// Of the client, which sends, and of the upstream, which takes.
+    client: Pace,
+    upstream: Pace,
     hop: Hop,
-    /// The whole request is with the upstream.
-    sent: Arc<AtomicBool>,
+    sent: Sent,
 }
 
 impl<C, U> Request<'_, C, U>
@@ -321,10 +341,11 @@ where
                     out.clear();
                     self.flush().await?;
                     self.buffer.reserve(CHUNK);
-                    let read = timeout(self.idle, self.from.read_buf(self.buffer)).await;
-                    match read.map_err(|_| Broken::ClientIdle)? {
-                        Ok(0) | Err(_) => return Err(Broken::ClientClosed),
-                        Ok(_) => {}
+                    match self.client.wait(self.from.read_buf(self.buffer)).await {
+                        Ok(Ok(octets @ 1..)) => self.client.moved(octets),
+                        Ok(Ok(0) | Err(_)) => return Err(Broken::ClientClosed),
+                        Err(Late::Idle) => return Err(Broken::ClientIdle),
+                        Err(Late::TooSlow) => return Err(Broken::ClientTooSlow),
                     }
                 }
                 Part::End(trailers) => {
@@ -335,7 +356,7 @@ where
                         self.write(&out).await?;
                     }
                     self.flush().await?;
-                    self.sent.store(true, Ordering::Relaxed);
+                    self.sent.note();
                     return Ok(());
                 }
             }
@@ -343,19 +364,21 @@ where
     }
 
     async fn flush(&mut self) -> Result<(), Broken> {
-        match timeout(self.idle, self.to.flush()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => std::future::pending().await,
-            Err(_) => Err(Broken::UpstreamClosed),
-        }
+        let flushed = self.upstream.flush(&mut self.to).await;
+        taken(flushed).await
     }
 
-    /// A write that the upstream refuses is not the end yet: its answer may be on the way and says why.
     async fn write(&mut self, octets: &[u8]) -> Result<(), Broken> {
-        match timeout(self.idle, self.to.write_all(octets)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => std::future::pending().await,
-            Err(_) => Err(Broken::UpstreamClosed),
-        }
+        let written = self.upstream.write(&mut self.to, octets).await;
+        taken(written).await
+    }
+}
+
+/// A write that the upstream refuses is not the end yet: its answer may be on the way and says why.
+async fn taken(by_upstream: Result<(), Stuck>) -> Result<(), Broken> {
+    match by_upstream {
+        Ok(()) => Ok(()),
+        Err(Stuck::Broken) => std::future::pending().await,
+        Err(Stuck::Late(_)) => Err(Broken::UpstreamLate),
     }
 }

@@ -14,6 +14,7 @@ mod h2_head;
 mod h2_pump;
 mod h2_settings;
 mod h2_stream;
+mod h2_upstream;
 mod install;
 pub mod issuer;
 pub mod keyfile;
@@ -29,14 +30,15 @@ use std::time::Duration;
 
 use rustls::AlertDescription;
 
+use crate::exchange::pace::Deadlines;
 use crate::reason::{Reason, Side};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The client's TLS handshake with us.
     pub client_handshake: Duration,
-    /// An inspected connection or request over which nothing moved for this long is ended.
-    pub idle: Duration,
+    /// Of each exchange; an inspected connection on which nothing is asked has `idle` too.
+    pub deadlines: Deadlines,
 }
 
 /// How an inspected connection ended, as distinct from its requests, each of which has its own record.

@@ -152,6 +152,10 @@ reasons! {
     ClientClosed = "client_closed", Failed;
     /// Nothing moved for the idle limit.
     IdleTimeout = "idle_timeout", Failed;
+    /// The connection has been open for as long as it may.
+    ConnectionExpired = "connection_expired", Failed;
+    /// The client sent or took its content more slowly than the least rate.
+    TooSlow = "too_slow", Failed;
     /// The client does not trust the issuing CA, or pins another certificate.
     ClientRejectedCertificate = "client_rejected_certificate", Failed;
     /// A reload took away the permission this was running on.
@@ -171,7 +175,7 @@ impl Reason {
                 Side::Upstream
             }
             Self::Overloaded | Self::RecordUnavailable | Self::ShuttingDown | Self::IssuingFailed => Side::Sekisho,
-            Self::InternalError | Self::IdleTimeout | Self::PolicyWithdrawn => Side::Sekisho,
+            Self::InternalError | Self::IdleTimeout | Self::PolicyWithdrawn | Self::ConnectionExpired => Side::Sekisho,
             Self::MalformedRequest | Self::MalformedName | Self::ClientNotPermitted | Self::NotAllowlisted => {
                 Side::Client
             }
@@ -186,7 +190,7 @@ impl Reason {
                 Side::Client
             }
             Self::TlsVersion | Self::NotTls | Self::ClientHelloTimeout | Self::ClientClosed => Side::Client,
-            Self::ClientRejectedCertificate => Side::Client,
+            Self::ClientRejectedCertificate | Self::TooSlow => Side::Client,
         }
     }
 }

@@ -48,7 +48,7 @@ pub fn http_answer(reason: Reason) -> HttpAnswer {
         R::AddressDenied => (403, "destination_ip_prohibited"),
         R::SelfConnection => (403, "proxy_loop_detected"),
         R::MethodNotPermitted => (405, "http_request_denied"),
-        R::RequestHeadTimeout | R::ClientHelloTimeout => (408, "http_request_error"),
+        R::RequestHeadTimeout | R::ClientHelloTimeout | R::TooSlow => (408, "http_request_error"),
         R::NameMismatch => (421, "http_request_denied"),
         R::RateLimited | R::TooManyConnectionsOfClient => (429, "connection_limit_reached"),
         R::HeadTooLarge => (431, "http_request_error"),
@@ -64,6 +64,7 @@ pub fn http_answer(reason: Reason) -> HttpAnswer {
         R::Overloaded | R::RecordUnavailable | R::ShuttingDown | R::IssuingFailed | R::InternalError => {
             (503, "proxy_internal_error")
         }
+        R::ConnectionExpired => (503, "connection_terminated"),
         R::ConnectTimeout => (504, "connection_timeout"),
         R::DnsTimeout => (504, "dns_timeout"),
         R::UpstreamTimeout | R::IdleTimeout => (504, "http_response_timeout"),
@@ -84,6 +85,7 @@ pub fn manner(reason: Reason) -> Manner {
         R::NotTls | R::ClientHelloTimeout | R::ClientClosed | R::IdleTimeout | R::ClientRejectedCertificate => {
             Manner::Close
         }
+        R::ConnectionExpired | R::TooSlow => Manner::Close,
         R::MalformedRequest | R::MalformedName | R::ClientNotPermitted | R::NotAllowlisted | R::PortNotPermitted => {
             Manner::Alert(ACCESS_DENIED)
         }

@@ -26,6 +26,17 @@ pub fn tune(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
+/// Octets written and not yet sent, beyond which the system takes no more ([`bound_unsent`]).
+const UNSENT: u32 = 128 * 1024;
+
+/// Keeps what the peer does not take with us, where it is counted, instead of in the system's buffer, which grows to megabytes: a
+/// slow reader buys less, and its pace shows as it is. Without this a full buffer is writable again only when a third of it has gone.
+///
+/// That it is not a TCP socket, or gone, is for the next write to say.
+pub fn bound_unsent(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT);
+}
+
 /// Reads once; 0 is the end. What fills only a part of `buffer` was all there was, so the stream counts as not ready until the
 /// system says otherwise, and no second read has to find that out. What arrives meanwhile is not missed: it is a new event.
 ///
@@ -68,6 +79,24 @@ mod tests {
         assert_eq!(ours.tcp_keepalive_time().expect("time"), KEEPALIVE);
         assert_eq!(ours.tcp_keepalive_interval().expect("interval"), KEEPALIVE / 4);
         assert_eq!(ours.tcp_user_timeout().expect("timeout"), Some(USER_TIMEOUT));
+    }
+
+    /// Octets `ours` takes for a peer that reads nothing.
+    fn fill(ours: &TcpStream) -> usize {
+        let block = vec![0; 16 * 1024];
+        std::iter::from_fn(|| ours.try_write(&block).ok()).sum()
+    }
+
+    #[tokio::test]
+    async fn h07_a_peer_that_does_not_read_holds_little_in_the_system() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let (ours, theirs) = pair(&listener).await;
+        SockRef::from(&theirs).set_recv_buffer_size(64 * 1024).expect("a small buffer");
+        ours.writable().await.expect("writable");
+        bound_unsent(&ours);
+        assert_eq!(SockRef::from(&ours).tcp_notsent_lowat().expect("set"), UNSENT);
+        let taken = fill(&ours);
+        assert!(taken < 512 * 1024, "{taken}");
     }
 
     #[tokio::test]

@@ -28,6 +28,8 @@ use crate::sockets::receive;
 pub struct Settings {
     /// A tunnel over which nothing moved for this long is ended.
     pub idle: Duration,
+    /// As `idle`, where one side has said its end and the other is to speak or to end too.
+    pub half_closed: Duration,
 }
 
 /// Octets moved so far; readable while the tunnel runs and after it was dropped.
@@ -57,8 +59,8 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
 }
 
-/// Copies until both directions have ended, or one broke, or nothing moved for `idle`. `prefix` is what the client sent
-/// already (its ClientHello) and goes first.
+/// Copies until both directions have ended, or one broke, or nothing moved for as long as `settings` permit. `prefix` is what the
+/// client sent already (its ClientHello) and goes first.
 pub async fn relay(
     prefix: BytesMut,
     client: &TcpStream,
@@ -66,26 +68,46 @@ pub async fn relay(
     counters: &Counters,
     settings: &Settings,
 ) -> TunnelEnd {
-    let activity = Activity { counters, began: Instant::now() };
     let held = if prefix.is_empty() { Held::Nothing } else { Held::Octets(prefix) };
     let mut up = Direction { source: client, sink: upstream, moved: &counters.sent, held, open: true };
     let mut down =
         Direction { source: upstream, sink: client, moved: &counters.received, held: Held::Nothing, open: true };
-    let both = poll_fn(|cx| {
-        if let Poll::Ready(Err(broken)) = up.poll(cx) {
-            return Poll::Ready(end(&broken, client, upstream, &up, &down));
+    let mut halves = Halves::Both;
+    loop {
+        let limit = match halves {
+            Halves::Both => settings.idle,
+            Halves::One => settings.half_closed.min(settings.idle),
+        };
+        let step = poll_fn(|cx| {
+            if let Poll::Ready(Err(broken)) = up.poll(cx) {
+                return Poll::Ready(Some(end(&broken, client, upstream, &up, &down)));
+            }
+            if let Poll::Ready(Err(broken)) = down.poll(cx) {
+                return Poll::Ready(Some(end(&broken, client, upstream, &up, &down)));
+            }
+            match (up.open, down.open) {
+                (false, false) => Poll::Ready(Some(TunnelEnd::Finished)),
+                (true, false) | (false, true) if halves == Halves::Both => Poll::Ready(None),
+                _ => Poll::Pending,
+            }
+        });
+        let idle = pin!(idle_for(limit, counters));
+        tokio::select! {
+            biased;
+            end = step => match end {
+                Some(end) => return end,
+                None => halves = Halves::One,
+            },
+            () = Seldom::new(idle) => return TunnelEnd::Idle,
         }
-        if let Poll::Ready(Err(broken)) = down.poll(cx) {
-            return Poll::Ready(end(&broken, client, upstream, &up, &down));
-        }
-        if up.open || down.open { Poll::Pending } else { Poll::Ready(TunnelEnd::Finished) }
-    });
-    let idle = pin!(activity.idle_for(settings.idle));
-    tokio::select! {
-        biased;
-        end = both => end,
-        () = Seldom::new(idle) => TunnelEnd::Idle,
     }
+}
+
+/// Which sides have not said their end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Halves {
+    Both,
+    One,
 }
 
 /// A side that has said its end takes no more: that the other's close_notify found it gone is no break.
@@ -210,32 +232,28 @@ impl<'a> Direction<'a> {
     }
 }
 
-/// Idleness seen from the counters, so that moving bytes costs no timer.
-struct Activity<'a> {
-    counters: &'a Counters,
-    began: Instant,
+impl Counters {
+    fn total(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed).wrapping_add(self.received.load(Ordering::Relaxed))
+    }
 }
 
-impl Activity<'_> {
-    fn total(&self) -> u64 {
-        self.counters.sent.load(Ordering::Relaxed).wrapping_add(self.counters.received.load(Ordering::Relaxed))
-    }
-
-    /// Resolves when the total stood still for `idle`, noticed at most a quarter of it late.
-    async fn idle_for(&self, idle: Duration) {
-        let tick = idle / 4;
-        let (mut seen, mut since, mut next) = (self.total(), self.began, self.began + tick);
-        loop {
-            sleep_until(next).await;
-            let now = Instant::now();
-            let total = self.total();
-            if total != seen {
-                (seen, since) = (total, now);
-            } else if now.duration_since(since) >= idle {
-                return;
-            }
-            next = now + tick;
+/// Resolves when the total stood still for `idle`, noticed at most a quarter of it late. Seen from the counters, so that moving
+/// bytes costs no timer.
+async fn idle_for(idle: Duration, counters: &Counters) {
+    let tick = idle / 4;
+    let mut since = Instant::now();
+    let (mut seen, mut next) = (counters.total(), since + tick);
+    loop {
+        sleep_until(next).await;
+        let now = Instant::now();
+        let total = counters.total();
+        if total != seen {
+            (seen, since) = (total, now);
+        } else if now.duration_since(since) >= idle {
+            return;
         }
+        next = now + tick;
     }
 }
 

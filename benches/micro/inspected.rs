@@ -14,6 +14,7 @@ use sekisho::admit::{self, PerClient};
 use sekisho::drain::{Drain, Stopper};
 use sekisho::exchange::Exchange;
 use sekisho::exchange::fields::response_field_passes;
+use sekisho::exchange::pace::Deadlines;
 use sekisho::forward::{Hop, Leg, Terms, write_head};
 use sekisho::http1::{Connection, Limits, Method, RequestHead, RequestReader, ResponseReader, write_response};
 use sekisho::inspect::authority::{self, InitRequest};
@@ -32,6 +33,7 @@ use crate::{Work, repeat};
 
 const HOST: &str = "login.microsoftonline.example";
 const IDLE: Duration = Duration::from_secs(120);
+const DEADLINES: Deadlines = Deadlines { idle: IDLE, response: IDLE, progress: IDLE };
 
 /// A browser's, with one field that ends at this hop and one that must not pass for ours.
 const REQUEST: &[u8] = b"GET /common/oauth2/v2.0/authorize?client_id=4765445b&response_type=code&scope=openid HTTP/1.1\r\n\
@@ -90,7 +92,7 @@ pub fn request_head_rewrite() -> Work {
     let attempt = runtime().block_on(recorder.begin(Action::Request));
     let set = Arc::new(restrictions(&permit(&inspecting())).expect("fields"));
     let exchange = Exchange::new(attempt, Ok(()), set, HOST.into(), Arc::default());
-    let terms = Terms { idle: IDLE, hop: Hop::Inspected, limits: Limits::default() };
+    let terms = Terms { deadlines: DEADLINES, hop: Hop::Inspected, limits: Limits::default() };
     let head = request_head();
     repeat(move |_| {
         // The folder lives as long as its writer.
@@ -168,7 +170,7 @@ fn scope(recorder: Recorder, drain: Drain) -> Scope {
         limits: admit::Limits::new(admit::Settings { connections: 1, per_client }),
         recorder,
         drain,
-        idle: IDLE,
+        deadlines: DEADLINES,
         common,
         connection: Arc::default(),
         standing: ArcSwapOption::empty(),

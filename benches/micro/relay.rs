@@ -25,7 +25,14 @@ fn ends() -> Ends {
     let runtime = runtime();
     let ((near_client, client), (near_upstream, upstream)) = runtime.block_on(async { (pair().await, pair().await) });
     runtime.spawn(async move {
-        relay(BytesMut::new(), &near_client, &near_upstream, &Counters::default(), &Settings { idle: IDLE }).await
+        relay(
+            BytesMut::new(),
+            &near_client,
+            &near_upstream,
+            &Counters::default(),
+            &Settings { idle: IDLE, half_closed: IDLE },
+        )
+        .await
     });
     Ends { runtime, client, upstream }
 }

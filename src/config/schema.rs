@@ -66,8 +66,12 @@ pub(super) static TIMEOUTS: Keys = Keys {
         "upstream_handshake",
         "dns",
         "request_head",
+        "upstream_response",
+        "body_progress",
         "tunnel_idle",
+        "tunnel_half_closed",
         "inspected_idle",
+        "connection_life",
         "drain",
     ],
 };

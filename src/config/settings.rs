@@ -17,6 +17,7 @@ use super::reader::{Table, Text};
 use super::schema;
 use super::units::{self, NetworkError};
 use crate::admit;
+use crate::exchange::pace::Deadlines;
 use crate::names::DnsName;
 use crate::record::{self, WhenUnwritable};
 use crate::upstream::trust::{MinTls, Roots, Stale, Unknown};
@@ -35,7 +36,9 @@ pub(super) struct Timeouts {
     pub dns: Duration,
     pub request_head: Duration,
     pub tunnel_idle: Duration,
-    pub inspected_idle: Duration,
+    pub tunnel_half_closed: Duration,
+    pub exchange: Deadlines,
+    pub connection_life: Option<Duration>,
     pub drain: Duration,
 }
 
@@ -58,6 +61,7 @@ pub(super) struct Upstream<'t> {
 
 pub(super) fn timeouts<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Timeouts {
     let table = root.table("timeouts", Some(&schema::TIMEOUTS), problems);
+    let life = table.duration("connection_life", &(Duration::ZERO..=30 * 24 * HOUR), problems);
     let mut read = |name: &str, ceiling: Duration, default: Duration| {
         table.duration(name, &(MILLISECOND..=ceiling), problems).unwrap_or(default)
     };
@@ -69,7 +73,13 @@ pub(super) fn timeouts<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Tim
         dns: read("dns", MINUTE, seconds(5)),
         request_head: read("request_head", 5 * MINUTE, seconds(15)),
         tunnel_idle: read("tunnel_idle", 24 * HOUR, HOUR),
-        inspected_idle: read("inspected_idle", HOUR, 2 * MINUTE),
+        tunnel_half_closed: read("tunnel_half_closed", HOUR, MINUTE),
+        exchange: Deadlines {
+            idle: read("inspected_idle", HOUR, 2 * MINUTE),
+            response: read("upstream_response", HOUR, 2 * MINUTE),
+            progress: read("body_progress", HOUR, MINUTE),
+        },
+        connection_life: life.filter(|life| !life.is_zero()),
         drain: read("drain", HOUR, seconds(30)),
     }
 }

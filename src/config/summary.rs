@@ -127,7 +127,7 @@ fn upstream(config: &Config, screen: &mut Screen) {
     }
 }
 
-fn timeouts(config: &Config) -> [(&'static str, std::time::Duration); 9] {
+fn timeouts(config: &Config) -> [(&'static str, std::time::Duration); 13] {
     [
         ("client_hello", config.identify.client_hello),
         ("request_head", config.identify.request_head),
@@ -135,8 +135,12 @@ fn timeouts(config: &Config) -> [(&'static str, std::time::Duration); 9] {
         ("upstream_handshake", config.verify.handshake),
         ("dns", config.resolver.timeout),
         ("connect", config.dial.timeout),
+        ("upstream_response", config.inspect.deadlines.response),
+        ("body_progress", config.inspect.deadlines.progress),
         ("tunnel_idle", config.tunnel.idle),
-        ("inspected_idle", config.inspect.idle),
+        ("tunnel_half_closed", config.tunnel.half_closed),
+        ("inspected_idle", config.inspect.deadlines.idle),
+        ("connection_life", config.connection_life.unwrap_or_default()),
         ("drain", config.drain),
     ]
 }

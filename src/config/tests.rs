@@ -208,8 +208,11 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((config.dial.bind, config.dial.timeout), (Some(ip("203.0.113.10")), seconds(4)));
     assert_eq!((config.resolver.timeout, config.drain), (seconds(6), seconds(9)));
     assert_eq!((config.identify.client_hello, config.identify.request_head), (seconds(1), seconds(7)));
-    assert_eq!((config.inspect.client_handshake, config.inspect.idle), (seconds(2), seconds(8)));
-    assert_eq!(config.tunnel.idle, seconds(5));
+    let exchange = config.inspect.deadlines;
+    assert_eq!((config.inspect.client_handshake, exchange.idle), (seconds(2), seconds(8)));
+    assert_eq!((exchange.response, exchange.progress), (seconds(10), seconds(11)));
+    assert_eq!(config.connection_life, Some(seconds(12)));
+    assert_eq!((config.tunnel.idle, config.tunnel.half_closed), (seconds(5), seconds(4)));
     let per_client = &config.limits.per_client;
     assert_eq!((config.limits.connections, per_client.connections), (11, 10));
     assert_eq!((per_client.new_connections_per_second.get(), per_client.burst.get()), (12, 13));

@@ -28,11 +28,20 @@ static ANSWERING: Semaphore = Semaphore::const_new(TURNED_AWAY);
 pub struct Waiting {
     /// When the connection was accepted, until the first claim.
     accepted: Option<(SystemTime, Instant)>,
+    /// The end of the connection's own life.
+    ends: Option<Instant>,
 }
 
 impl Waiting {
-    pub fn new() -> Self {
-        Self { accepted: Some((SystemTime::now(), Instant::now())) }
+    pub fn new(gate: &Gate) -> Self {
+        let accepted = Instant::now();
+        let ends = gate.live().config.connection_life.map(|life| accepted + life);
+        Self { accepted: Some((SystemTime::now(), accepted)), ends }
+    }
+
+    /// Whether the connection has been open for as long as it may.
+    pub fn is_over(&self) -> bool {
+        self.ends.is_some_and(|ends| ends <= Instant::now())
     }
 }
 
@@ -74,6 +83,7 @@ impl Trip {
         let action = if plain { Action::Request } else { Action::Connection };
         // The configuration of the moment at which the claim was complete, not of the one at which the wait for it began.
         let mut trip = Box::new(Self::begin(gate, gate.live(), client, action).await);
+        trip.drain = gate.drain().at(waiting.ends, trip.live.config.drain);
         if let Some((at, began)) = accepted {
             trip.attempt.began_at(at, began);
         }

@@ -18,7 +18,7 @@ use crate::client::{Client, Far, Prefixed};
 use crate::exchange::fields::Restrictions;
 use crate::exchange::{ConnectionState, Exchange};
 use crate::forward::{self, Hop, Leg, Terms, forward};
-use crate::http1::{Connection, Framing, Limits, RequestHead, Target, write_response};
+use crate::http1::{Connection, Framing, Limits, RequestHead, write_response};
 use crate::identify::client_hello::ClientHello;
 use crate::inspect::leaf::Alpn;
 use crate::inspect::scope::Scope;
@@ -86,7 +86,7 @@ impl Trip {
     async fn stopped(&self) -> Reason {
         tokio::select! {
             () = self.withdrawn() => Reason::PolicyWithdrawn,
-            () = self.gate.drain().cut() => Reason::ShuttingDown,
+            () = self.drain.cut() => self.cut_short(),
         }
     }
 
@@ -135,17 +135,17 @@ impl Trip {
                     let client = Leg::new(stream, BytesMut::new());
                     Box::pin(h1::run(&scope, client, leg, head_limit)).await
                 }
-                Spoken::H2(upstream) => Box::pin(h2::run(Arc::clone(&scope), stream, upstream)).await,
+                Spoken::H2(upstream) => Box::pin(h2::run(Arc::clone(&scope), stream, upstream, head_limit)).await,
             }
         });
-        let cut = pin!(self.gate.drain().cut());
+        let cut = pin!(self.drain.cut());
         let ended = tokio::select! {
             biased;
             ended = &mut requests => ended,
             // Said before the requests are dropped, so that each of them knows what ended it.
             () = Seldom::new(cut) => {
-                scope.connection.end_with(Reason::ShuttingDown);
-                inspect::Ended { side: Side::Sekisho, reason: Some(Reason::ShuttingDown) }
+                scope.connection.end_with(scope.leave());
+                inspect::Ended { side: Side::Sekisho, reason: Some(scope.leave()) }
             }
         };
         let withdrawn = scope.withdrawn.load(Ordering::Relaxed).then_some(Reason::PolicyWithdrawn);
@@ -210,7 +210,7 @@ impl Trip {
         let mut pages = pin!(page::serve(&scope, stream, alpn, head_limit));
         tokio::select! {
             () = &mut pages => {}
-            () = self.gate.drain().cut() => scope.connection.end_with(Reason::ShuttingDown),
+            () = self.drain.cut() => scope.connection.end_with(scope.leave()),
         }
         Ok(Next::Close)
     }
@@ -227,6 +227,7 @@ impl Trip {
         let config = leaves
             .server_config(destination.name(), alpn, SystemTime::now())
             .map_err(|error| sekisho(Reason::IssuingFailed).because(error))?;
+        client.bound_unsent();
         let handshake = TlsAcceptor::from(config).accept(client.stream());
         match timeout(self.live.config.inspect.client_handshake, handshake).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
@@ -246,8 +247,8 @@ impl Trip {
             reloads: self.gate.reloads(),
             limits: Arc::clone(self.gate.limits()),
             recorder: self.gate.recorder().clone(),
-            drain: self.gate.drain().clone(),
-            idle: self.live.config.inspect.idle,
+            drain: self.drain.clone(),
+            deadlines: self.live.config.inspect.deadlines,
             common,
             connection: Arc::new(ConnectionState::default()),
             standing: ArcSwapOption::empty(),
@@ -275,7 +276,9 @@ impl Trip {
         self.attempt.established();
         let attempt = self.attempt.hand_over();
         let mut exchange = Exchange::new(attempt, Ok(()), Arc::new(Restrictions::default()), host, Arc::clone(&state));
-        let terms = Terms { idle: self.live.config.inspect.idle, hop: Hop::Plain, limits: Limits::default() };
+        let deadlines = self.live.config.inspect.deadlines;
+        let terms = Terms { deadlines, hop: Hop::Plain, limits: Limits::default() };
+        client.bound_unsent();
         let (socket, buffer) = client.lend();
         let mut near = Leg::new(socket, buffer);
         let mut far = Leg::new(connection.into_plain(&permit), BytesMut::new());
@@ -283,8 +286,8 @@ impl Trip {
             let mut forwarding = pin!(forward(head, &mut exchange, &mut near, &mut far, &terms));
             tokio::select! {
                 next = &mut forwarding => next,
-                () = self.gate.drain().cut() => {
-                    state.end_with(Reason::ShuttingDown);
+                () = self.drain.cut() => {
+                    state.end_with(self.cut_short());
                     return Ok(Next::Abort);
                 }
             }
@@ -369,26 +372,6 @@ fn handshake_reason(error: &std::io::Error) -> Reason {
         }
         Some(_) => Reason::TlsFailed,
     }
-}
-
-/// The path of a request, for the record.
-pub(super) fn path(head: &RequestHead) -> &[u8] {
-    match head.target() {
-        Target::Origin(path) | Target::Absolute { path_and_query: path, .. } => path,
-        Target::Authority(_) | Target::Asterisk => b"",
-    }
-}
-
-/// A plain request that has been here before (RFC 9110 section 7.6.3; A17).
-pub(super) fn is_loop(head: &RequestHead) -> bool {
-    let via = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"via"));
-    via.into_iter().any(|(_, value)| value.split(|b| *b == b',').any(is_ours))
-}
-
-/// `received-protocol RWS received-by [ RWS comment ]`.
-fn is_ours(hop: &[u8]) -> bool {
-    let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    words.nth(1).is_some_and(|received_by| received_by.eq_ignore_ascii_case(b"sekisho"))
 }
 
 /// A page on plain HTTP; the connection ends behind it.

@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
-use super::relay;
 use crate::addrs::ClientAddr;
 use crate::client::{Client, Established};
 use crate::drain::Drain;
-use crate::http1::RequestHead;
+use crate::http1::{RequestHead, Target};
 use crate::identify::client_hello::{ClientHello, Sni};
 use crate::identify::{self, Asked};
 use crate::names::Host;
@@ -60,6 +59,7 @@ pub struct Trip {
     /// How far it is on its way.
     stage: Stage,
     pub(super) relaying: Relaying,
+    pub(super) drain: Drain,
     /// What the client's head said of its connection.
     pub(super) keep_alive: KeepAlive,
     /// A plain request with HEAD: its page has no content.
@@ -81,6 +81,7 @@ impl Trip {
             action,
             stage: Stage::Claim,
             relaying: Relaying::default(),
+            drain: gate.drain().clone(),
             keep_alive: KeepAlive::Yes,
             head_only: false,
             claim: None,
@@ -99,8 +100,8 @@ impl Trip {
         }
         if let Asked::Plain { head, .. } = &asked {
             self.attempt.fields.method = Some(head.method().as_str().into());
-            self.attempt.fields.path = Some(relay::path(head).into());
-            if relay::is_loop(head) {
+            self.attempt.fields.path = Some(path(head).into());
+            if is_loop(head) {
                 return Err(Ended::new(Side::Client, Stage::Decide, Reason::SelfConnection));
             }
         }
@@ -209,6 +210,11 @@ impl Trip {
         self.relaying.clone()
     }
 
+    /// Why a relay is cut: its connection has had its time, or the service has.
+    pub(super) fn cut_short(&self) -> Reason {
+        if self.drain.has_outlived() { Reason::ConnectionExpired } else { Reason::ShuttingDown }
+    }
+
     /// The service is cut while this attempt is on its way.
     pub fn cut(&self) -> Ended {
         Ended::cut(self.stage)
@@ -251,4 +257,24 @@ impl Trip {
         fields.certificate_error = error.fault().map(verify::Fault::as_str);
         Ended::new(Side::Upstream, Stage::Verify, error.reason()).because(error)
     }
+}
+
+/// The path of a request, for the record.
+fn path(head: &RequestHead) -> &[u8] {
+    match head.target() {
+        Target::Origin(path) | Target::Absolute { path_and_query: path, .. } => path,
+        Target::Authority(_) | Target::Asterisk => b"",
+    }
+}
+
+/// A plain request that has been here before (RFC 9110 section 7.6.3; A17).
+fn is_loop(head: &RequestHead) -> bool {
+    let via = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"via"));
+    via.into_iter().any(|(_, value)| value.split(|b| *b == b',').any(is_ours))
+}
+
+/// `received-protocol RWS received-by [ RWS comment ]`.
+fn is_ours(hop: &[u8]) -> bool {
+    let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    words.nth(1).is_some_and(|received_by| received_by.eq_ignore_ascii_case(b"sekisho"))
 }

@@ -1,15 +1,15 @@
 //! The upstream's direction of an exchange: interim answers, the head, the content, the trailers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Broken, CHUNK, Hop, Next, Terms, websocket};
+use super::{Broken, CHUNK, Hop, Next, Sent, Terms, websocket};
 use crate::exchange::fields::{response_field_passes, response_trailer_passes};
+use crate::exchange::pace::{Deadlines, Late, Pace, Stuck};
 use crate::exchange::{Counters, Exchange};
 use crate::http1::{
     BodyReader, Connection, Framing, Limits, Method, Part, RequestHead, ResponseHead, ResponseReader, Version,
@@ -32,13 +32,14 @@ pub(super) struct Answer<'a, C, U> {
     from: ReadHalf<&'a mut U>,
     buffer: &'a mut BytesMut,
     to: WriteHalf<&'a mut C>,
-    idle: Duration,
+    deadlines: Deadlines,
+    /// Of the client, which takes.
+    client: Pace,
     hop: Hop,
     limits: Limits,
     /// A head that waits for the first of its content, so that both go out in one write.
     pending: BytesMut,
-    /// The whole request is with the upstream.
-    sent: Arc<AtomicBool>,
+    sent: Sent,
     /// Something of the final answer has been given to the client's stream.
     begun: bool,
 }
@@ -61,7 +62,7 @@ where
         buffer: &'a mut BytesMut,
         to: WriteHalf<&'a mut C>,
         terms: &Terms,
-        sent: Arc<AtomicBool>,
+        sent: Sent,
     ) -> Self {
         Self {
             method: head.method().clone(),
@@ -74,7 +75,8 @@ where
             from,
             buffer,
             to,
-            idle: terms.idle,
+            deadlines: terms.deadlines,
+            client: Pace::new(&terms.deadlines),
             hop: terms.hop,
             limits: terms.limits,
             pending: BytesMut::new(),
@@ -96,7 +98,7 @@ where
         let upstream_persists = head.keep_alive() && head.framing() != Framing::UntilClose && !self.unexpected_content;
         let lasting = self.hop == Hop::Plain || upstream_persists;
         // An answer that comes before the request is all there ends the connection, and says so (RFC 9112 section 9.6).
-        let sent = self.sent.load(Ordering::Relaxed);
+        let sent = self.sent.at().is_some();
         let persists = self.keep_alive && framing != Framing::UntilClose && lasting && sent;
         if self.send_head(&head, framing, persists).is_err() {
             return self.client_left();
@@ -119,15 +121,16 @@ where
         let reason = match broken {
             Broken::ClientClosed => Reason::ClientClosed,
             Broken::Malformed => Reason::MalformedRequest,
-            Broken::UpstreamClosed => Reason::UpstreamClosed,
+            Broken::UpstreamLate => Reason::UpstreamTimeout,
             Broken::ClientIdle => Reason::IdleTimeout,
+            Broken::ClientTooSlow => Reason::TooSlow,
         };
-        if !self.begun && matches!(broken, Broken::Malformed | Broken::UpstreamClosed) {
+        if !self.begun && matches!(broken, Broken::Malformed | Broken::UpstreamLate | Broken::ClientTooSlow) {
             return Next::Refuse(reason);
         }
         match broken {
             Broken::ClientClosed => self.client_left(),
-            Broken::Malformed | Broken::UpstreamClosed | Broken::ClientIdle => {
+            Broken::Malformed | Broken::UpstreamLate | Broken::ClientIdle | Broken::ClientTooSlow => {
                 self.exchange.conclude(Outcome::Failed, Some(reason));
                 Next::Abort
             }
@@ -136,9 +139,22 @@ where
 
     /// The client went away: behind the head of an answer this is its choice, before it the request failed.
     fn client_left(&mut self) -> Next {
+        self.client_ended(Reason::ClientClosed)
+    }
+
+    fn client_ended(&mut self, reason: Reason) -> Next {
         let outcome = if self.begun { Outcome::Allowed } else { Outcome::Failed };
-        self.exchange.conclude(outcome, Some(Reason::ClientClosed));
+        self.exchange.conclude(outcome, Some(reason));
         Next::Abort
+    }
+
+    /// The client does not take what it is sent.
+    fn stuck(&mut self, stuck: Stuck) -> Next {
+        self.client_ended(match stuck {
+            Stuck::Broken => Reason::ClientClosed,
+            Stuck::Late(Late::Idle) => Reason::IdleTimeout,
+            Stuck::Late(Late::TooSlow) => Reason::TooSlow,
+        })
     }
 
     /// The first answer that is final, or a 101. 103 passes on (RFC 8297); other interim answers end here, 100 among them,
@@ -154,11 +170,8 @@ where
                     if interim > MAX_INTERIM {
                         return Err(self.malformed("more than 16 interim answers"));
                     }
-                    if head.status() == 103
-                        && self.version == Version::Http11
-                        && self.send_interim(&head).await.is_err()
-                    {
-                        return Err(self.client_left());
+                    if head.status() == 103 && self.version == Version::Http11 {
+                        self.send_interim(&head).await?;
                     }
                 }
                 Ok(Some(head)) => return Ok(head),
@@ -177,15 +190,16 @@ where
         Next::Refuse(Reason::UpstreamMalformed)
     }
 
-    /// One read from the upstream. While the client still sends, its progress counts as progress.
+    /// One read from the upstream of a head, which is due as a whole: an octet of it is no answer. Until the request is all there,
+    /// it is the client's to keep the exchange alive.
     async fn fill(&mut self) -> Result<(), Lost> {
         self.buffer.reserve(CHUNK);
         loop {
-            let before = self.counters.total();
-            match timeout(self.idle, self.from.read_buf(self.buffer)).await {
+            let due = self.sent.at().unwrap_or_else(Instant::now) + self.deadlines.response;
+            match timeout_at(due, self.from.read_buf(self.buffer)).await {
                 Ok(Ok(0) | Err(_)) => return Err(Lost::Closed),
                 Ok(Ok(_)) => return Ok(()),
-                Err(_) if self.counters.total() != before => {}
+                Err(_) if self.sent.at().is_none_or(|at| at + self.deadlines.response > due) => {}
                 Err(_) => return Err(Lost::Timeout),
             }
         }
@@ -213,8 +227,8 @@ where
         Ok(())
     }
 
-    async fn send_interim(&mut self, head: &ResponseHead) -> Result<(), ()> {
-        self.write_head(head, Framing::None, Connection::Persist)?;
+    async fn send_interim(&mut self, head: &ResponseHead) -> Result<(), Next> {
+        self.write_head(head, Framing::None, Connection::Persist).map_err(|()| self.client_left())?;
         self.flush().await
     }
 
@@ -242,10 +256,10 @@ where
         if self.write_head(head, Framing::None, Connection::Upgrade(b"websocket")).is_err() {
             return self.client_left();
         }
-        if self.flush().await.is_err() {
-            return self.client_left();
+        match self.flush().await {
+            Ok(()) => Next::Switched,
+            Err(next) => next,
         }
-        Next::Switched
     }
 
     /// Content as it comes. An upstream that ends inside it must not look like one that finished (N02): no last chunk is
@@ -266,7 +280,7 @@ where
                 }
                 Ok(Part::Data(data)) => {
                     self.counters.add_received(data.len());
-                    self.write(&data).await.map_err(|()| self.client_left())?;
+                    self.write(&data).await?;
                 }
                 Ok(Part::NeedMore) => {
                     self.pass(&mut out, &mut held).await?;
@@ -277,11 +291,10 @@ where
                         self.counters.add_received(held);
                         let fields = trailers.iter().flat_map(|trailers| trailers.fields());
                         let kept = fields.filter(|(name, _)| response_trailer_passes(name));
-                        if write_last_chunk(&mut out, kept).is_err() || self.write(&out).await.is_err() {
-                            return Err(self.client_left());
-                        }
+                        write_last_chunk(&mut out, kept).map_err(|_| self.client_left())?;
+                        self.write(&out).await?;
                     }
-                    return self.flush().await.map_err(|()| self.client_left());
+                    return self.flush().await;
                 }
                 Err(error) => {
                     self.exchange.explain(&error.to_string());
@@ -294,7 +307,7 @@ where
     /// Chunks to the client, and their octets to the count.
     async fn pass(&mut self, out: &mut BytesMut, held: &mut usize) -> Result<(), Next> {
         self.counters.add_received(std::mem::take(held));
-        self.write(out).await.map_err(|()| self.client_left())?;
+        self.write(out).await?;
         out.clear();
         Ok(())
     }
@@ -310,9 +323,7 @@ where
     }
 
     async fn more(&mut self, body: &mut BodyReader) -> Result<(), Next> {
-        if self.flush().await.is_err() {
-            return Err(self.client_left());
-        }
+        self.flush().await?;
         match self.fill_or_end().await {
             Ok(true) => Ok(()),
             Ok(false) => body.eof().map_err(|_| self.truncated(Reason::UpstreamTruncated)),
@@ -324,7 +335,7 @@ where
     /// Whether there is more; an end in order is told from a broken one.
     async fn fill_or_end(&mut self) -> Result<bool, Lost> {
         self.buffer.reserve(CHUNK);
-        match timeout(self.idle, self.from.read_buf(self.buffer)).await {
+        match timeout(self.deadlines.idle, self.from.read_buf(self.buffer)).await {
             Ok(Ok(n)) => Ok(n > 0),
             Ok(Err(_)) => Err(Lost::Closed),
             Err(_) => Err(Lost::Timeout),
@@ -336,30 +347,22 @@ where
         Next::Abort
     }
 
-    async fn flush(&mut self) -> Result<(), ()> {
+    async fn flush(&mut self) -> Result<(), Next> {
         let pending = std::mem::take(&mut self.pending);
-        let flushing = async {
-            self.to.write_all(&pending).await?;
-            self.to.flush().await
-        };
-        match timeout(self.idle, flushing).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(()),
+        if !pending.is_empty() {
+            self.client.write(&mut self.to, &pending).await.map_err(|stuck| self.stuck(stuck))?;
         }
+        self.client.flush(&mut self.to).await.map_err(|stuck| self.stuck(stuck))
     }
 
-    async fn write(&mut self, octets: &[u8]) -> Result<(), ()> {
+    async fn write(&mut self, octets: &[u8]) -> Result<(), Next> {
         let mut pending = std::mem::take(&mut self.pending);
-        let writing = async {
-            if pending.is_empty() {
-                return self.to.write_all(octets).await;
-            }
+        let written = if pending.is_empty() {
+            self.client.write(&mut self.to, octets).await
+        } else {
             pending.extend_from_slice(octets);
-            self.to.write_all(&pending).await
+            self.client.write(&mut self.to, &pending).await
         };
-        match timeout(self.idle, writing).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(()),
-        }
+        written.map_err(|stuck| self.stuck(stuck))
     }
 }

@@ -23,6 +23,14 @@ fn ended(side: Side, reason: Reason) -> Ended {
     Ended { side, reason: Some(reason) }
 }
 
+/// Between two requests: what drains has finished, unless it was its own time that is over.
+fn drained(scope: &Scope) -> Ended {
+    match scope.leave() {
+        Reason::ConnectionExpired => ended(Side::Sekisho, Reason::ConnectionExpired),
+        _ => FINISHED,
+    }
+}
+
 /// What the wait for the next request came to.
 enum Waited {
     Request(Box<RequestHead>),
@@ -36,7 +44,7 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let terms = Terms { idle: scope.idle, hop: Hop::Inspected, limits: Limits::default() };
+    let terms = Terms { deadlines: scope.deadlines, hop: Hop::Inspected, limits: Limits::default() };
     let mut reader = RequestReader::default();
     let ended = loop {
         let head = match next_request(scope, &mut reader, &mut client, &mut upstream, &terms, request_head).await {
@@ -92,8 +100,9 @@ where
         };
         return if ends { Step::End(over) } else { Step::Again };
     }
-    match forward(head, &mut exchange, client, upstream, terms).await {
-        Next::KeepAlive if scope.drain.is_draining() => Step::End(FINISHED),
+    // Boxed, as a connection is idle for most of its life.
+    match Box::pin(forward(head, &mut exchange, client, upstream, terms)).await {
+        Next::KeepAlive if scope.drain.is_draining() => Step::End(drained(scope)),
         Next::KeepAlive => Step::Again,
         Next::UpstreamEnds | Next::Close => Step::End(FINISHED),
         Next::Abort => Step::Abort,
@@ -135,7 +144,7 @@ where
     upstream.release();
     let mut begun = !client.buffer.is_empty();
     let mut gone = false;
-    let mut limit = pin!(sleep(if begun { request_head } else { terms.idle }));
+    let mut limit = pin!(sleep(if begun { request_head } else { terms.deadlines.idle }));
     loop {
         match reader.read(&mut client.buffer, &terms.limits) {
             Ok(Some(head)) => return Waited::Request(Box::new(head)),
@@ -162,7 +171,7 @@ where
             } else {
                 ended(Side::Sekisho, Reason::IdleTimeout)
             }),
-            () = scope.drain.draining(), if !begun => Some(FINISHED),
+            () = scope.drain.draining(), if !begun => Some(drained(scope)),
         };
         if let Some(ended) = over {
             return Waited::Over(ended);
@@ -255,7 +264,7 @@ where
     };
     let reason = tokio::select! {
         both = async { tokio::try_join!(up, down) } => both.err(),
-        () = still(&counters, scope.idle) => Some(Reason::IdleTimeout),
+        () = still(&counters, scope.deadlines.idle) => Some(Reason::IdleTimeout),
         () = scope.withdrawal() => Some(Reason::PolicyWithdrawn),
     };
     exchange.conclude(Outcome::Allowed, reason);

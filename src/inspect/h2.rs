@@ -7,7 +7,8 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -17,84 +18,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::select;
 use tokio::sync::Mutex;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::Ended;
 use super::h2_frames::{Refused, Streams as Opened, Watched};
 pub use super::h2_settings::ExtendedConnect;
-use super::h2_settings::{self as settings, BEFORE_SETTINGS, CANCELLED_STREAMS, GOODBYE};
+use super::h2_settings::{self as settings, CANCELLED_STREAMS, GOODBYE};
 use super::h2_stream::{self as stream, Shared, StreamEnd};
+use super::h2_upstream::Driver;
+pub use super::h2_upstream::{Upstream, UpstreamError, open_upstream};
 use super::scope::Scope;
 use crate::reason::{Reason, Side};
-
-/// Why an upstream that agreed to `h2` cannot be spoken to.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamError {
-    #[error("the upstream agreed to h2 and closed before its SETTINGS; check whether it is healthy")]
-    Closed,
-    #[error("the upstream agreed to h2 and broke off before its SETTINGS: {0}")]
-    Broken(h2::Error),
-    #[error("the upstream agreed to h2 and speaks something else: {0}")]
-    Malformed(h2::Error),
-}
-
-impl UpstreamError {
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Closed | Self::Broken(_) => Reason::UpstreamClosed,
-            Self::Malformed(_) => Reason::UpstreamMalformed,
-        }
-    }
-}
-
-type Driver = Pin<Box<dyn Future<Output = Result<(), h2::Error>> + Send>>;
-
-/// An upstream connection whose SETTINGS have arrived.
-pub struct Upstream {
-    requests: SendRequest<Bytes>,
-    driver: Driver,
-    streams: Opened,
-}
-
-impl Upstream {
-    /// Whether the upstream announced extended CONNECT (RFC 8441 section 3).
-    pub fn extended_connect(&self) -> ExtendedConnect {
-        if self.requests.is_extended_connect_protocol_enabled() {
-            ExtendedConnect::Announced
-        } else {
-            ExtendedConnect::Absent
-        }
-    }
-}
-
-/// Speaks first to the upstream and waits until its SETTINGS have been applied. The caller puts a deadline round it.
-///
-/// # Errors
-/// [`UpstreamError`].
-pub async fn open_upstream<U>(io: U) -> Result<Upstream, UpstreamError>
-where
-    U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let broken =
-        |error: h2::Error| if error.is_io() { UpstreamError::Broken(error) } else { UpstreamError::Malformed(error) };
-    let streams = Opened::default();
-    let io = Watched::upstream(io, streams.clone());
-    let (requests, connection) = settings::client().handshake::<_, Bytes>(io).await.map_err(broken)?;
-    let mut driver: Driver = Box::pin(connection);
-    poll_fn(|cx| match driver.as_mut().poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(Err(UpstreamError::Closed)),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(broken(error))),
-        Poll::Pending if requests.current_max_send_streams() == BEFORE_SETTINGS => Poll::Pending,
-        Poll::Pending => Poll::Ready(Ok(())),
-    })
-    .await?;
-    Ok(Upstream { requests, driver, streams })
-}
 
 /// Relays between a client that agreed to `h2` and `upstream` until one of them, or we, have enough.
 ///
 /// Dropping the future ends everything at once: the streams' tasks, and both connections without a word.
-pub async fn run<C>(scope: Arc<Scope>, client_io: C, mut upstream: Upstream) -> Ended
+pub async fn run<C>(scope: Arc<Scope>, client_io: C, mut upstream: Upstream, request_head: Duration) -> Ended
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -103,7 +42,7 @@ where
         Ok(client) => client,
         Err(ended) => return ended,
     };
-    let mut relay = Relay::new(scope, client, opened, upstream);
+    let mut relay = Relay::new(scope, client, opened, upstream, request_head);
     let ended = relay.run().await;
     let _ = timeout(GOODBYE, Box::pin(relay.wind_up())).await;
     ended
@@ -118,8 +57,8 @@ where
     select! {
         client = handshake => client.map_err(|error| client_ended(&error)),
         result = &mut upstream.driver => Err(upstream_ended(result, Streams::None)),
-        () = scope.drain.draining() => Err(Ended { side: Side::Sekisho, reason: Some(Reason::ShuttingDown) }),
-        () = sleep(scope.idle) => Err(Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) }),
+        () = scope.drain.draining() => Err(Ended { side: Side::Sekisho, reason: Some(scope.leave()) }),
+        () = sleep(scope.deadlines.idle) => Err(Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) }),
     }
 }
 
@@ -137,6 +76,9 @@ struct Relay<C> {
     cancellable: usize,
     /// Runs while there are no streams: for the idle limit, then for [`GOODBYE`].
     timer: Pin<Box<Sleep>>,
+    request_head: Duration,
+    /// Runs while a part of a head has come.
+    late: Option<Pin<Box<Sleep>>>,
     /// Why the client was told GOAWAY, the first cause of several.
     leaving: Option<Ended>,
 }
@@ -148,6 +90,8 @@ enum Event {
     UpstreamLeaving,
     UpstreamOver(Result<(), h2::Error>),
     Refused(Refused),
+    /// A head of which a part came long ago.
+    LateHead,
     StreamOver(Result<StreamEnd, JoinError>),
     ClientOver(Option<h2::Error>),
     Timer,
@@ -157,7 +101,13 @@ impl<C> Relay<C>
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(scope: Arc<Scope>, client: Connection<Watched<C>, Bytes>, opened: Opened, upstream: Upstream) -> Self {
+    fn new(
+        scope: Arc<Scope>,
+        client: Connection<Watched<C>, Bytes>,
+        opened: Opened,
+        upstream: Upstream,
+        request_head: Duration,
+    ) -> Self {
         let Upstream { requests, driver, streams } = upstream;
         let shared = Shared {
             requests: Mutex::new(requests.clone()),
@@ -166,7 +116,7 @@ where
             scope,
         };
         Self {
-            timer: Box::pin(sleep(shared.scope.idle)),
+            timer: Box::pin(sleep(shared.scope.deadlines.idle)),
             shared: Arc::new(shared),
             client,
             opened,
@@ -174,6 +124,8 @@ where
             driver: Some(driver),
             streams: JoinSet::new(),
             cancellable: CANCELLED_STREAMS,
+            request_head,
+            late: None,
             leaving: None,
         }
     }
@@ -198,7 +150,7 @@ where
                     None => Event::ClientOver(None),
                 },
                 // Behind the poll that may have found it, and accepted everything else.
-                refused = poll_fn(|_| self.opened.refused().map_or(Poll::Pending, Poll::Ready)) => Event::Refused(refused),
+                event = poll_fn(|cx| poll_opened(&self.opened, self.request_head, &mut self.late, cx)) => event,
                 () = &mut self.timer, if self.streams.is_empty() => Event::Timer,
             };
             if let Some(ended) = self.handle(event).await {
@@ -214,8 +166,16 @@ where
                 self.record_unaccepted(refused.why.reason(), refused.why.detail()).await;
                 self.opened.recorded(refused);
             }
+            // Nothing else can come by a connection in the middle of a head, no cancellation and no window: its streams end too.
+            Event::LateHead => {
+                self.leave(Side::Client, Some(Reason::RequestHeadTimeout));
+                if self.opened.abandon_head() {
+                    self.record_unaccepted(Reason::RequestHeadTimeout, "the request head did not come in time").await;
+                }
+                self.client.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+            }
             Event::StreamOver(over) => self.stream_over(over),
-            Event::Draining => self.leave(Side::Sekisho, Some(Reason::ShuttingDown)),
+            Event::Draining => self.leave(Side::Sekisho, Some(self.shared.scope.leave())),
             Event::UpstreamLeaving => self.leave(Side::Upstream, None),
             Event::UpstreamOver(result) => {
                 self.driver = None;
@@ -251,7 +211,7 @@ where
             Err(error) => tracing::error!(%error, "a stream's task ended by a defect; please report it"),
         }
         if self.streams.is_empty() {
-            let wait = if self.leaving.is_some() { GOODBYE } else { self.shared.scope.idle };
+            let wait = if self.leaving.is_some() { GOODBYE } else { self.shared.scope.deadlines.idle };
             self.timer.as_mut().reset(Instant::now() + wait);
         }
     }
@@ -346,6 +306,31 @@ fn poll_upstream(
     }
 }
 
+/// What was seen of the frames of streams that are not accepted. Asked behind the poll that may have seen it.
+fn poll_opened(
+    opened: &Opened,
+    limit: Duration,
+    late: &mut Option<Pin<Box<Sleep>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Event> {
+    let (refused, head_since) = opened.news();
+    if let Some(refused) = refused {
+        return Poll::Ready(Event::Refused(refused));
+    }
+    let Some(since) = head_since else {
+        *late = None;
+        return Poll::Pending;
+    };
+    let due = since + limit;
+    let timer = late.get_or_insert_with(|| Box::pin(sleep_until(due)));
+    if timer.deadline() != due {
+        timer.as_mut().reset(due);
+    }
+    ready!(timer.as_mut().poll(cx));
+    *late = None;
+    Poll::Ready(Event::LateHead)
+}
+
 fn upstream_ended(result: Result<(), h2::Error>, streams: Streams) -> Ended {
     let reason = match (result, streams) {
         (Err(error), _) if error.is_library() => Some(Reason::UpstreamMalformed),
@@ -371,5 +356,7 @@ mod hostile;
 mod raw;
 #[cfg(test)]
 pub(super) mod scene;
+#[cfg(test)]
+mod slow;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use crate::reason::Reason;
 
@@ -49,6 +50,18 @@ struct Ledger {
     held: Option<Refused>,
     /// Streams whose last header block filled more than a frame.
     long_ends: BTreeSet<u32>,
+    /// The header block that is coming.
+    block: Option<Block>,
+}
+
+/// A header block that has begun.
+#[derive(Debug)]
+struct Block {
+    stream: u32,
+    /// Its last frame has begun.
+    ends: bool,
+    /// The end of the read that left it unfinished.
+    since: Option<Instant>,
 }
 
 /// A stream whose head the crate answers by itself.
@@ -104,9 +117,18 @@ impl Streams {
         }
     }
 
-    /// The stream whose refusal waits to be recorded. Ask after the connection was polled until it had nothing more to accept.
-    pub fn refused(&self) -> Option<Refused> {
-        self.ledger().held
+    /// The stream whose refusal waits to be recorded, and since when a head is there in part. Ask after the connection was polled
+    /// until it had nothing more to accept.
+    pub fn news(&self) -> (Option<Refused>, Option<Instant>) {
+        let ledger = self.ledger();
+        (ledger.held, ledger.block.as_ref().and_then(|block| block.since))
+    }
+
+    /// The rest of the head is not waited for any more. Whether it was a request's, which then is the caller's to record.
+    pub fn abandon_head(&self) -> bool {
+        let mut ledger = self.ledger();
+        let block = ledger.block.take();
+        block.is_some_and(|block| ledger.opened.remove(&block.stream).is_some())
     }
 
     /// `refused` has its record: the frame may go.
@@ -138,6 +160,13 @@ impl Ledger {
         if from == Peer::Upstream {
             return;
         }
+        let ends = frame.flags & END_HEADERS != 0;
+        match (frame.kind, &mut self.block) {
+            (HEADERS, block) => *block = Some(Block { stream: frame.stream, ends, since: None }),
+            (CONTINUATION, Some(block)) => block.ends = ends,
+            // Nothing else may stand inside of a block (RFC 9113 section 6.10).
+            (_, block) => *block = None,
+        }
         let seen = if frame.flags & END_HEADERS == 0 { Opened::InPart } else { Opened::Whole };
         match frame.kind {
             // Not trailers: a new stream's identifier is above all before it (RFC 9113 section 5.1.1).
@@ -151,6 +180,14 @@ impl Ledger {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A read has ended, `inside` the payload of a frame or not.
+    fn paused(&mut self, inside: bool) {
+        self.block = self.block.take().filter(|block| inside || !block.ends);
+        if let Some(block) = &mut self.block {
+            block.since.get_or_insert_with(Instant::now);
         }
     }
 
@@ -294,6 +331,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
                 ledger.received(frame, this.peer);
                 ControlFlow::Continue(())
             });
+            ledger.paused(this.inbound.skip > 0);
         }
         polled
     }

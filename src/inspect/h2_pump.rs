@@ -4,6 +4,7 @@
 //! at most `h2_settings::STREAM_WINDOW` unread and `h2_settings::SEND_BUFFER` unsent.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::h2_frames::Streams;
 use super::h2_head::passing;
 use super::h2_settings::TRAILERS;
+use crate::exchange::pace::{Deadlines, Late, Pace};
 
 /// Which end stopped a body before it was complete.
 #[derive(Debug)]
@@ -24,6 +26,20 @@ pub enum Halt {
     Trailers,
     /// Reset by its peer, or gone with its connection. Why is told by the other half of the stream.
     Sink,
+    /// The source sends too slowly.
+    SlowSource,
+    /// The sink takes too slowly.
+    SlowSink,
+}
+
+/// How one way of a stream is relayed.
+pub struct Way<'a> {
+    pub trailer_passes: fn(&[u8]) -> bool,
+    /// What was seen of the source's frames.
+    pub source: &'a Streams,
+    /// What the source and the sink owe; `None`: they may take their time, up to the idle limit.
+    pub sends: Option<Pace>,
+    pub takes: Option<Pace>,
 }
 
 /// Relays a body with its trailers to its end. `moved` is told the octets of each chunk once all of it was taken.
@@ -33,14 +49,16 @@ pub enum Halt {
 pub async fn pump(
     from: &mut RecvStream,
     to: &mut SendStream<Bytes>,
-    trailer_passes: fn(&[u8]) -> bool,
-    source: &Streams,
+    mut way: Way<'_>,
     moved: impl Fn(usize),
 ) -> Result<(), Halt> {
-    while let Some(chunk) = poll_fn(|cx| poll_chunk(from, to, cx)).await? {
+    while let Some(chunk) =
+        paced(&mut way.sends, poll_fn(|cx| poll_chunk(from, to, cx))).await.map_err(|_| Halt::SlowSource)??
+    {
         let octets = chunk.len();
         let last = if from.is_end_stream() { Last::Yes } else { Last::No };
-        send(to, chunk, last).await?;
+        hand_over(to, chunk, last, &mut way.takes).await?;
+        way.sends.iter_mut().for_each(|pace| pace.moved(octets));
         // Fails only for a stream that was reset meanwhile, which the next turn finds out.
         let _ = from.flow_control().release_capacity(octets);
         moved(octets);
@@ -48,12 +66,13 @@ pub async fn pump(
             return Ok(());
         }
     }
-    let trailers = from.trailers().await.map_err(Halt::Source)?.unwrap_or_default();
+    let trailers = paced(&mut way.sends, from.trailers()).await.map_err(|_| Halt::SlowSource)?;
+    let trailers = trailers.map_err(Halt::Source)?.unwrap_or_default();
     let octets: usize = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-    if octets > TRAILERS || source.has_long_trailers(from.stream_id().as_u32()) {
+    if octets > TRAILERS || way.source.has_long_trailers(from.stream_id().as_u32()) {
         return Err(Halt::Trailers);
     }
-    let trailers = passing(trailers, trailer_passes);
+    let trailers = passing(trailers, way.trailer_passes);
     let end = if trailers.is_empty() { to.send_data(Bytes::new(), true) } else { to.send_trailers(trailers) };
     end.map_err(|_| Halt::Sink)
 }
@@ -65,15 +84,33 @@ pub enum Last {
     No,
 }
 
-/// Hands `chunk` over as the peer's window allows.
+/// Waits for a peer, at its own cost where it has a pace to keep.
+async fn paced<T>(pace: &mut Option<Pace>, work: impl Future<Output = T>) -> Result<T, Late> {
+    match pace {
+        Some(pace) => pace.wait(work).await,
+        None => Ok(work.await),
+    }
+}
+
+/// Hands `chunk` over as the peer's window allows. The caller puts a deadline round it.
 ///
 /// # Errors
 /// [`Halt::Sink`].
-pub async fn send(to: &mut SendStream<Bytes>, mut chunk: Bytes, last: Last) -> Result<(), Halt> {
+pub async fn send(to: &mut SendStream<Bytes>, chunk: Bytes, last: Last) -> Result<(), Halt> {
+    hand_over(to, chunk, last, &mut None).await
+}
+
+async fn hand_over(
+    to: &mut SendStream<Bytes>,
+    mut chunk: Bytes,
+    last: Last,
+    pace: &mut Option<Pace>,
+) -> Result<(), Halt> {
     while !chunk.is_empty() {
         to.reserve_capacity(chunk.len());
-        let room = poll_fn(|cx| poll_room(to, cx)).await?;
+        let room = paced(pace, poll_fn(|cx| poll_room(to, cx))).await.map_err(|_| Halt::SlowSink)??;
         let part = chunk.split_to(room.min(chunk.len()));
+        pace.iter_mut().for_each(|pace| pace.moved(part.len()));
         let ends = last == Last::Yes && chunk.is_empty();
         to.send_data(part, ends).map_err(|_| Halt::Sink)?;
         if ends {
@@ -109,14 +146,16 @@ fn poll_room(to: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<Result<us
 
 /// When something last moved on a stream, either way, and who is silent if nothing does.
 ///
-/// A chunk counts when all of it has been taken, so a peer that opens its window octet by octet does not keep a stream alive
-/// (F06, F07).
+/// A chunk counts when all of it has been taken. That a peer does not keep a stream alive octet by octet is the business of its
+/// [`Pace`] (F06, F07).
 pub struct Progress {
     start: Instant,
     /// Microseconds from `start`.
     last: AtomicU64,
     /// The request's content is under way.
     uploading: AtomicBool,
+    /// The head of the answer has come: from here on the two sides may converse, each in its own time.
+    answered: Arc<AtomicBool>,
 }
 
 /// Whose silence it is.
@@ -129,7 +168,12 @@ pub enum Awaited {
 
 impl Progress {
     pub fn new() -> Self {
-        Self { start: Instant::now(), last: AtomicU64::new(0), uploading: AtomicBool::new(false) }
+        Self {
+            start: Instant::now(),
+            last: AtomicU64::new(0),
+            uploading: AtomicBool::new(false),
+            answered: Arc::default(),
+        }
     }
 
     pub fn touch(&self) {
@@ -138,6 +182,7 @@ impl Progress {
     }
 
     pub fn await_from(&self, awaited: Awaited) {
+        self.touch();
         self.uploading.store(awaited == Awaited::Both, Ordering::Relaxed);
     }
 
@@ -145,14 +190,28 @@ impl Progress {
         if self.uploading.load(Ordering::Relaxed) { Awaited::Both } else { Awaited::Upstream }
     }
 
-    /// Resolves when nothing has moved for `idle`. One timer, set anew only when it fires.
-    pub async fn stalled(&self, idle: Duration) {
+    pub fn note_answer(&self) {
+        self.touch();
+        self.answered.store(true, Ordering::Relaxed);
+    }
+
+    /// The pace of a request's content, which nobody owes once the answer has begun.
+    pub fn until_answered(&self, deadlines: &Deadlines) -> Pace {
+        Pace::watched(deadlines, Some(Arc::clone(&self.answered)))
+    }
+
+    /// Resolves when nothing has moved for as long as it may: while the answer alone is awaited, that is its deadline. One timer,
+    /// set anew only when it fires.
+    pub async fn stalled(&self, deadlines: &Deadlines) {
         loop {
-            let deadline = self.start + Duration::from_micros(self.last.load(Ordering::Relaxed)) + idle;
-            if deadline <= Instant::now() {
+            let answer_due = self.awaited() == Awaited::Upstream && !self.answered.load(Ordering::Relaxed);
+            let limit = if answer_due { deadlines.response } else { deadlines.idle };
+            let last = self.start + Duration::from_micros(self.last.load(Ordering::Relaxed));
+            if last + limit <= Instant::now() {
                 return;
             }
-            sleep_until(deadline).await;
+            // What is due may change meanwhile, and its limit be the shorter one.
+            sleep_until((last + limit).min(Instant::now() + deadlines.idle.min(deadlines.response))).await;
         }
     }
 }

@@ -18,10 +18,11 @@ use tokio::time::timeout;
 
 use super::h2_frames::Streams;
 use super::h2_head::{self as head, Expectation, Form, RequestHead};
-use super::h2_pump::{Awaited, Halt, Last, Progress, pump, send};
+use super::h2_pump::{Awaited, Halt, Last, Progress, Way, pump, send};
 use super::h2_settings::INFORMATIONAL;
 use super::scope::Scope;
 use crate::exchange::fields::{request_trailer_passes, response_trailer_passes};
+use crate::exchange::pace::Pace;
 use crate::exchange::{After, Exchange, Refusal};
 use crate::reason::{Outcome, Reason};
 
@@ -67,6 +68,8 @@ enum Fault {
     /// The upstream failed. The code is for a client that has the head already.
     Upstream(Reason, Code),
     Stalled(Awaited),
+    /// The client sends or takes less than it owes.
+    ClientSlow,
     /// A reload took away the permission of a WebSocket, which has no further request to be judged by.
     Withdrawn,
     Internal,
@@ -108,14 +111,14 @@ impl Stream {
     }
 
     async fn relay(&mut self, request: Request<()>, mut body: RecvStream, expectation: Expectation) -> StreamEnd {
-        let idle = self.shared.scope.idle;
+        let deadlines = self.shared.scope.deadlines;
         let progress = Progress::new();
         let (withdrawal, tunnel) = (Arc::clone(&self.shared), self.form == Form::Tunnel);
         // What `forward` holds of the upstream's stream resets it with CANCEL when dropped incomplete.
         let ended = select! {
             biased;
             ended = self.forward(&progress, request, &mut body, expectation) => ended,
-            () = progress.stalled(idle) => Err(Fault::Stalled(progress.awaited())),
+            () = progress.stalled(&deadlines) => Err(Fault::Stalled(progress.awaited())),
             () = withdrawal.scope.withdrawal(), if tunnel => Err(Fault::Withdrawn),
         };
         match ended {
@@ -152,13 +155,18 @@ impl Stream {
             progress.touch();
         };
         progress.await_from(Awaited::Both);
-        let mut upload = pin!(pump(body, &mut to, request_trailer_passes, &shared.from_client, moved));
+        let pace = || (self.form != Form::Tunnel).then(|| progress.until_answered(&shared.scope.deadlines));
+        let way =
+            Way { trailer_passes: request_trailer_passes, source: &shared.from_client, sends: pace(), takes: pace() };
+        let mut upload = pin!(pump(body, &mut to, way, moved));
         let mut download = pin!(self.download(progress, response));
         select! {
             biased;
             uploaded = &mut upload => match uploaded {
                 Err(Halt::Source(error)) => Err(client_fault(&error)),
                 Err(Halt::Trailers) => Err(Fault::ClientTrailers),
+                Err(Halt::SlowSource) => Err(Fault::ClientSlow),
+                Err(Halt::SlowSink) => Err(Fault::Stalled(Awaited::Upstream)),
                 // After a reset the upstream's answer says why it wants no more of it.
                 Ok(()) | Err(Halt::Sink) => {
                     progress.await_from(Awaited::Upstream);
@@ -197,7 +205,7 @@ impl Stream {
 
     async fn download(&mut self, progress: &Progress, response: ResponseFuture) -> Result<(), Fault> {
         let response = self.await_head(response).await?;
-        progress.touch();
+        progress.note_answer();
         let (parts, mut body) = response.into_parts();
         let status = parts.status;
         let complete = head::is_contentless(status, self.form) || body.is_end_stream();
@@ -212,11 +220,15 @@ impl Stream {
                 counters.add_received(octets);
                 progress.touch();
             };
-            let trailers = &self.shared.from_upstream;
-            pump(&mut body, &mut to, response_trailer_passes, trailers, moved).await.map_err(|halt| match halt {
+            let takes = (self.form != Form::Tunnel).then(|| Pace::watched(&self.shared.scope.deadlines, None));
+            let source = &self.shared.from_upstream;
+            let way = Way { trailer_passes: response_trailer_passes, source, sends: None, takes };
+            pump(&mut body, &mut to, way, moved).await.map_err(|halt| match halt {
                 Halt::Source(error) => upstream_fault(&error),
                 Halt::Trailers => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),
                 Halt::Sink => Fault::ClientGone,
+                Halt::SlowSource => Fault::Stalled(Awaited::Upstream),
+                Halt::SlowSink => Fault::ClientSlow,
             })?;
         }
         self.sent = Sent::All;
@@ -278,6 +290,10 @@ impl Stream {
                 self.respond.send_reset(Code::CANCEL);
                 (Outcome::Allowed, Some(Reason::IdleTimeout))
             }
+            (Fault::ClientSlow, Sent::Head) => {
+                self.respond.send_reset(Code::CANCEL);
+                (Outcome::Allowed, Some(Reason::TooSlow))
+            }
             (Fault::Internal, Sent::Head) => {
                 self.respond.send_reset(Code::INTERNAL_ERROR);
                 (Outcome::Failed, Some(Reason::InternalError))
@@ -285,6 +301,7 @@ impl Stream {
             (Fault::Upstream(reason, _), Sent::Nothing) => return self.fail(reason).await,
             (Fault::Stalled(Awaited::Both), Sent::Nothing) => return self.fail(Reason::IdleTimeout).await,
             (Fault::Stalled(Awaited::Upstream), Sent::Nothing) => return self.fail(Reason::UpstreamTimeout).await,
+            (Fault::ClientSlow, Sent::Nothing) => return self.fail(Reason::TooSlow).await,
             (Fault::Withdrawn, Sent::Nothing) => return self.fail(Reason::PolicyWithdrawn).await,
             (Fault::Internal, Sent::Nothing) => return self.fail(Reason::InternalError).await,
         };
@@ -313,7 +330,7 @@ impl Stream {
         // A client that has gone needs no page, one that does not take it in time gets none.
         if let Ok(mut to) = self.respond.send_response(answer, bare)
             && !bare
-            && timeout(self.shared.scope.idle, send(&mut to, page.body.into(), Last::Yes)).await.is_err()
+            && timeout(self.shared.scope.deadlines.idle, send(&mut to, page.body.into(), Last::Yes)).await.is_err()
         {
             self.respond.send_reset(Code::CANCEL);
         }

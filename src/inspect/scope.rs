@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue};
@@ -12,6 +11,7 @@ use crate::addrs::ClientAddr;
 use crate::admit::Limits;
 use crate::drain::Drain;
 use crate::exchange::fields::{Restriction, Restrictions};
+use crate::exchange::pace::Deadlines;
 use crate::exchange::{After, ConnectionState, Exchange, Refusal};
 use crate::names::{Authority, AuthorityError, Host};
 use crate::policy::{Claim, Decision, Destination, Inspect, Permit, Policy};
@@ -38,7 +38,7 @@ pub struct Scope {
     pub limits: Arc<Limits>,
     pub recorder: Recorder,
     pub drain: Drain,
-    pub idle: Duration,
+    pub deadlines: Deadlines,
     /// What the records of the requests have in common with their connection's.
     pub common: Fields,
     pub connection: Arc<ConnectionState>,
@@ -92,6 +92,11 @@ impl Scope {
         let mut attempt = self.begin().await;
         attempt.fields.detail = Some(detail.into());
         self.exchange(attempt, Err(Refusal { reason, after: After::EndConnection }), Arc::default())
+    }
+
+    /// Why a connection that drains leaves: it has had its time, or the service has.
+    pub fn leave(&self) -> Reason {
+        if self.drain.has_outlived() { Reason::ConnectionExpired } else { Reason::ShuttingDown }
     }
 
     /// Resolves when a reload no longer permits this destination: what has no further request to be judged by (a WebSocket)

@@ -46,7 +46,7 @@
 //! [`Agreed`]`<`[`Tunnel`]`>`.
 //!
 //! **relay.** The `established` line is queued, then [`tunnel::relay`](crate::tunnel::relay) copies both ways, the hello first,
-//! until both sides have ended, or nothing moved for `timeouts.tunnel_idle`.
+//! until both sides have ended, or nothing moved for `timeouts.tunnel_idle`, or for `timeouts.tunnel_half_closed` after one has ended.
 //!
 //! # Inspect
 //!

@@ -149,7 +149,9 @@
 //! | `not_tls` | 403 http_request_denied | close | what follows CONNECT is not TLS | nothing: only TLS is carried |
 //! | `client_hello_timeout` | 408 http_request_error | close | no whole ClientHello in time | a slow or idle client; `timeouts.client_hello` |
 //! | `client_closed` | 499 connection_terminated | close | the client went away | nothing |
-//! | `idle_timeout` | 504 http_response_timeout | close | nothing moved for the idle limit | nothing; `timeouts.tunnel_idle`, `timeouts.inspected_idle` |
+//! | `idle_timeout` | 504 http_response_timeout | close | nothing moved for the idle limit | nothing; `timeouts.tunnel_idle`, `timeouts.tunnel_half_closed`, `timeouts.inspected_idle` |
+//! | `connection_expired` | 503 connection_terminated | close | the connection has been open for as long as it may | nothing: the client makes another; `timeouts.connection_life` |
+//! | `too_slow` | 408 http_request_error | close | the client sent or took its content more slowly than it must | one now and then is a bad line or a download left alone; many from one client deserve a look; `timeouts.body_progress` |
 //! | `client_rejected_certificate` | 499 connection_terminated | close | the client does not trust the issuing CA, or pins another | install the root there; tunnel the hosts of applications that pin |
 //! | `policy_withdrawn` | 403 http_request_denied | alert 49 | a reload took the permission away | nothing |
 //!
@@ -167,11 +169,41 @@
 //! | `timeouts.client_handshake` | 10s | the client's TLS handshake with us |
 //! | `timeouts.upstream_handshake` | 10s | a TLS handshake with an upstream |
 //! | `timeouts.dns` | 5s | a look-up, all servers together |
+//! | `timeouts.upstream_response` | 2m | from a whole inspected or plain request to the whole head of its answer |
+//! | `timeouts.body_progress` | 1m | waiting for a peer of an inspected or plain request to send or take 64 KiB of content |
 //! | `timeouts.tunnel_idle` | 1h | a tunnel over which nothing moves |
+//! | `timeouts.tunnel_half_closed` | 1m | a tunnel over which nothing moves after one side has said its end |
 //! | `timeouts.inspected_idle` | 2m | an inspected connection or request over which nothing moves |
+//! | `timeouts.connection_life` | 0s | a client's connection as a whole, whatever moves on it; `0s` is no limit |
 //! | `timeouts.drain` | 30s | from SIGTERM until the rest is cut |
 //! | `upstream.connect_timeout` | 5s | connecting, all addresses together |
 //! | `upstream.verify_cache` | 10m | how long a tunnel's verdict is kept |
+//!
+//! # Slow peers
+//!
+//! Every wait for a peer ends. A head, a ClientHello and a handshake are due as a whole: octets that come one by one do not put the
+//! end off, neither does a half-sent head of HTTP/2 (`request_head`). Content is due by its rate: for every `body_progress` that a peer
+//! keeps us *waiting* it must have moved 64 KiB, or all that is left. Only its own slowness is counted: an upstream that is slow to take
+//! an upload does not make its client slow, and a client to which nothing is sent owes nothing. Not counted are the content of an
+//! answer as it comes from its origin (event streams and long downloads look alike), what an HTTP/2 client sends once the answer has
+//! begun (gRPC converses so), WebSockets and tunnels: these have their idle limits. What each can hold meanwhile is bounded below.
+//!
+//! | peer that is slow in | until | seen |
+//! |---|---|---|
+//! | its CONNECT, or the head of a plain or inspected request | `request_head` | `request_head_timeout`: 408; HTTP/2: GOAWAY ENHANCE_YOUR_CALM |
+//! | its ClientHello | `client_hello` | `client_hello_timeout`: close |
+//! | its part of a TLS handshake | `client_handshake`, `upstream_handshake` | `tls_failed` |
+//! | sending content | `body_progress` | `too_slow`: 408 before an answer has begun, then a cut |
+//! | taking an answer | `body_progress` | `too_slow`: close; HTTP/2: RST_STREAM CANCEL |
+//! | being connected to | `upstream.connect_timeout` | `connect_timeout`: 504 |
+//! | taking a request | `body_progress` | `upstream_timeout`: 504 |
+//! | answering (first octet to last of the head) | `upstream_response` | `upstream_timeout`: 504 |
+//! | sending or taking anything | `inspected_idle`, `tunnel_idle` | `idle_timeout` |
+//! | ending, where the other side has ended | `tunnel_half_closed` | `idle_timeout` |
+//! | leaving, however busy | `connection_life`, then `drain` | `connection_expired`: it is drained as at SIGTERM |
+//!
+//! `connection_life` is off by default: working connections last a working day, those whose permission goes are cut at the reload, and
+//! each counts against its client's limits. Set it where a tunnel must meet its destination's certificate anew from time to time.
 //!
 //! # Bounds
 //!
@@ -199,12 +231,28 @@
 //! | upstream TLS sessions kept | 2048 | `src/upstream/trust.rs` MAX_SESSIONS |
 //! | leaf certificates kept | 4096 | `src/inspect/leaf.rs` CAPACITY |
 //! | octets read at a time for a tunnel, one buffer a thread | 64 * 1024 | `src/tunnel.rs` CHUNK |
+//! | octets of content a slow peer must move for every `timeouts.body_progress` | 64 * 1024 | `src/exchange/pace.rs` LEAST |
+//! | octets of a pipe that bulk goes through a tunnel by | 512 * 1024 | `src/tunnel/pipes.rs` SIZE |
+//! | such pipes at once | 64 | `src/tunnel/pipes.rs` MOST |
+//! | octets of an inspected or plain connection unsent in the system | 128 * 1024 | `src/sockets.rs` UNSENT |
+//! | octets of an HTTP/1 content held between its two sides | 16 * 1024 | `src/forward.rs` CHUNK |
 //! | octets a client may send ahead of an answer | 64 * 1024 | `src/forward.rs` READ_AHEAD |
 //! | interim answers to one request | 16 | `src/forward/response.rs` MAX_INTERIM |
 //! | HTTP/2 streams of a client | 128 | `src/inspect/h2_settings.rs` STREAMS |
 //! | octets of an HTTP/2 header list | 64 * 1024 | `src/inspect/h2_settings.rs` HEADER_LIST |
+//! | fields of an HTTP/2 request | 256 | `src/inspect/h2_settings.rs` FIELDS |
+//! | octets of an HTTP/2 request as HTTP/1 would write it | 48 * 1024 | `src/inspect/h2_settings.rs` HEAD |
+//! | octets of HTTP/2 trailers | 32 * 1024 | `src/inspect/h2_settings.rs` TRAILERS |
+//! | octets of an HPACK table | 4096 | `src/inspect/h2_settings.rs` HEADER_TABLE |
+//! | octets of an HTTP/2 frame | 16 * 1024 | `src/inspect/h2_settings.rs` FRAME |
 //! | octets of one HTTP/2 body held unread | 256 * 1024 | `src/inspect/h2_settings.rs` STREAM_WINDOW |
 //! | octets of all bodies of an HTTP/2 connection held unread | 1024 * 1024 | `src/inspect/h2_settings.rs` CONNECTION_WINDOW |
+//! | octets of one HTTP/2 body held unsent | 32 * 1024 | `src/inspect/h2_settings.rs` SEND_BUFFER |
+//! | overhead of small DATA frames while unread | 512 * 1024 | `src/inspect/h2_settings.rs` SMALL_FRAMES |
+//! | HTTP/2 streams a client may reset before we looked at them | 20 | `src/inspect/h2_settings.rs` UNSEEN_RESETS |
+//! | resets a client may provoke on a connection | 256 | `src/inspect/h2_settings.rs` PROVOKED_RESETS |
+//! | HTTP/2 streams of ours whose late frames are still ignored | 64 | `src/inspect/h2_settings.rs` REMEMBERED_RESETS |
+//! | informational answers to one HTTP/2 request | 16 | `src/inspect/h2_settings.rs` INFORMATIONAL |
 //! | HTTP/2 streams a client may cancel without an answered one between | 256 | `src/inspect/h2_settings.rs` CANCELLED_STREAMS |
 //! | lines of the record that wait | 8192 | `src/record/queue.rs` CAPACITY |
 //! | octets of the record that wait | 16 << 20 | `src/record/queue.rs` CAPACITY_BYTES |

@@ -2,8 +2,8 @@
 //!
 //! The rows are those of the project's catalogue of attacks (`threats.md`); a test with the row's id in its name stands in `src/` or
 //! `tests/`, which `tests/it/structure.rs` demands. *Seen* is the reason in the record and what the client gets. Rows without a
-//! test, and why, stand under [left out](#rows-left-out); what stays possible under [residual risks](#residual-risks). The groups F
-//! and H (floods, exhaustion) have no table here: their bounds are in [`operations`](super::operations#bounds).
+//! test, and why, stand under [left out](#rows-left-out); what stays possible under [residual risks](#residual-risks). Every
+//! bound and deadline that a row of F and H speaks of is in [`operations`](super::operations#bounds).
 //!
 //! # A. Who is being talked to
 //!
@@ -80,6 +80,7 @@
 //! | D13 | data before the verdict, 0-RTT | [`Agreed`](crate::policy::Agreed); no early data: [`LeafCache`](crate::inspect::leaf::LeafCache) | nothing moves |
 //! | D14 | resumption under another name | tickets sealed per name: [`LeafCache`](crate::inspect::leaf::LeafCache); upstream sessions die with their [`Trust`](crate::upstream::trust::Trust) | a full handshake |
 //! | D15 | ALPN games | the upstream is offered what the client offered of `h2` and `http/1.1`: [`verify::inspect`](crate::upstream::verify::inspect()) | `no_application_protocol`, alert |
+//! | D16 | floods inside TLS: key updates, renegotiation | rustls takes 32 key updates between two messages and refuses renegotiation | the connection ends; `client_closed` |
 //! | D17 | client certificates, TLS 1.0 upstreams | [`verify`](crate::upstream::verify); never tunnelled instead | `client_certificate_required` or `tls_failed`, 502 page |
 //!
 //! # E. HTTP/1 framing
@@ -109,6 +110,25 @@
 //! | E19 | h2c | [`http1`](crate::http1): the preface is no request, `Upgrade: h2c` is stripped | `malformed_request`, 400, or stripped |
 //! | E20 | bytes behind `Upgrade` before 101 | [`forward`](crate::forward): raw only from 101 on | answered as it is |
 //!
+//! # F. HTTP/2 abuse
+//!
+//! Of clients and of upstreams: both legs have the same limits, all of them in `inspect/h2_settings.rs`. An upstream that breaks them has
+//! its connection ended; its client gets 502, GOAWAY and another connection to come by.
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | F01 | rapid reset | `UNSEEN_RESETS`, and `CANCELLED_STREAMS` for a patient one | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM; a record for each request |
+//! | F02 | resets that a client provokes (MadeYouReset) | `PROVOKED_RESETS` | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
+//! | F03 | CONTINUATION flood, a head that is never finished | the crate counts the frames; `timeouts.request_head` for the whole head | `rate_limited` or `request_head_timeout`, GOAWAY ENHANCE_YOUR_CALM |
+//! | F04 | SETTINGS, PING and PRIORITY floods, acknowledgements withheld | one answer at a time: who does not read it is not read; none is waited for | a stalled connection, ended by its deadlines |
+//! | F05 | empty DATA | the crate counts them: 100 unread | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
+//! | F06 | HPACK bomb, cookie crumbs, answers held by zero windows | `HEADER_LIST`, `FIELDS`; `STREAM_WINDOW`, `CONNECTION_WINDOW`, `SEND_BUFFER`; `timeouts.body_progress` | `head_too_large`, 431, or `rate_limited`; `too_slow`, RST_STREAM CANCEL |
+//! | F07 | windows that open octet by octet, or never | `timeouts.body_progress` counts octets, not updates | `too_slow`, RST_STREAM CANCEL |
+//! | F08 | broken HPACK | the crate; `HEADER_TABLE` | `malformed_request`, GOAWAY PROTOCOL_ERROR |
+//! | F09 | frames out of order, too long, of nothing | the crate; `FRAME` | `malformed_request`, GOAWAY |
+//! | F10 | streams that are never finished, answers never read | `STREAMS`, `timeouts.body_progress`, `timeouts.inspected_idle` | `too_slow`, 408 or RST_STREAM; `idle_timeout` |
+//! | F11 | the same of an upstream: floods, pushes, GOAWAY without end, half answers, requests it never takes | the limits of both legs, `INFORMATIONAL`, `timeouts.upstream_response`, `timeouts.body_progress` | `upstream_malformed`, 502; `upstream_timeout`, 504 |
+//!
 //! # G. Tenant fields
 //!
 //! | row | attack | stopped by | seen |
@@ -124,6 +144,21 @@
 //! | G09 | a sign-in host that is not listed | [`config`](crate::config): a warning of `check` | a warning |
 //! | G10 | CR LF in the configured value | [`config`](crate::config) | the file is refused |
 //! | G11 | another allowed host reflects fields | [`Permit::headers`](crate::policy::Permit::headers): of this service and host only | absent there |
+//!
+//! # H. Exhaustion and fairness
+//!
+//! | row | attack | stopped by | seen |
+//! |---|---|---|---|
+//! | H01 | heads, fields, targets and trailers without end | [`http1::Limits`](crate::http1::Limits), `HEADER_LIST` of HTTP/2 | `head_too_large`, 431 |
+//! | H02 | slow heads, hellos, contents and readers | [deadlines](super::operations#slow-peers) for the whole of each: [`Pace`](crate::exchange::pace::Pace) for content; `limits.per_client` | `request_head_timeout`, `client_hello_timeout`, `too_slow` |
+//! | H03 | half-open handshakes, idle and half-closed tunnels | `timeouts.client_handshake`, `timeouts.tunnel_idle`, `timeouts.tunnel_half_closed`, `timeouts.connection_life` | `tls_failed`, `idle_timeout`, `connection_expired` |
+//! | H04 | more addresses than a limiter can remember | `MAX_KEYS` of [`admit`](crate::admit): who is as good as new is forgotten, nobody else | one shared bucket past it |
+//! | H05 | descriptors run out | `limits.connections` is lowered to what they carry | `too_many_connections`, `overloaded` |
+//! | H06 | leaves minted for random names | [`LeafCache`](crate::inspect::leaf::LeafCache): bounded, one work per name | the least used goes |
+//! | H07 | one side fast, the other slow | neither is read faster than the other takes: [`forward`](crate::forward), [`tunnel`](crate::tunnel), the windows of HTTP/2 | the fast side waits |
+//! | H08 | parsing that is quadratic or recursive | [`http1`](crate::http1) reads each octet once; small chunks go out together | nothing to see |
+//! | H11 | more look-ups than a resolver takes | [`flight`](crate::flight): bounded runs | `overloaded`, 503 |
+//! | H12 | compressed contents that unpack to much | nothing is unpacked | passes as it is |
 //!
 //! # I. Upstream certificates
 //!
@@ -187,8 +222,8 @@
 //! | row | failure | met by | seen |
 //! |---|---|---|---|
 //! | N02 | the upstream ends in the middle of an answer | [`forward`](crate::forward), [`inspect::h2`](crate::inspect::h2), [`tunnel`](crate::tunnel) | `upstream_truncated`; no last chunk and no close_notify, RST_STREAM in HTTP/2; a tunnel breaks as its upstream does |
-//! | N03 | refused, black-holed, silent, slow, broken off at any stage | a time for each: [`connect`](crate::upstream::connect), [`verify`](crate::upstream::verify); what was found on a broken line is kept for a second | `connect_failed`, `upstream_closed`, `tls_failed`, 502; `connect_timeout`, `upstream_timeout`, 504 |
-//! | N05 | half-closed connections | [`tunnel`](crate::tunnel): each half ends by itself | both sides' bytes |
+//! | N03 | refused, black-holed, silent, slow, broken off at any stage | a time for each: [`connect`](crate::upstream::connect), [`verify`](crate::upstream::verify), `timeouts.upstream_response`; what was found on a broken line is kept for a second | `connect_failed`, `upstream_closed`, `tls_failed`, 502; `connect_timeout`, `upstream_timeout`, 504 |
+//! | N05 | one half ends, the other goes on, or says nothing | [`tunnel`](crate::tunnel) passes an end on; `timeouts.tunnel_half_closed` | every octet arrives; `idle_timeout` |
 //!
 //! # O. The machine
 //!
@@ -204,7 +239,8 @@
 //! |---|---|
 //! | A13 | transparent mode only (a forged original destination); it comes later and is refused by name in the configuration. In explicit mode the address is always our own look-up's |
 //! | A20 | cannot be seen: see [residual risks](#residual-risks) |
-//! | D16 | floods inside TLS: rustls refuses renegotiation and bounds key updates and empty records; handshakes are bounded by `limits.per_client.new_connections_per_second`. No test of ours repeats that |
+//! | H09 | a rule is found by a hash walk over the labels of a name, there are no regular expressions; what a look-up costs is measured ([`performance`](super::performance)), not asserted, and that the verdict is the same at any size is A18 |
+//! | H10 | a flood of refusals is a flood of lines: records are not aggregated yet |
 //! | J07 | an issuer in a process of its own, PKCS#11: not there; the key is in this process |
 //! | K04 | there is no remote receiver: the record is a file, and a collector reads that |
 //! | M02 | nothing on the admin listener changes state, and what it says is no secret of the policy |

@@ -155,7 +155,13 @@ fn words(reason: Reason) -> (&'static str, &'static str) {
             "ブラウザまたはアプリが正しい暗号化通信を始めませんでした。",
             "The browser or application did not begin a proper encrypted connection.",
         ),
-        R::ClientClosed | R::ClientRejectedCertificate => ("接続が閉じられました。", "The connection was closed."),
+        R::TooSlow => (
+            "この端末からの送信が遅すぎるため、中継を打ち切りました。通信状態を確かめて、やり直してください。",
+            "This terminal sent too slowly, so the request was given up. Check its connection and try again.",
+        ),
+        R::ClientClosed | R::ClientRejectedCertificate | R::ConnectionExpired => {
+            ("接続が閉じられました。", "The connection was closed.")
+        }
     }
 }
 

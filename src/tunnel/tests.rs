@@ -12,7 +12,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn settings(idle: Duration) -> Settings {
-    Settings { idle }
+    Settings { idle, half_closed: Duration::from_secs(60) }
 }
 
 #[tokio::test]
@@ -74,6 +74,44 @@ async fn h03_a_tunnel_over_which_nothing_moves_is_ended() {
     assert_eq!(end, TunnelEnd::Idle);
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(3600) && took <= Duration::from_secs(4500), "{took:?}");
+}
+
+/// Whose silence it is makes no difference, and neither does a long idle limit.
+#[tokio::test(start_paused = true)]
+async fn h03_n05_a_tunnel_of_which_one_half_has_ended_does_not_wait_for_the_other_for_ever() {
+    for (of_client, idle, least) in [(true, 3600, 60), (false, 3600, 60), (true, 20, 20)] {
+        let ((ours_client, mut client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
+        let ended = if of_client { &mut client } else { &mut upstream };
+        ended.shutdown().await.expect("half-close");
+        if of_client { &ours_client } else { &ours_upstream }.readable().await.expect("its end");
+        let began = Instant::now();
+        let settings = settings(Duration::from_secs(idle));
+        let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings).await;
+        assert_eq!(end, TunnelEnd::Idle);
+        let took = began.elapsed();
+        let latest = Duration::from_secs(least + least / 4 + 1);
+        assert!(took >= Duration::from_secs(least) && took <= latest, "{took:?} of {least}");
+    }
+}
+
+/// What moves in the half that is left keeps it.
+#[tokio::test(start_paused = true)]
+async fn n05_the_other_half_may_take_its_time_while_it_speaks() {
+    let ((ours_client, mut client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
+    let counters = Counters::default();
+    let peers = async {
+        client.shutdown().await.expect("half-close");
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            upstream.write_all(b"x").await.expect("write");
+            client.read_u8().await.expect("read");
+        }
+        drop(upstream);
+    };
+    let settings = settings(Duration::from_secs(3600));
+    let (end, ()) = tokio::join!(relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings), peers);
+    assert_eq!(end, TunnelEnd::Finished);
+    assert_eq!(counters.received.load(Ordering::Relaxed), 10);
 }
 
 #[tokio::test]

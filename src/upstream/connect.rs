@@ -18,7 +18,7 @@ use crate::addrs::UpstreamAddr;
 use crate::names::DnsName;
 use crate::policy::{Permit, Plain};
 use crate::reason::Reason;
-use crate::sockets::tune;
+use crate::sockets::{bound_unsent, tune};
 
 /// RFC 8305 section 5, "Connection Attempt Delay".
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -52,6 +52,7 @@ impl Connection {
 
     /// The bare stream, for a destination that may be reached without TLS.
     pub fn into_plain(self, _leave: &Permit<Plain>) -> TcpStream {
+        bound_unsent(&self.stream);
         self.stream
     }
 

@@ -28,6 +28,7 @@ use crate::flight::{Ageing, Flight, FlightError, Keep};
 use crate::names::DnsName;
 use crate::policy::{Destination, Inspect, Tunnel};
 use crate::reason::Reason;
+use crate::sockets::bound_unsent;
 
 pub use super::certificate::Fault;
 
@@ -255,8 +256,9 @@ pub async fn inspect(
     settings: &Settings,
 ) -> Result<VerifiedUpstream<Inspect>, VerifyError> {
     let (name, address, trust) = (destination.name(), connection.address(), &settings.trust);
-    let (result, sight) =
-        handshake(trust.resuming(), name, alpn, connection.into_unverified_stream(), settings.handshake).await;
+    let stream = connection.into_unverified_stream();
+    bound_unsent(&stream);
+    let (result, sight) = handshake(trust.resuming(), name, alpn, stream, settings.handshake).await;
     let stream = result.map(Box::new).map_err(|failure| VerifyError::of(name, address, failure))?;
     let (certificate, verdict) = match sight.chain_verified {
         Some(certificate) => (certificate, UpstreamVerdict::Handshake),

@@ -94,7 +94,7 @@ async fn a12_connect_inside_inspection_is_405() {
 #[tokio::test]
 async fn an_origin_that_stalls_is_504_in_time() {
     let origin = Origin::https(&["allowed.test"]).alpn(&["http/1.1"]).answering(|_| Reply::Stall).start().await;
-    let config = Config::new().inspect("allowed.test", &origin).set("timeouts", "inspected_idle", "\"1s\"");
+    let config = Config::new().inspect("allowed.test", &origin).set("timeouts", "upstream_response", "\"1s\"");
     let mut sekisho = Sekisho::start(&config).await;
     let mut wire = inside(&sekisho, &origin).await;
     let answer = wire.get(&origin.at("allowed.test"), "/").await.expect("a page");

@@ -346,7 +346,7 @@ async fn trailers_of_both_directions_as_grpc_uses_them() {
 #[tokio::test]
 async fn n02_a_reset_upstream_stream_is_a_reset_client_stream() {
     let origin = Origin::https(&["allowed.test"]).answering(|_| Reply::Stall).start().await;
-    let config = Config::new().inspect("allowed.test", &origin).set("timeouts", "inspected_idle", "\"1s\"");
+    let config = Config::new().inspect("allowed.test", &origin).set("timeouts", "upstream_response", "\"1s\"");
     let mut sekisho = Sekisho::start(&config).await;
     let mut h2 = h2(&sekisho, &origin).await;
     let answer = h2.get(&format!("https://{}/", origin.at("allowed.test"))).await;

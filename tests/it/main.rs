@@ -27,6 +27,7 @@ mod names;
 mod policy;
 mod real_clients;
 mod record;
+mod slow;
 mod structure;
 mod tenant;
 mod tunnel;

@@ -175,6 +175,10 @@ async fn f04_frames_that_must_be_answered_stall_the_client_that_does_not_read() 
         let taken = flood(&mut scene.client, &frames).await;
         // What lies in the two pipes and the crate's buffers, each counted generously.
         assert!(taken < 4 * PIPE, "{taken} of {}", frames.len());
+        // Nothing is asked on it, so that it ends as any other.
+        let Scene { client: _stalled, upstream: _waiting, running, .. } = scene;
+        let ended = running.await.expect("no panic").expect("an upstream");
+        assert_eq!(ended, Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) });
     }
 }
 
@@ -184,6 +188,18 @@ async fn f04_priority_frames_cost_nothing_and_stop_nothing() {
     let frames = frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 255]).repeat(10_000);
     assert_eq!(flood(&mut scene.client, &frames).await, frames.len());
     scene.still_works(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f04_f11_settings_that_are_never_acknowledged_stop_nothing() {
+    let mut scene = scene().await;
+    (scene.client.acknowledges, scene.upstream.acknowledges) = (false, false);
+    for turn in 0..10 {
+        scene.still_works(turn * 2 + 1).await;
+    }
+    scene.client.send(&settings(&[]).repeat(20)).await;
+    scene.upstream.send(&settings(&[]).repeat(20)).await;
+    scene.still_works(21).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,14 +256,15 @@ async fn f07_a_window_that_opens_octet_by_octet_does_not_keep_a_stream() {
     loop {
         scene.client.send(&window(1, 1)).await;
         assert_eq!(scene.client.next().await, Got::Data { stream: 1, octets: b"x".into(), end: false });
-        if start.elapsed() >= IDLE - Duration::from_secs(10) {
+        if start.elapsed() >= PROGRESS - Duration::from_secs(10) {
             break;
         }
         advance(Duration::from_secs(10)).await;
     }
     assert_eq!(scene.client.next().await, Got::Reset { stream: 1, code: CANCEL });
-    assert_eq!(start.elapsed(), IDLE);
+    assert_eq!(start.elapsed(), PROGRESS);
     assert_eq!(scene.upstream.next().await, Got::Reset { stream: at, code: CANCEL });
+    assert_eq!(scene.record().await, "200 allowed too_slow sent=0 received=0");
 }
 
 #[tokio::test(start_paused = true)]
@@ -259,13 +276,49 @@ async fn f07_a_page_nobody_takes_is_given_up() {
     scene.still_works(3).await;
 }
 
+/// RFC 7541: what is no header block ends the connection (the crate calls it PROTOCOL_ERROR), and costs no more than its octets.
+#[tokio::test(start_paused = true)]
+async fn f08_header_blocks_that_are_none_end_the_connection() {
+    let good = literal(&asking("GET", "/", &[]));
+    let behind = |more: &[u8]| [&good[..], more].concat();
+    let before = |more: &[u8]| [more, &good[..]].concat();
+    for (name, block) in [
+        ("index 0", behind(&[0x80])),
+        ("an index beyond both tables", behind(&[0xff, 0x80, 0x01])),
+        ("an index without end", behind(&[&[0xff][..], &[0x80; 12]].concat())),
+        ("a length beyond the block", behind(&[0, 1, b'a', 0x7f, 0xff, 0xff, 0x03])),
+        ("a length without end", behind(&[&[0, 1, b'a', 0x7f][..], &[0xff; 12]].concat())),
+        ("Huffman padding of a whole octet", behind(&[0, 1, b'a', 0x81, 0xff])),
+        ("Huffman padding of zeros", behind(&[0, 1, b'a', 0x81, 0x00])),
+        ("Huffman's end of string", behind(&[0, 1, b'a', 0x84, 0xff, 0xff, 0xff, 0xff])),
+        ("a table larger than announced", before(&[0x3f, 0xe2, 0x1f])),
+        ("a table size behind a field", behind(&[0x20])),
+    ] {
+        let mut scene = scene().await;
+        scene.client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await;
+        let rest = scene.client.rest().await;
+        assert!(
+            matches!(rest.last(), Some(Got::GoAway { code: PROTOCOL_ERROR | COMPRESSION_ERROR, .. })),
+            "{name}: {rest:?}"
+        );
+        let (ended, records) = scene.ended_and_recorded().await;
+        assert_eq!(ended, Ended { side: Side::Client, reason: Some(Reason::MalformedRequest) }, "{name}");
+        assert_eq!(records, ["0 denied malformed_request sent=0 received=0"], "{name}");
+    }
+    // A table that is emptied and grown again and again is lawful, and nothing is kept of it.
+    let mut scene = scene().await;
+    let churn = [0x20, 0x3f, 0xe1, 0x1f].repeat(1000);
+    scene.client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &before(&churn))).await;
+    assert_eq!(get(&scene.upstream.head().await.1, ":path"), "/");
+}
+
 #[tokio::test(start_paused = true)]
 async fn f09_frames_that_break_the_protocol_end_the_connection() {
     let request = headers(3, END_STREAM, &asking("GET", "/", &[]));
     let open = headers(3, 0, &asking("POST", "/", &[]));
     let long = vec![0; 16 * 1024 + 1];
     // (what, frames, the connection's error, the requests it held)
-    let rows: [(&str, Vec<u8>, u32, usize); 10] = [
+    let rows: [(&str, Vec<u8>, u32, usize); 13] = [
         ("an even stream", headers(2, END_STREAM, &asking("GET", "/", &[])), PROTOCOL_ERROR, 1),
         (
             "a lower stream",
@@ -282,9 +335,12 @@ async fn f09_frames_that_break_the_protocol_end_the_connection() {
         ),
         ("a frame too long", frame(PING, 0, 0, &long), FRAME_SIZE_ERROR, 0),
         ("all padding", [&open[..], &frame(DATA, PADDED, 3, &[4, 0, 0, 0])].concat(), PROTOCOL_ERROR, 1),
+        ("content behind the end", [&request[..], &frame(DATA, 0, 3, b"x")].concat(), PROTOCOL_ERROR, 1),
         ("content of no stream", frame(DATA, 0, 0, b"x"), PROTOCOL_ERROR, 0),
         ("content of an idle stream", frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR, 0),
         ("a window of nothing", window(0, 0), PROTOCOL_ERROR, 0),
+        ("a stream's window of nothing", [&open[..], &window(3, 0)].concat(), PROTOCOL_ERROR, 1),
+        ("a window too short", [&open[..], &frame(WINDOW_UPDATE, 0, 3, &[0, 0, 1])].concat(), PROTOCOL_ERROR, 1),
         ("CONTINUATION of nothing", frame(CONTINUATION, END_HEADERS, 1, b""), PROTOCOL_ERROR, 0),
     ];
     for (name, frames, code, requests) in rows {
@@ -327,7 +383,7 @@ async fn requests_of_a_client_that_leaves_at_once_are_recorded_and_half_a_head_i
     client.write_all(&all).await.expect("sent");
     client.shutdown().await.expect("its FIN");
     let (scope, log) = scope(Drain::never());
-    let ended = run(scope, client_io, open_upstream(upstream_io).await.expect("SETTINGS")).await;
+    let ended = run(scope, client_io, open_upstream(upstream_io).await.expect("SETTINGS"), HEAD).await;
     assert_eq!(ended.side, Side::Client);
     assert_eq!(log.lines().await, vec!["0 failed client_closed sent=0 received=0"; 2]);
 }
@@ -340,7 +396,7 @@ async fn f10_a_client_that_says_nothing_is_let_go() {
     peer.send(&settings(&[])).await;
     let upstream = open_upstream(upstream_io).await.expect("SETTINGS");
     let start = Instant::now();
-    let ended = run(scope(Drain::never()).0, client_io, upstream).await;
+    let ended = run(scope(Drain::never()).0, client_io, upstream, HEAD).await;
     assert_eq!(ended, Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) });
     assert_eq!(start.elapsed(), IDLE);
 }
@@ -358,6 +414,81 @@ async fn f11_an_upstream_that_pushes_is_malformed() {
     assert!(rest.iter().any(answered), "{rest:?}");
     assert!(scene.record().await.starts_with("502 failed upstream_malformed"));
     assert_eq!(scene.ended().await, Ended { side: Side::Upstream, reason: Some(Reason::UpstreamMalformed) });
+}
+
+/// F11: an upstream that floods is malformed, as a client is: what it has answered stands, the rest is 502.
+#[tokio::test(start_paused = true)]
+async fn f11_floods_of_an_upstream_end_its_connection() {
+    let floods: [(&str, Frames); 4] = [
+        ("CONTINUATION", {
+            let more = frame(CONTINUATION, 0, 3, b"").repeat(10_000);
+            Box::new(move |at| [frame(HEADERS, 0, at, &literal(OK)), more.clone()].concat())
+        }),
+        ("empty DATA", Box::new(|at| [headers(at, 0, OK), frame(DATA, 0, at, b"").repeat(10_000)].concat())),
+        ("a header bomb", {
+            // One field of 1,000 octets in the table, then one octet for each copy of it.
+            let field = "x".repeat(1000);
+            let mut block = literal(OK);
+            block.extend([0x40, 1, b'a', 0x7f]);
+            block.extend([(1000 - 127) as u8 & 0x7f | 0x80, ((1000 - 127) >> 7) as u8]);
+            block.extend(field.as_bytes());
+            block.extend(vec![0x80 | 62; 10_000]);
+            Box::new(move |at| frame(HEADERS, END_HEADERS | END_STREAM, at, &block))
+        }),
+        (
+            "resets of streams that were none",
+            Box::new(|_| (1..20_000).flat_map(|turn| reset(turn * 2, CANCEL)).collect()),
+        ),
+    ];
+    for (name, answer) in floods {
+        let mut scene = scene().await;
+        scene.still_works(1).await;
+        scene.get(3, "/").await;
+        let (at, _, _) = scene.upstream.head().await;
+        let frames = answer(at);
+        flood(&mut scene.upstream, &frames).await;
+        let rest = scene.client.frames_within(Duration::from_secs(1)).await;
+        let cut = rest.iter().any(|got| match got {
+            Got::Head { stream: 3, fields, .. } => get(fields, ":status") == "502",
+            Got::Reset { stream: 3, code: INTERNAL_ERROR } => true,
+            _ => false,
+        });
+        assert!(cut, "{name}: {rest:?}");
+        assert!(rest.iter().any(|got| matches!(got, Got::GoAway { .. })), "{name}: {rest:?}");
+        let (ended, records) = scene.ended_and_recorded().await;
+        assert_eq!(ended, Ended { side: Side::Upstream, reason: Some(Reason::UpstreamMalformed) }, "{name}");
+        assert_eq!(records.len(), 2, "{name}: {records:?}");
+    }
+}
+
+/// F11: frames that must be answered stall an upstream that does not read the answers, and nothing grows.
+#[tokio::test(start_paused = true)]
+async fn f11_an_upstream_that_does_not_read_what_it_asks_for_is_stalled() {
+    for one in [frame(PING, 0, 0, b"12345678"), settings(&[(INITIAL_WINDOW, 65_535)])] {
+        let mut scene = scene().await;
+        scene.get(1, "/").await;
+        scene.upstream.head().await;
+        let frames = one.repeat(40_000);
+        let taken = flood(&mut scene.upstream, &frames).await;
+        assert!(taken < 4 * PIPE, "{taken} of {}", frames.len());
+        assert_eq!(scene.client.status().await, (1, "504".to_owned()));
+        assert!(scene.record().await.starts_with("504 failed upstream_timeout"));
+    }
+}
+
+/// F11: GOAWAY over and over is GOAWAY once.
+#[tokio::test(start_paused = true)]
+async fn f11_goaway_without_end_lets_what_runs_finish() {
+    let mut scene = scene().await;
+    scene.get(1, "/runs").await;
+    let (at, _, _) = scene.upstream.head().await;
+    let goaway = |last: u32| frame(GOAWAY, 0, 0, &[last.to_be_bytes(), NO_ERROR.to_be_bytes()].concat());
+    flood(&mut scene.upstream, &[goaway(i32::MAX as u32), goaway(at).repeat(1000)].concat()).await;
+    scene.upstream.send(&headers(at, END_STREAM, OK)).await;
+    let rest = scene.client.rest().await;
+    assert!(rest.iter().any(|got| matches!(got, Got::Head { stream: 1, end: true, .. })), "{rest:?}");
+    assert!(rest.iter().filter(|got| matches!(got, Got::GoAway { .. })).count() <= 2, "{rest:?}");
+    assert_eq!(scene.ended().await.side, Side::Upstream);
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,6 +27,7 @@ pub const INTERNAL_ERROR: u32 = 2;
 pub const FRAME_SIZE_ERROR: u32 = 6;
 pub const REFUSED_STREAM: u32 = 7;
 pub const CANCEL: u32 = 8;
+pub const COMPRESSION_ERROR: u32 = 9;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 pub const HTTP_1_1_REQUIRED: u32 = 13;
 
@@ -135,12 +136,14 @@ fn integer(out: &mut Vec<u8>, prefix: u32, mut value: usize) {
 
 pub struct Raw {
     pub io: DuplexStream,
+    /// Whether SETTINGS are acknowledged, as RFC 9113 section 6.5.3 wants it.
+    pub acknowledges: bool,
     dynamic: Vec<(String, String)>,
 }
 
 impl Raw {
     pub fn new(io: DuplexStream) -> Self {
-        Self { io, dynamic: Vec::new() }
+        Self { io, acknowledges: true, dynamic: Vec::new() }
     }
 
     /// The client's preface, with SETTINGS.
@@ -178,7 +181,9 @@ impl Raw {
                     (u16::from_be_bytes([pair[0], pair[1]]), value)
                 });
                 let pairs = pairs.collect();
-                let _ = self.io.write_all(&frame(SETTINGS, ACK, 0, &[])).await;
+                if self.acknowledges {
+                    let _ = self.io.write_all(&frame(SETTINGS, ACK, 0, &[])).await;
+                }
                 Got::Settings(pairs)
             }
             PING if flags & ACK != 0 => Got::Pong,
@@ -215,6 +220,28 @@ impl Raw {
         match self.next().await {
             Got::Head { stream, fields, end } => (stream, fields, end),
             other => panic!("a head was due: {other:?}"),
+        }
+    }
+
+    /// The stream and status of the next head; content and resets before it are passed over.
+    pub async fn answered(&mut self) -> (u32, String) {
+        loop {
+            match self.next().await {
+                Got::Head { stream, fields, .. } => return (stream, get(&fields, ":status").to_owned()),
+                Got::Data { .. } | Got::Reset { .. } => {}
+                other => panic!("a head was due: {other:?}"),
+            }
+        }
+    }
+
+    /// What comes until nothing has for as long as `quiet`.
+    pub async fn frames_within(&mut self, quiet: std::time::Duration) -> Vec<Got> {
+        let mut all = Vec::new();
+        loop {
+            match tokio::time::timeout(quiet, self.next()).await {
+                Ok(Got::End) | Err(_) => return all,
+                Ok(got) => all.push(got),
+            }
         }
     }
 

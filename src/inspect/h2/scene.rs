@@ -14,6 +14,7 @@ use super::{Ended, UpstreamError, open_upstream, run};
 use crate::addrs::ClientAddr;
 use crate::admit::{self, Limits, PerClient};
 use crate::drain::{Drain, Stopper};
+use crate::exchange::pace::Deadlines;
 use crate::inspect::scope::{Ruling, Scope};
 use crate::names::DnsName;
 use crate::policy::{
@@ -25,6 +26,9 @@ pub const HOST: &str = "login.example.jp";
 pub const OURS: &str = "restrict-access-to-tenants";
 pub const TENANT: &str = "city.example.lg.jp";
 pub const IDLE: Duration = Duration::from_secs(120);
+pub const RESPONSE: Duration = Duration::from_secs(100);
+pub const PROGRESS: Duration = Duration::from_secs(60);
+pub const HEAD: Duration = Duration::from_secs(15);
 /// Octets a duplex holds each way: what stands for the sockets.
 pub const PIPE: usize = 64 * 1024;
 
@@ -70,7 +74,7 @@ pub fn scope(drain: Drain) -> (Arc<Scope>, Log) {
         limits: Limits::new(admit::Settings { connections: 1, per_client }),
         recorder: recorder.clone(),
         drain,
-        idle: IDLE,
+        deadlines: Deadlines { idle: IDLE, response: RESPONSE, progress: PROGRESS },
         common: Fields::default(),
         connection: Arc::default(),
         standing: ArcSwapOption::empty(),
@@ -123,7 +127,7 @@ pub async fn with(client_settings: &[(u16, u32)], upstream_settings: &[(u16, u32
     let (scope, log) = scope(drain);
     let running = tokio::spawn(async move {
         let upstream = open_upstream(upstream_io).await?;
-        Ok(run(scope, client_io, upstream).await)
+        Ok(run(scope, client_io, upstream, HEAD).await)
     });
     let mut scene =
         Scene { client: Raw::new(client), upstream: Raw::new(upstream), stopper, running, settings: Vec::new(), log };

@@ -712,9 +712,9 @@ async fn f10_silence_ends_a_stream_and_says_whose_it_was() {
     scene.get(1, "/").await;
     scene.upstream.head().await;
     assert_eq!(scene.client.status().await, is(1, "504"));
-    assert_eq!(start.elapsed(), IDLE);
+    assert_eq!(start.elapsed(), RESPONSE);
     scene.post(3, &[]).await;
-    assert_eq!(scene.client.status().await, is(3, "504"));
+    assert_eq!(scene.client.status().await, is(3, "408"));
     assert_eq!(scene.client.next().await, Got::Reset { stream: 3, code: NO_ERROR });
     scene.get(5, "/").await;
     loop {
@@ -731,7 +731,7 @@ async fn f10_silence_ends_a_stream_and_says_whose_it_was() {
     assert!(matches!(scene.upstream.next().await, Got::Reset { code: CANCEL, .. }));
     let records = scene.records(3).await;
     assert!(records[0].starts_with("504 failed upstream_timeout"), "{records:?}");
-    assert!(records[1].starts_with("504 failed idle_timeout"), "{records:?}");
+    assert!(records[1].starts_with("408 failed too_slow"), "{records:?}");
     assert!(records[2].starts_with("200 allowed idle_timeout"), "{records:?}");
     scene.still_works(7).await;
 }
@@ -758,7 +758,7 @@ async fn beside(task: impl Future<Output = StreamEnd> + Send + 'static) -> (Raw,
     let client_io = Watched::client(client_io, streams.clone());
     let greeted = super::settings::server(opened.extended_connect()).handshake(client_io).await.expect("a preface");
     let (scope, log) = scope(Drain::never());
-    let mut relay = Relay::new(scope, greeted, streams, opened);
+    let mut relay = Relay::new(scope, greeted, streams, opened, HEAD);
     relay.streams.spawn(task);
     let running = tokio::spawn(async move { relay.run().await });
     let mut preface = [0; 24];

@@ -74,7 +74,7 @@ async fn a_refusal_waits_for_its_record_and_no_other_frame_does() {
     // Of an accepted stream, of one that never was, of the connection.
     let free = [reset(1, 1), reset(99, 1), frame(0, 0, 1, b"content")].concat();
     watched.write_all(&free).await.expect("written");
-    assert_eq!((streams.refused(), streams.unanswered()), (None, (3, 0)));
+    assert_eq!((streams.news().0, streams.unanswered()), (None, (3, 0)));
 
     let cases = [
         (3, reset(3, 1), Why::Malformed),
@@ -85,10 +85,10 @@ async fn a_refusal_waits_for_its_record_and_no_other_frame_does() {
     for (stream, refusal, why) in cases {
         let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut watched).poll_write(cx, &refusal))).await;
         assert!(polled.is_pending(), "{why:?} goes out before it is recorded");
-        let refused = streams.refused().expect("held");
+        let refused = streams.news().0.expect("held");
         assert_eq!(refused, Refused { stream, why });
         streams.recorded(refused);
-        assert_eq!(streams.refused(), None);
+        assert_eq!(streams.news().0, None);
         watched.write_all(&refusal).await.expect("written");
         expected.extend(refusal);
     }
@@ -103,7 +103,7 @@ async fn a_stream_accepted_while_its_reset_is_held_is_no_refusal() {
     let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut watched).poll_write(cx, &reset(1, 1)))).await;
     assert!(polled.is_pending());
     streams.accepted(1);
-    assert_eq!(streams.refused(), None);
+    assert_eq!(streams.news().0, None);
     watched.write_all(&reset(1, 1)).await.expect("written");
 }
 
@@ -125,10 +125,10 @@ async fn what_was_written_in_part_is_followed_in_part() {
         let octets = watched.write(rest).await.expect("written");
         rest = &rest[octets..];
     }
-    assert_eq!(streams.refused(), None);
+    assert_eq!(streams.news().0, None);
     let polled = poll_fn(|cx| Poll::Ready(Pin::new(&mut watched).poll_write(cx, &all[data.len()..]))).await;
     assert!(polled.is_pending());
-    streams.recorded(streams.refused().expect("held"));
+    streams.recorded(streams.news().0.expect("held"));
     watched.write_all(&all[data.len()..]).await.expect("written");
     drop(watched);
     assert_eq!(reader.await.expect("no panic").expect("read"), all);
@@ -170,4 +170,30 @@ fn a_last_header_block_of_more_than_a_frame_is_remembered_and_few_are() {
     }
     assert_eq!(streams.ledger().long_ends.len(), LONG_ENDS);
     assert!(streams.has_long_trailers(999));
+}
+
+/// F03: what is counted is the block, whatever frames it comes in and wherever they are cut.
+#[tokio::test]
+async fn f03_a_head_is_under_way_until_its_last_octet() {
+    let octets =
+        [frame(HEADERS, 0, 1, b"fie"), frame(CONTINUATION, 0, 1, b""), frame(CONTINUATION, END_HEADERS, 1, b"lds")]
+            .concat();
+    for cut in 0..=octets.len() {
+        let (mut watched, mut client, streams) = opened_by(&octets[..cut]).await;
+        let since = streams.news().1;
+        assert_eq!(since.is_some(), (HEAD..octets.len()).contains(&cut), "cut at {cut}");
+        // What comes meanwhile does not begin it anew; its end ends it, and so does another frame.
+        for octet in &octets[cut..octets.len().max(cut + 1) - 1] {
+            client.write_all(&[*octet]).await.expect("sent");
+            watched.read_exact(&mut [0]).await.expect("read");
+            assert!(since.is_none() || streams.news().1 == since, "cut at {cut}");
+        }
+        assert_eq!(streams.abandon_head(), cut < octets.len(), "cut at {cut}");
+    }
+    let (_, _, streams) = opened_by(&[&octets[..12], &frame(6, 0, 0, b"12345678")[..]].concat()).await;
+    assert_eq!(streams.news().1, None);
+    let whole = frame(HEADERS, END_HEADERS, 1, b"fields");
+    let (_, _, streams) = opened_by(&[&whole[..], &frame(HEADERS, 0, 3, b"")[..]].concat()).await;
+    assert!(streams.news().1.is_some() && streams.abandon_head());
+    assert_eq!((streams.news().1, streams.unanswered(), streams.abandon_head()), (None, (1, 0), false));
 }

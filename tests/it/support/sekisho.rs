@@ -327,6 +327,13 @@ impl Sekisho {
         }
     }
 
+    /// Octets resident in memory (proc(5): `VmRSS`).
+    pub fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+    }
+
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
     }
