@@ -245,6 +245,7 @@ impl Trip {
             ruling: Arc::clone(self.gate.ruling()),
             reloads: self.gate.reloads(),
             limits: Arc::clone(self.gate.limits()),
+            pressure: Arc::clone(self.gate.pressure()),
             recorder: self.gate.recorder().clone(),
             drain: self.gate.drain().clone(),
             idle: self.live.config.inspect.idle,

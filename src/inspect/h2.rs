@@ -22,9 +22,12 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::Ended;
 use super::h2_frames::{Refused, Streams as Opened, Watched};
 pub use super::h2_settings::ExtendedConnect;
-use super::h2_settings::{self as settings, BEFORE_SETTINGS, CANCELLED_STREAMS, GOODBYE};
+use super::h2_settings::{
+    self as settings, BEFORE_SETTINGS, CANCELLED_STREAMS, GOODBYE, STREAM_WINDOW, STREAM_WINDOWS,
+};
 use super::h2_stream::{self as stream, Shared, StreamEnd};
 use super::scope::Scope;
+use crate::pressure::Stalls;
 use crate::reason::{Reason, Side};
 
 /// Why an upstream that agreed to `h2` cannot be spoken to.
@@ -159,10 +162,13 @@ where
 {
     fn new(scope: Arc<Scope>, client: Connection<Watched<C>, Bytes>, opened: Opened, upstream: Upstream) -> Self {
         let Upstream { requests, driver, streams } = upstream;
+        let stalls = || Stalls::new(scope.pressure.memory().clone(), STREAM_WINDOW, STREAM_WINDOWS);
         let shared = Shared {
             requests: Mutex::new(requests.clone()),
             from_client: opened.clone(),
             from_upstream: streams,
+            uploads: stalls(),
+            downloads: stalls(),
             scope,
         };
         Self {

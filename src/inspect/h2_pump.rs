@@ -4,6 +4,7 @@
 //! at most `h2_settings::STREAM_WINDOW` unread and `h2_settings::SEND_BUFFER` unsent.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::h2_frames::Streams;
 use super::h2_head::passing;
 use super::h2_settings::TRAILERS;
+use crate::pressure::Stalls;
 
 /// Which end stopped a body before it was complete.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub enum Halt {
     Trailers,
     /// Reset by its peer, or gone with its connection. Why is told by the other half of the stream.
     Sink,
+    /// There is no memory for what waits to be taken.
+    NoRoom,
 }
 
 /// Relays a body with its trailers to its end. `moved` is told the octets of each chunk once all of it was taken.
@@ -35,12 +39,13 @@ pub async fn pump(
     to: &mut SendStream<Bytes>,
     trailer_passes: fn(&[u8]) -> bool,
     source: &Streams,
+    stalls: &Stalls,
     moved: impl Fn(usize),
 ) -> Result<(), Halt> {
     while let Some(chunk) = poll_fn(|cx| poll_chunk(from, to, cx)).await? {
         let octets = chunk.len();
         let last = if from.is_end_stream() { Last::Yes } else { Last::No };
-        send(to, chunk, last).await?;
+        send_within(to, chunk, last, stalls).await?;
         // Fails only for a stream that was reset meanwhile, which the next turn finds out.
         let _ = from.flow_control().release_capacity(octets);
         moved(octets);
@@ -56,6 +61,18 @@ pub async fn pump(
     let trailers = passing(trailers, trailer_passes);
     let end = if trailers.is_empty() { to.send_data(Bytes::new(), true) } else { to.send_trailers(trailers) };
     end.map_err(|_| Halt::Sink)
+}
+
+/// As [`send`], charged for what waits behind a chunk that is not taken at once.
+async fn send_within(to: &mut SendStream<Bytes>, chunk: Bytes, last: Last, stalls: &Stalls) -> Result<(), Halt> {
+    let mut sending = pin!(send(to, chunk, last));
+    match poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await {
+        Poll::Ready(sent) => sent,
+        Poll::Pending => {
+            let _waiting = stalls.begin().ok_or(Halt::NoRoom)?;
+            sending.await
+        }
+    }
 }
 
 /// Whether a chunk ends its stream.

@@ -23,6 +23,7 @@ use super::h2_settings::INFORMATIONAL;
 use super::scope::Scope;
 use crate::exchange::fields::{request_trailer_passes, response_trailer_passes};
 use crate::exchange::{After, Exchange, Refusal};
+use crate::pressure::Stalls;
 use crate::reason::{Outcome, Reason};
 
 /// What the streams of one connection share.
@@ -34,6 +35,9 @@ pub struct Shared {
     /// What was seen of the frames of either leg.
     pub from_client: Streams,
     pub from_upstream: Streams,
+    /// Bodies that wait for the other leg.
+    pub uploads: Stalls,
+    pub downloads: Stalls,
 }
 
 /// What the end of a stream means for its connection.
@@ -67,6 +71,8 @@ enum Fault {
     /// The upstream failed. The code is for a client that has the head already.
     Upstream(Reason, Code),
     Stalled(Awaited),
+    /// No memory for what the far side does not take.
+    NoRoom,
     /// A reload took away the permission of a WebSocket, which has no further request to be judged by.
     Withdrawn,
     Internal,
@@ -152,13 +158,14 @@ impl Stream {
             progress.touch();
         };
         progress.await_from(Awaited::Both);
-        let mut upload = pin!(pump(body, &mut to, request_trailer_passes, &shared.from_client, moved));
+        let mut upload = pin!(pump(body, &mut to, request_trailer_passes, &shared.from_client, &shared.uploads, moved));
         let mut download = pin!(self.download(progress, response));
         select! {
             biased;
             uploaded = &mut upload => match uploaded {
                 Err(Halt::Source(error)) => Err(client_fault(&error)),
                 Err(Halt::Trailers) => Err(Fault::ClientTrailers),
+                Err(Halt::NoRoom) => Err(Fault::NoRoom),
                 // After a reset the upstream's answer says why it wants no more of it.
                 Ok(()) | Err(Halt::Sink) => {
                     progress.await_from(Awaited::Upstream);
@@ -212,8 +219,10 @@ impl Stream {
                 counters.add_received(octets);
                 progress.touch();
             };
-            let trailers = &self.shared.from_upstream;
-            pump(&mut body, &mut to, response_trailer_passes, trailers, moved).await.map_err(|halt| match halt {
+            let (trailers, stalls) = (&self.shared.from_upstream, &self.shared.downloads);
+            let pumped = pump(&mut body, &mut to, response_trailer_passes, trailers, stalls, moved).await;
+            pumped.map_err(|halt| match halt {
+                Halt::NoRoom => Fault::NoRoom,
                 Halt::Source(error) => upstream_fault(&error),
                 Halt::Trailers => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),
                 Halt::Sink => Fault::ClientGone,
@@ -278,6 +287,11 @@ impl Stream {
                 self.respond.send_reset(Code::CANCEL);
                 (Outcome::Allowed, Some(Reason::IdleTimeout))
             }
+            (Fault::NoRoom, Sent::Head) => {
+                self.respond.send_reset(Code::ENHANCE_YOUR_CALM);
+                (Outcome::Allowed, Some(Reason::Overloaded))
+            }
+            (Fault::NoRoom, Sent::Nothing) => return self.fail(Reason::Overloaded).await,
             (Fault::Internal, Sent::Head) => {
                 self.respond.send_reset(Code::INTERNAL_ERROR);
                 (Outcome::Failed, Some(Reason::InternalError))

@@ -29,6 +29,12 @@ pub enum Lifecycle {
     Continued,
     /// The record could not be written for `event.duration` from `@timestamp` on, and can again.
     RecordRecovered,
+    /// Overloaded: who holds its share gets no further connection. `message` says what presses.
+    Shedding,
+    /// Overloaded: no new connection is taken up. `message` says what presses.
+    Refusing,
+    /// No longer overloaded.
+    Normal,
 }
 
 impl Lifecycle {
@@ -43,6 +49,9 @@ impl Lifecycle {
             Self::ReopenFailed => "reopen_failed",
             Self::Continued => "continued",
             Self::RecordRecovered => "record_recovered",
+            Self::Shedding => "shedding",
+            Self::Refusing => "refusing",
+            Self::Normal => "normal",
         }
     }
 }

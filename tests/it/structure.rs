@@ -10,7 +10,7 @@ const MAX_FUNCTION_LINES: usize = 60;
 
 /// Every module, each with those it imports. A module may import only what stands above it, so there is no cycle; what it imports
 /// must stand in its row, and what stands there must be imported. `cli` may ask anyone.
-const MODULES: [(&str, &[&str]); 29] = [
+const MODULES: [(&str, &[&str]); 30] = [
     // A literal table.
     ("names", &[]),
     ("addrs", &[]),
@@ -23,6 +23,7 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("tunnel", &["seldom", "sockets"]),
     ("flight", &["reason"]),
     ("admit", &["addrs", "reason"]),
+    ("pressure", &["sockets"]),
     ("client", &["addrs", "sockets"]),
     ("http1", &["reason"]),
     ("reply", &["http1", "reason"]),
@@ -30,25 +31,31 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("policy", &["addrs", "names", "reason"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),
     ("upstream", &["addrs", "flight", "names", "policy", "reason", "sockets", "tls"]),
-    ("exchange", &["reason", "record", "reply"]),
+    ("exchange", &["pressure", "reason", "record", "reply"]),
     ("forward", &["exchange", "http1", "reason"]),
     (
         "inspect",
         &[
-            "addrs", "admit", "drain", "exchange", "forward", "http1", "names", "policy", "reason", "record", "reply",
-            "tls",
+            "addrs", "admit", "drain", "exchange", "forward", "http1", "names", "policy", "pressure", "reason",
+            "record", "reply", "tls",
         ],
     ),
-    ("config", &["addrs", "admit", "identify", "inspect", "names", "policy", "record", "tunnel", "upstream"]),
+    (
+        "config",
+        &["addrs", "admit", "identify", "inspect", "names", "policy", "pressure", "record", "tunnel", "upstream"],
+    ),
     (
         "connection",
         &[
             "addrs", "admit", "client", "config", "drain", "exchange", "forward", "http1", "identify", "inspect",
-            "names", "policy", "reason", "record", "reply", "seldom", "tunnel", "upstream",
+            "names", "policy", "pressure", "reason", "record", "reply", "seldom", "tunnel", "upstream",
         ],
     ),
-    ("admin", &["connection", "reason", "record", "telemetry"]),
-    ("server", &["addrs", "admin", "config", "connection", "drain", "record", "sockets", "telemetry", "upstream"]),
+    ("admin", &["connection", "pressure", "reason", "record", "telemetry"]),
+    (
+        "server",
+        &["addrs", "admin", "config", "connection", "drain", "pressure", "record", "sockets", "telemetry", "upstream"],
+    ),
     // Nothing of the proxy but its vocabulary: a client that read with the proxy's parsers would share its mistakes.
     ("load", &["addrs", "names"]),
     ("manual", &[]),
@@ -75,7 +82,7 @@ const MADE_IN: [(&str, &str); 12] = [
 ];
 
 /// Tasks nobody waits for: a connection, a run of a look-up (a client that leaves must not end it).
-const SPAWNS: [&str; 2] = ["src/flight.rs", "src/server.rs"];
+const SPAWNS: [&str; 2] = ["src/flight.rs", "src/server/accept.rs"];
 
 /// Who opens TCP connections: the one place for destinations, and the clients that `quickstart` and `load` play.
 const DIALS: [&str; 3] = ["src/cli/trial.rs", "src/load/dial.rs", "src/upstream/connect.rs"];

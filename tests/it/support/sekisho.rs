@@ -82,7 +82,16 @@ impl Sekisho {
     pub async fn start_with(config: &Config, arrange: impl Fn(&Path)) -> Self {
         let (dir, listeners, admin) = prepare(config);
         arrange(dir.path());
-        let child = spawn(dir.path());
+        let child = spawn(dir.path(), None);
+        let mut sekisho = Self { dir, child, listeners, admin, taken: Vec::new(), exited: None, killed: false };
+        sekisho.ready().await;
+        sekisho
+    }
+
+    /// As [`Sekisho::start`], with what a shell is told first, such as `ulimit -n 256`.
+    pub async fn start_under(config: &Config, limits: &str) -> Self {
+        let (dir, listeners, admin) = prepare(config);
+        let child = spawn(dir.path(), Some(limits));
         let mut sekisho = Self { dir, child, listeners, admin, taken: Vec::new(), exited: None, killed: false };
         sekisho.ready().await;
         sekisho
@@ -91,7 +100,7 @@ impl Sekisho {
     /// Starts again in the same directory, on the same ports, with the file as it is.
     pub async fn start_again(&mut self) {
         assert!(self.exited.is_some(), "still running");
-        self.child = spawn(self.dir.path());
+        self.child = spawn(self.dir.path(), None);
         (self.exited, self.killed) = (None, false);
         self.taken.clear();
         self.ready().await;
@@ -221,9 +230,24 @@ impl Sekisho {
         records
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid")
+    }
+
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid")).expect("a pid");
-        kill_process(pid, signal).expect("the process is there");
+        kill_process(self.pid(), signal).expect("the process is there");
+    }
+
+    /// Octets of resident memory.
+    pub fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Descriptors open.
+    pub fn descriptors(&self) -> u64 {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the process is there").count() as u64
     }
 
     pub async fn exit(&mut self) -> ExitStatus {
@@ -288,9 +312,17 @@ impl Sekisho {
     }
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, limits: Option<&str>) -> Child {
     let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).expect("stderr.log");
-    Command::new(binary())
+    let mut command = match limits {
+        None => Command::new(binary()),
+        Some(limits) => {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(binary());
+            shell
+        }
+    };
+    command
         .args(["run", "--config", "sekisho.toml"])
         .current_dir(dir)
         .env("NO_COLOR", "1")
