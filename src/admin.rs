@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::connection::Gate;
+use crate::pressure::State as Load;
 use crate::record::{State, WhenUnwritable};
 use crate::telemetry::Health;
 
@@ -87,7 +88,8 @@ fn answer(request: &Request<Incoming>, views: &Views) -> Response<Full<Bytes>> {
     }
 }
 
-/// 503 only where traffic cannot be served safely; a failed reload is told in the body of a 200.
+/// 503 only where new traffic cannot be served safely, or is not served at all; a failed reload is told in the body of a 200, and
+/// so is shedding: whoever asks little is still served, and to send everybody elsewhere would overload that place too.
 fn readiness(views: &Views) -> Response<Full<Bytes>> {
     if !views.health.is_started() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "starting\n".into());
@@ -98,19 +100,25 @@ fn readiness(views: &Views) -> Response<Full<Bytes>> {
     if views.health.unproven().is_some() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "self_probe_failed\n".into());
     }
-    match (views.gate.recorder().state(), views.health.degraded()) {
-        (State::Unwritable(WhenUnwritable::Deny), _) => {
-            plain(StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".into())
-        }
-        (State::Unwritable(WhenUnwritable::Continue), _) => {
-            plain(StatusCode::OK, "degraded: the record cannot be written\n".into())
-        }
-        // The reason itself may name files and rules: it is in the log and the record, not here.
-        (State::Writable, Some(_)) => {
-            plain(StatusCode::OK, "degraded: the last reload failed, the old configuration is in force\n".into())
-        }
-        (State::Writable, None) => plain(StatusCode::OK, "ok\n".into()),
+    let recorded = views.gate.recorder().state();
+    if recorded == State::Unwritable(WhenUnwritable::Deny) {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".into());
     }
+    let (assessment, _) = views.gate.pressure().last();
+    let cause = assessment.cause().map_or("", |cause| cause.as_str());
+    let load = format!("{}: {cause}\n", assessment.state().as_str());
+    if assessment.state() == Load::Refusing {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, load);
+    }
+    let degraded = match (recorded, views.health.degraded()) {
+        (State::Unwritable(_), _) => "degraded: the record cannot be written\n",
+        // The reason itself may name files and rules: it is in the log and the record, not here.
+        (State::Writable, Some(_)) => "degraded: the last reload failed, the old configuration is in force\n",
+        (State::Writable, None) => "",
+    };
+    let shedding = if assessment.state() == Load::Shedding { load } else { String::new() };
+    let body = format!("{degraded}{shedding}");
+    plain(StatusCode::OK, if body.is_empty() { "ok\n".into() } else { body })
 }
 
 fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -24,6 +24,9 @@ use crate::reason::Reason;
 /// Clients one rate limiter remembers. Past it, new clients share one bucket.
 pub const MAX_KEYS: usize = 65_536;
 
+/// Connections that are nobody's share yet: about what a browser opens for one page.
+const FREE: usize = 8;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Connections of all clients together.
@@ -115,6 +118,13 @@ impl Limits {
         }
         *held += 1;
         Ok(Admission { limits: Arc::clone(self), key })
+    }
+
+    /// Whether the client holds as many connections as the mean of those who hold any, or more. Below [`FREE`] it never does.
+    pub fn has_share(&self, client: ClientAddr) -> bool {
+        let clients = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = clients.get(&ClientKey::of(client)).copied().unwrap_or(0);
+        held >= FREE && held.saturating_mul(clients.len()) >= self.open()
     }
 
     /// Whether the client may claim once more on a connection it holds: charged as a new connection is.
@@ -231,6 +241,22 @@ mod tests {
         drop((second, other));
         assert_eq!(limits.open(), 0);
         assert!(limits.per_client.lock().expect("lock").is_empty());
+    }
+
+    #[test]
+    fn h03_a_share_is_the_mean_of_those_who_hold_any() {
+        let limits = Limits::new(settings(1000, 1000, 1000, 1000));
+        let hold = |who: &str, n| -> Vec<_> { (0..n).map(|_| limits.admit(client(who)).expect("a slot")).collect() };
+        let seven = hold("10.0.0.1", 7);
+        assert!(!limits.has_share(client("10.0.0.1")), "few are nobody's share");
+        let eight = hold("10.0.0.1", 1);
+        assert!(limits.has_share(client("10.0.0.1")), "alone, all there are are its share");
+        let many = hold("10.0.0.2", 9);
+        assert!(!limits.has_share(client("10.0.0.1")), "8 of 17 by two");
+        assert!(limits.has_share(client("10.0.0.2")));
+        assert!(!limits.has_share(client("10.0.0.3")), "a newcomer");
+        drop((seven, eight, many));
+        assert!(!limits.has_share(client("10.0.0.2")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
-//! `document` is the text as TOML, `reader` the typed reading of it, `schema` its keys, `lower` (with `service`, `tenant`,
-//! `header`, `settings`, `finding`) the rules that need no other file, `files` the files it names, `problem` what is wrong,
+//! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
+//! `tenant`, `header`, `settings`, `finding`) the rules that need no other file, `files` the files it names, `problem` what is wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
 //! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
 //!
@@ -14,6 +14,7 @@ mod finding;
 mod header;
 mod lower;
 mod problem;
+mod quantity;
 mod reader;
 mod schema;
 mod service;
@@ -40,7 +41,7 @@ use crate::inspect::issuer::Issuer;
 use crate::policy::{HostPattern, Listed, Mode, Policy};
 use crate::upstream::trust::Sources;
 use crate::upstream::{connect, resolve, verify, vet};
-use crate::{admit, identify, inspect, record, tunnel};
+use crate::{admit, identify, inspect, pressure, record, tunnel};
 
 /// Largest file that is read: a million names take about a third of it.
 const MAX_FILE: u64 = 64 << 20;
@@ -66,6 +67,7 @@ pub struct Config {
     /// With [`Scope::Full`], present wherever a service inspects.
     pub issuing: Option<Arc<Issuer>>,
     pub limits: admit::Settings,
+    pub pressure: pressure::Settings,
     pub identify: identify::Settings,
     pub tunnel: tunnel::Settings,
     pub inspect: inspect::Settings,
@@ -214,6 +216,7 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         issuing_files,
         issuing: pulled.issuer,
         limits: lowered.limits,
+        pressure: lowered.pressure,
         identify: identify::Settings { request_head: timeouts.request_head, client_hello: timeouts.client_hello },
         tunnel: tunnel::Settings { idle: timeouts.tunnel_idle, half_closed: timeouts.tunnel_half_closed },
         inspect: inspect::Settings { client_handshake: timeouts.client_handshake, deadlines: timeouts.exchange },

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 
 use self::ending::{Ended, Next};
 use self::front::Waiting;
+pub use self::front::pass_over;
 pub use self::gate::{Gate, Live, Present};
 use self::trip::{Claimed, Trip, Way};
 use crate::addrs::{ClientAddr, ListenAddr};
@@ -31,28 +32,24 @@ pub fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listener: Li
     let mut client = Client::new(stream, addr, listener);
     async move {
         let gate = present.gate();
-        let admission = match gate.admit(&client) {
-            Ok(admission) => admission,
+        let (admission, newcomer) = match gate.admit(&client) {
+            Ok(admitted) => admitted,
             Err(reason) => return Box::pin(front::turn_away(gate, client, reason)).await,
         };
-        let mut waiting = Waiting::new(gate);
+        let mut waiting = Waiting::new(gate, newcomer);
         loop {
             let Some((mut trip, claimed)) = Trip::claim(gate, &mut client, &admission, &mut waiting).await else {
                 break;
             };
             let relaying = trip.relaying();
-            let cut = pin!(relaying.cut_before_it(gate.drain()));
+            let ending = pin!(relaying.ended_before_it(gate.drain()));
             let driven = tokio::select! {
-                driven = drive(&mut trip, claimed, &mut client, &admission) => Some(driven),
-                () = Seldom::new(cut) => None,
+                driven = drive(&mut trip, claimed, &mut client, &admission) => driven,
+                reason = Seldom::new(ending) => Err(trip.cut(reason)),
             };
             let next = match driven {
-                Some(Ok(next)) => next,
-                Some(Err(ended)) => trip.refuse(ended, &mut client).await,
-                None => {
-                    let ended = trip.cut();
-                    trip.refuse(ended, &mut client).await
-                }
+                Ok(next) => next,
+                Err(ended) => trip.refuse(ended, &mut client).await,
             };
             match next {
                 Next::Request if gate.drain().is_draining() || waiting.is_over() => break,
@@ -84,6 +81,7 @@ async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, _admitted
         }
         Way::Inspect(permit) => {
             let inspecting = Box::pin(async {
+                let _room = trip.room()?;
                 let established = trip.establish(client).await?;
                 let hello = trip.client_hello(client, &established).await?;
                 let agreed = reconcile_inspect(permit, &hello.sni)?;
@@ -128,7 +126,7 @@ mod tests {
         fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(serve) <= 1856, "{}", size(serve));
+        assert!(size(serve) <= 1920, "{}", size(serve));
     }
 
     /// What an inspected connection holds beside its two TLS sessions while nothing is asked.

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use self::fields::Restrictions;
+use crate::pressure::Charge;
 use crate::reason::{Outcome, Reason};
 use crate::record::Attempt;
 use crate::reply::Page;
@@ -92,6 +93,8 @@ pub struct Exchange {
     counters: Arc<Counters>,
     connection: Arc<ConnectionState>,
     concluded: bool,
+    /// The memory it may take.
+    _room: Option<Charge>,
 }
 
 impl Exchange {
@@ -102,7 +105,14 @@ impl Exchange {
         host: Arc<str>,
         connection: Arc<ConnectionState>,
     ) -> Self {
-        Self { attempt, verdict, restrictions, host, counters: Arc::default(), connection, concluded: false }
+        let counters = Arc::default();
+        Self { attempt, verdict, restrictions, host, counters, connection, concluded: false, _room: None }
+    }
+
+    /// With memory that was charged for it.
+    pub fn within(mut self, room: Charge) -> Self {
+        self._room = Some(room);
+        self
     }
 
     /// Whether the request goes on.

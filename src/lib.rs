@@ -21,6 +21,7 @@
 //! | [`drain`] | running → draining → cut |
 //! | [`connection`] | the spine: `serve` and `drive`, the only code that knows every phase |
 //! | [`admit`] | limits: a slot is a value |
+//! | [`pressure`] | overload: its readings, its states, and the account of memory |
 //! | [`client`] | the client's stream, what was read ahead, how far its conversation got |
 //! | [`identify`] | claim: the request head and the ClientHello, read by sans-IO parsers |
 //! | [`http1`] | the strict HTTP/1 codec that `identify` reads heads with and `forward` writes messages with |
@@ -60,6 +61,8 @@
 //!   [`upstream::verify::VerifiedUpstream`]; a tunnel's certificate is verified too, by a handshake of our own. Plain `http:` has
 //!   no certificate, and says so: [`upstream::connect::Connection::into_plain`] wants a [`policy::Permit`] of [`policy::Plain`].
 //! * **A slot is held as long as the connection lives.** [`admit::Admission`] gives it back when dropped; there is no `release`.
+//! * **What grows is charged before it grows.** [`pressure::Charge`] holds memory of the ceiling, and gives it back when dropped; a
+//!   connection has its [`pressure::Newcomer`] before it is read.
 //! * **The 200 of CONNECT is sent once, and known to have been.** [`client::Established`] is asked for by whoever reads TLS.
 //! * **Exactly one terminal record per attempt.** [`record::Attempt`] hands it in when dropped, a panic or an abort included;
 //!   [`record::Conservation::holds`] is the arithmetic that nothing went missing.
@@ -92,6 +95,8 @@ pub mod connection;
 
 // Its phases: admit, claim, decide.
 pub mod admit;
+pub mod pressure;
+
 pub mod client;
 pub mod identify;
 

@@ -221,7 +221,7 @@ fn live(config: &Config, known: &Known) -> Result<Live, ProbeError> {
         issuing: None,
         limits: admit::Settings { connections: 16, per_client },
         identify: identify::Settings { request_head: 2 * DEADLINE, client_hello: 2 * DEADLINE },
-        tunnel: tunnel::Settings { idle: 2 * DEADLINE },
+        tunnel: tunnel::Settings { idle: 2 * DEADLINE, half_closed: 2 * DEADLINE },
         warnings: Vec::new(),
         ..config.clone()
     };

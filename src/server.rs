@@ -1,6 +1,8 @@
 //! The service around the spine: bind, accept, spawn, reload, drain. Knows no protocol.
 
+mod accept;
 mod bind;
+mod watch;
 mod workers;
 
 use std::collections::HashMap;
@@ -11,33 +13,36 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use self::accept::accept;
 use self::bind::Bound;
+use self::watch::watch;
 use self::workers::Workers;
-use crate::addrs::{ClientAddr, ListenAddr};
+use crate::addrs::ListenAddr;
 use crate::admin;
 use crate::config::{self, Config, LoadError, Scope};
-use crate::connection::{Gate, Live, serve};
+use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
+use crate::pressure;
 use crate::probe::{Probe, ProbeError};
 use crate::record::{Fields, Lifecycle, Recorder};
+use crate::sockets;
 use crate::telemetry::Health;
 use crate::upstream::verify;
-
-/// Pause after an accept that failed for want of a descriptor or memory: the next one would fail as well.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long writing out the record may take at the end.
 const RECORD_END: Duration = Duration::from_secs(5);
 
 /// Descriptors of one connection: the client's and the upstream's.
 const PER_CONNECTION: u64 = 2;
-/// Descriptors kept for listeners, the record, DNS, the admin listener and the tunnels' pipes.
+/// Descriptors kept for listeners, the record, DNS, the admin listener and the tunnels' pipes; at most half of all.
 const RESERVED: u64 = 256;
+
+/// Octets of memory that connections must have, for a service to be one.
+const LEAST_MEMORY: u64 = 100 * pressure::NEWCOMER;
 
 /// Why the service could not start, or not take up a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +65,10 @@ pub enum ServerError {
     Threads(io::Error),
     #[error("{0}")]
     Probe(#[from] ProbeError),
+    #[error(
+        "limits.memory is {}, and {} are taken before the first connection: raise it, or the limit of the control group", pressure::shown(*.ceiling), pressure::shown(*.baseline)
+    )]
+    Memory { ceiling: u64, baseline: u64 },
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -99,6 +108,10 @@ impl Server {
         let bound = Bound::new(&config, &workers, &HashMap::new(), None)?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
+        let memory = gate.pressure().memory();
+        if memory.budget() < LEAST_MEMORY {
+            return Err(ServerError::Memory { ceiling: memory.ceiling(), baseline: memory.baseline() });
+        }
         let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
         let mut server = Self {
             gate,
@@ -111,6 +124,7 @@ impl Server {
             admin: None,
             accepting: JoinSet::new(),
         };
+        server.look_after();
         server.accept_on(bound);
         server.accepting.spawn(probe.run(feed_watchdog));
         server.health.started();
@@ -207,6 +221,15 @@ impl Server {
         }
         self.accept_on(bound);
         Ok(revision)
+    }
+
+    /// The tasks that know how hard pressed the service is.
+    fn look_after(&mut self) {
+        for worker in self.workers.handles() {
+            let pulse = self.gate.pressure().pulse();
+            self.accepting.spawn_on(async move { pulse.beat().await }, worker);
+        }
+        self.accepting.spawn(watch(Arc::clone(&self.gate)));
     }
 
     fn accept_on(&mut self, bound: Bound) {
@@ -306,21 +329,6 @@ impl Signals {
     }
 }
 
-async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Counted before it is spawned: a drain that begins now waits for it.
-                tokio::spawn(serve(gate.enter(), stream, ClientAddr::new(peer), address));
-            }
-            Err(error) => {
-                tracing::warn!(%address, %error, "accept failed");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
 /// Tells systemd, where it listens; elsewhere this is nothing.
 fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
@@ -351,12 +359,13 @@ pub fn fit_connections(config: &mut Config) {
         tracing::warn!(%error, "the descriptor limit could not be raised");
     }
     let Some(descriptors) = getrlimit(Resource::Nofile).current else { return };
+    sockets::reserve(descriptors);
     // A handshake for a verdict has a connection of its own: a few at a time where verdicts are kept, else one with each tunnel.
     let (verifying, each) = match config.verify.cache.is_zero() {
         true => (0, PER_CONNECTION + 1),
         false => ((verify::MAX_RUNNING.get() as u64).min(descriptors / 8), PER_CONNECTION),
     };
-    let carried = descriptors.saturating_sub(RESERVED + verifying) / each;
+    let carried = descriptors.saturating_sub(RESERVED.min(descriptors / 2) + verifying) / each;
     let carried = usize::try_from(carried).unwrap_or(usize::MAX).max(1);
     if config.limits.connections > carried {
         tracing::warn!(

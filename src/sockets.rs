@@ -1,6 +1,9 @@
-//! What every TCP connection of ours has, a client's or an upstream's, and a read that costs one system call. No protocol here.
+//! What every TCP connection of ours has, a client's or an upstream's, a read that costs one system call, and the descriptors that
+//! no connection may take. No protocol here.
 
 use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
@@ -13,6 +16,29 @@ use tokio::net::TcpStream;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 /// RFC 5482: sent bytes that nobody acknowledges for this long end the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Descriptors at the top of the table, kept for the service itself.
+const RESERVED: u64 = 64;
+
+/// The first of them. The table is the process's, and so is this.
+static RESERVED_FROM: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// How many descriptors are kept of `limit`.
+pub fn reserved(limit: u64) -> u64 {
+    RESERVED.min(limit / 8)
+}
+
+/// Keeps the top of a table of `limit` descriptors free, for the record, the admin listener and a reload.
+pub fn reserve(limit: u64) {
+    RESERVED_FROM.store(limit.saturating_sub(reserved(limit)), Ordering::Relaxed);
+}
+
+/// Whether this descriptor, just opened, is one of those that are kept free, and so has to be closed again. The system always
+/// gives the lowest free number (POSIX.1, section 2.6 "File Descriptor Allocation"): as long as nothing that clients can make grow
+/// keeps one of them, they are free, whatever is going on below, and no count can be late.
+pub fn is_beyond(descriptor: &impl AsRawFd) -> bool {
+    u64::try_from(descriptor.as_raw_fd()).is_ok_and(|number| number >= RESERVED_FROM.load(Ordering::Relaxed))
+}
 
 /// Sets it for a connection, or for a listener, whose connections inherit it: no delay, keep-alive probes, an end to
 /// unacknowledged bytes.
@@ -61,6 +87,14 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn h05_so_many_descriptors_are_kept_of_a_limit() {
+        for (limit, kept) in [(0, 0), (7, 0), (8, 1), (200, 25), (256, 32), (511, 63), (512, 64), (20_000, 64)] {
+            assert_eq!(reserved(limit), kept, "{limit}");
+        }
+        assert_eq!(reserved(u64::MAX), RESERVED);
+    }
 
     #[expect(clippy::disallowed_methods, reason = "the test is the destination")]
     async fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {

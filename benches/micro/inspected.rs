@@ -23,6 +23,7 @@ use sekisho::inspect::scope::{Ruling, Scope, restrictions};
 use sekisho::inspect::{Ended, h1};
 use sekisho::names::{Authority, Host};
 use sekisho::policy::{Claim, Decision, Inspect, Mode, Permit, Policy};
+use sekisho::pressure::{self, Ceiling, Pressure};
 use sekisho::reason::Side;
 use sekisho::record::{Action, Fields, Recorder};
 use tempfile::TempDir;
@@ -168,6 +169,7 @@ fn scope(recorder: Recorder, drain: Drain) -> Scope {
         ruling: Arc::new(ArcSwap::from_pointee(Ruling { policy, revision: "4f2a90c1".into() })),
         reloads: tokio::sync::watch::Sender::new(0).subscribe(),
         limits: admit::Limits::new(admit::Settings { connections: 1, per_client }),
+        pressure: Pressure::new(&pressure::Settings { memory: Ceiling::OfMachine }),
         recorder,
         drain,
         deadlines: DEADLINES,

@@ -1,5 +1,7 @@
 //! The metrics, in the OpenMetrics text form. Labels are words of closed lists: nothing a client sends becomes one (M06).
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +11,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::Views;
+use crate::pressure::State as Load;
 use crate::reason::Outcome;
 use crate::record::{Action, Conservation, State};
 
@@ -33,6 +36,16 @@ struct ByReason {
     reason: Word,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: Word,
+}
+
 /// A word of a closed list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Word(&'static str);
@@ -50,6 +63,7 @@ pub(super) fn text(views: &Views) -> String {
     record(&mut registry, views);
     service(&mut registry, views);
     self_probe(&mut registry, views);
+    overload(&mut registry, views);
     let mut out = String::new();
     if let Err(error) = encode(&mut out, &registry) {
         tracing::error!(%error, "the metrics could not be written");
@@ -118,6 +132,43 @@ fn self_probe(registry: &mut Registry, views: &Views) {
     let passing = u64::from(views.health.unproven().is_none());
     registry.register("self_probes", "Pairs of requests the service has sent through itself", probes);
     registry.register("self_probe_passing", "0 while they do not come out as they must", gauge(passing));
+}
+
+fn overload(registry: &mut Registry, views: &Views) {
+    let pressure = views.gate.pressure();
+    let (assessment, readings) = pressure.last();
+    let states = Family::<ByState, Gauge>::default();
+    for state in Load::ALL {
+        let now = i64::from(state == assessment.state());
+        states.get_or_create(&ByState { state: Word(state.as_str()) }).set(now);
+    }
+    let entered = Family::<ByState, Counter>::default();
+    for (state, count) in pressure.entered() {
+        entered.get_or_create(&ByState { state: Word(state.as_str()) }).inc_by(count);
+    }
+    let shed = Family::<ByKind, Counter>::default();
+    for (kind, count) in pressure.shed() {
+        shed.get_or_create(&ByKind { kind: Word(kind.as_str()) }).inc_by(count);
+    }
+    let delay = Gauge::<f64, AtomicU64>::default();
+    delay.set(readings.delay.as_secs_f64());
+    registry.register("overload", "1 for the state that holds", states);
+    registry.register("overload_entered", "Changes to each state", entered);
+    registry.register("shed", "What was turned away or ended for overload, by kind", shed);
+    registry.register("queue_delay_seconds", "How long work has waited for its turn, for a second at least", delay);
+    registry.register("descriptors", "Descriptors open", gauge(readings.descriptors));
+    registry.register("descriptor_limit", "Descriptors there may be", gauge(readings.descriptor_limit));
+    registry.register("memory_resident_bytes", "Resident memory", gauge(readings.resident));
+    registry.register("memory_ceiling_bytes", "limits.memory", gauge(readings.ceiling));
+    registry.register("memory_charged_bytes", "What connections and requests may take", gauge(readings.charged));
+    registry.register("memory_budget_bytes", "What may be charged at most", gauge(readings.budget));
+    registry.register("memory_refused", "Charges there was no room for", counter(pressure.memory().refused()));
+    registry.register(
+        "accept_backlog",
+        "Connections that wait in the longest listener's queue",
+        gauge(readings.backlog),
+    );
+    registry.register("newcomers", "Connections that are not established", gauge(readings.newcomers as u64));
 }
 
 fn counter(value: u64) -> Counter {

@@ -16,7 +16,7 @@ use super::{Case, IssuingFiles, Site, finding, schema, units};
 use crate::addrs::ListenAddr;
 use crate::policy::{Conflict, ConflictKind, HostPattern, Mode, Policy, PolicySource};
 use crate::upstream::resolve;
-use crate::{admit, record};
+use crate::{admit, pressure, record};
 
 /// The configuration before the files it names are read.
 pub(super) struct Lowered<'t> {
@@ -31,6 +31,7 @@ pub(super) struct Lowered<'t> {
     pub upstream: Upstream<'t>,
     pub issuing: Option<(IssuingFiles, At)>,
     pub limits: admit::Settings,
+    pub pressure: pressure::Settings,
     pub timeouts: Timeouts,
     pub record: record::Settings,
 }
@@ -51,11 +52,24 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, problems: &mut Probl
     require_issuing_ca(issuing.is_some(), &services, problems);
     let inspected = services.iter().filter(|service| service.mode == Mode::Inspect).flat_map(|service| &service.hosts);
     let inspected = inspected.map(|host| (host.pattern.clone(), host.at.clone())).collect();
-    let limits = settings::limits(&root, problems);
+    let (limits, pressure) = settings::limits(&root, problems);
     let record = settings::record(&root, base, problems);
     let policy = compile(groups, services, problems);
     let listeners = listeners.into_iter().map(|(address, _)| address).collect();
-    Lowered { site, listeners, admin, policy, inspected, resolver, upstream, issuing, limits, timeouts, record }
+    Lowered {
+        site,
+        listeners,
+        admin,
+        policy,
+        inspected,
+        resolver,
+        upstream,
+        issuing,
+        limits,
+        pressure,
+        timeouts,
+        record,
+    }
 }
 
 fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At) {

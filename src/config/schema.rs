@@ -53,7 +53,7 @@ pub(super) static SERVICE: Keys = Keys {
     names: &["name", "hosts", "ports", "mode", "clients", "allow_broad", "plain_http", "tenant", "header"],
 };
 pub(super) static HEADER: Keys = Keys { section: "[[service.header]]", names: &["name", "value"] };
-pub(super) static LIMITS: Keys = Keys { section: "[limits]", names: &["connections", "per_client"] };
+pub(super) static LIMITS: Keys = Keys { section: "[limits]", names: &["connections", "memory", "per_client"] };
 pub(super) static PER_CLIENT: Keys = Keys {
     section: "[limits.per_client]",
     names: &["connections", "new_connections_per_second", "burst", "requests_per_second"],

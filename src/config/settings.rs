@@ -19,6 +19,7 @@ use super::units::{self, NetworkError};
 use crate::admit;
 use crate::exchange::pace::Deadlines;
 use crate::names::DnsName;
+use crate::pressure::{self, Ceiling};
 use crate::record::{self, WhenUnwritable};
 use crate::upstream::trust::{MinTls, Roots, Stale, Unknown};
 use crate::upstream::{connect, resolve, vet};
@@ -26,6 +27,8 @@ use crate::upstream::{connect, resolve, vet};
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+/// Less than the least is taken before the first connection.
+const MEMORY: RangeInclusive<u64> = 64_000_000..=16_000_000_000_000;
 
 /// How long each phase may take.
 #[derive(Debug)]
@@ -194,7 +197,7 @@ fn dial<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> connect::Settings
     connect::Settings { bind, timeout }
 }
 
-pub(super) fn limits<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> admit::Settings {
+pub(super) fn limits<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (admit::Settings, pressure::Settings) {
     const MANY: RangeInclusive<u64> = 1..=1_000_000;
     let table = root.table("limits", Some(&schema::LIMITS), problems);
     let inner = table.table("per_client", Some(&schema::PER_CLIENT), problems);
@@ -224,7 +227,7 @@ pub(super) fn limits<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> admit
     let requests = inner.integer("requests_per_second", &MANY, "a number", problems).map_or(500, |(number, _)| number);
     let rate_of = |number: u64| u32::try_from(number).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     let count_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    admit::Settings {
+    let slots = admit::Settings {
         connections: count_of(connections),
         per_client: admit::PerClient {
             connections: count_of(per_client),
@@ -232,7 +235,9 @@ pub(super) fn limits<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> admit
             burst: rate_of(burst),
             requests_per_second: rate_of(requests),
         },
-    }
+    };
+    let memory = table.size("memory", &MEMORY, problems).map_or(Ceiling::OfMachine, Ceiling::Octets);
+    (slots, pressure::Settings { memory })
 }
 
 pub(super) fn record<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<'_>) -> record::Settings {

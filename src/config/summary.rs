@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use super::{Config, show_duration};
 use crate::policy::ServiceSummary;
+use crate::pressure::{Ceiling, shown};
 use crate::record::WhenUnwritable;
 use crate::upstream::trust::{MinTls, Roots, Stale, Unknown};
 
@@ -33,6 +34,7 @@ pub fn summary(config: &Config) -> String {
         "limits",
         [
             format!("{} connections", limits.connections),
+            memory(config),
             format!("for each client {} connections", limits.per_client.connections),
             format!("{} new/s (burst {})", limits.per_client.new_connections_per_second, limits.per_client.burst),
             format!("{} requests/s", limits.per_client.requests_per_second),
@@ -124,6 +126,14 @@ fn upstream(config: &Config, screen: &mut Screen) {
     screen.row("guard", [format!("exceptions: {exceptions}")].into_iter().chain(from));
     if let Some(files) = &config.issuing_files {
         screen.row("issuing CA", [files.certificate.display().to_string()]);
+    }
+}
+
+fn memory(config: &Config) -> String {
+    let ceiling = config.pressure.memory.octets().map_or_else(|| "unknown".to_owned(), shown);
+    match config.pressure.memory {
+        Ceiling::Octets(_) => format!("{ceiling} of memory"),
+        Ceiling::OfMachine => format!("3/4 of the machine's memory ({ceiling} here)"),
     }
 }
 

@@ -114,7 +114,7 @@ fn every_invalid_file_is_told_exactly() {
         let expected = fs::read_to_string(file.with_extension("expected")).expect("the .expected file");
         assert_eq!(shown(&error.problems), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 59);
+    assert_eq!(files.len(), 62);
 }
 
 #[test]
@@ -217,6 +217,7 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((config.limits.connections, per_client.connections), (11, 10));
     assert_eq!((per_client.new_connections_per_second.get(), per_client.burst.get()), (12, 13));
     assert_eq!(per_client.requests_per_second.get(), 14);
+    assert_eq!(config.pressure.memory, pressure::Ceiling::Octets(300_000_000));
     assert_eq!(config.record.when_unwritable, WhenUnwritable::Continue);
     assert_eq!(config.record.path, Path::new("/var/log/sekisho/a.jsonl"));
     let services: Vec<_> = config.policy.services().collect();

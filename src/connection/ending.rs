@@ -48,9 +48,9 @@ impl Ended {
         Self { side, stage, reason, detail: None, keep_alive: KeepAlive::Yes }
     }
 
-    /// The service is stopping, and its patience is over.
-    pub fn cut(stage: Stage) -> Self {
-        Self::new(Side::Sekisho, stage, Reason::ShuttingDown).last()
+    /// The service ends it: it is stopping and its patience is over, or there has to be room.
+    pub fn cut(stage: Stage, reason: Reason) -> Self {
+        Self::new(Side::Sekisho, stage, reason).last()
     }
 
     pub fn because(self, detail: impl ToString) -> Self {

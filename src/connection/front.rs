@@ -7,13 +7,15 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::ending::{Ended, Next, Stage};
-use super::gate::Gate;
+use super::gate::{Gate, Present};
 use super::relay;
 use super::trip::{Claimed, Trip};
+use crate::addrs::{ClientAddr, ListenAddr};
 use crate::admit::Admission;
 use crate::client::{Client, Far};
 use crate::http1::{Method, RequestHead, RequestReader};
 use crate::identify::{self, Awaited, ClaimError};
+use crate::pressure::{Newcomer, Shed};
 use crate::reason::{Reason, Side};
 use crate::record::Action;
 use crate::reply::{self, KeepAlive, Manner, Page};
@@ -30,13 +32,15 @@ pub struct Waiting {
     accepted: Option<(SystemTime, Instant)>,
     /// The end of the connection's own life.
     ends: Option<Instant>,
+    /// Its place until then; each further claim takes another.
+    newcomer: Option<Newcomer>,
 }
 
 impl Waiting {
-    pub fn new(gate: &Gate) -> Self {
+    pub fn new(gate: &Gate, newcomer: Newcomer) -> Self {
         let accepted = Instant::now();
         let ends = gate.live().config.connection_life.map(|life| accepted + life);
-        Self { accepted: Some((SystemTime::now(), accepted)), ends }
+        Self { accepted: Some((SystemTime::now(), accepted)), ends, newcomer: Some(newcomer) }
     }
 
     /// Whether the connection has been open for as long as it may.
@@ -51,7 +55,8 @@ enum Waited {
     Over,
     Head(Box<RequestHead>),
     Failed(ClaimError),
-    Stopping,
+    /// We end it: the service is stopping, or the place is needed by others.
+    Ended(Reason),
 }
 
 impl Trip {
@@ -64,25 +69,28 @@ impl Trip {
     ) -> Option<(Box<Self>, Claimed)> {
         let accepted = waiting.accepted.take();
         let first = accepted.is_some();
-        let waited = match wait(gate, client).await {
-            Waited::Over | Waited::Stopping | Waited::Failed(ClaimError::Timeout(_))
+        let newcomer = waiting.newcomer.take().or_else(|| gate.pressure().newcomer());
+        let waited = match &newcomer {
+            Some(newcomer) => wait(gate, client, newcomer).await,
+            None => Waited::Ended(Reason::Overloaded),
+        };
+        let (head, claimed) = match waited {
+            Waited::Over | Waited::Ended(_) | Waited::Failed(ClaimError::Timeout(_))
                 if !first && client.buffer().is_empty() =>
             {
                 return None;
             }
-            Waited::Over => Waited::Failed(ClaimError::Closed),
-            waited => waited,
-        };
-        let (head, claimed) = match waited {
+            Waited::Over => (None, Ok(Err(ClaimError::Closed))),
             Waited::Head(head) => (Some((head.method().clone(), head.keep_alive())), Ok(identify::asked(head))),
             Waited::Failed(error) => (None, Ok(Err(error))),
-            Waited::Over | Waited::Stopping => (None, Err(Ended::cut(Stage::Claim))),
+            Waited::Ended(reason) => (None, Err(Ended::cut(Stage::Claim, reason))),
         };
         // A request that is none of CONNECT's is one of plain HTTP, however little of it can be used.
         let plain = head.as_ref().is_some_and(|(method, _)| *method != Method::Connect);
         let action = if plain { Action::Request } else { Action::Connection };
         // The configuration of the moment at which the claim was complete, not of the one at which the wait for it began.
-        let mut trip = Box::new(Self::begin(gate, gate.live(), client, action).await);
+        let who = (client.addr(), client.listener());
+        let mut trip = Box::new(Self::begin(gate, who, newcomer, action).await);
         trip.drain = gate.drain().at(waiting.ends, trip.live.config.drain);
         if let Some((at, began)) = accepted {
             trip.attempt.began_at(at, began);
@@ -167,7 +175,7 @@ impl Trip {
     }
 }
 
-async fn wait(gate: &Gate, client: &mut Client) -> Waited {
+async fn wait(gate: &Gate, client: &mut Client, newcomer: &Newcomer) -> Waited {
     let settings = &gate.live().config.identify;
     let drain = gate.drain();
     // A whole head leaves nothing in it, and behind any other none is read.
@@ -177,8 +185,9 @@ async fn wait(gate: &Gate, client: &mut Client) -> Waited {
         tokio::select! {
             awaited = identify::next_head(client, &mut reader, settings) => awaited,
             // A connection on which nothing was asked has nothing to finish.
-            () = drain.draining(), if idle => return Waited::Stopping,
-            () = drain.cut() => return Waited::Stopping,
+            () = drain.draining(), if idle => return Waited::Ended(Reason::ShuttingDown),
+            () = drain.cut() => return Waited::Ended(Reason::ShuttingDown),
+            () = newcomer.ended() => return Waited::Ended(Reason::Overloaded),
         }
     };
     match awaited {
@@ -190,8 +199,9 @@ async fn wait(gate: &Gate, client: &mut Client) -> Waited {
 
 /// Answers a connection that gets no slot, and leaves its record.
 pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, reason: Reason) {
-    let trip = Box::new(Trip::begin(gate, gate.live(), &client, Action::Connection).await);
-    let ended = Ended::new(Side::Client, Stage::Admit, reason).last();
+    let who = (client.addr(), client.listener());
+    let trip = Box::new(Trip::begin(gate, who, None, Action::Connection).await);
+    let ended = Ended::new(reason.side(), Stage::Admit, reason).last();
     let Ok(_answering) = ANSWERING.try_acquire() else {
         trip.record_only(&ended);
         return;
@@ -199,4 +209,12 @@ pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, reason: Reason) {
     if trip.refuse(ended, &mut client).await != Next::Abort {
         client.close().await;
     }
+}
+
+/// Leaves the record of a connection that was closed as soon as it was accepted.
+pub async fn pass_over(present: Present, client: ClientAddr, listener: ListenAddr) {
+    let gate = present.gate();
+    gate.pressure().count(Shed::Connections);
+    let trip = Trip::begin(gate, (client, listener), None, Action::Connection).await;
+    trip.record_only(&Ended::cut(Stage::Admit, Reason::Overloaded));
 }

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::drain::Drain;
 use crate::inspect::leaf::{self, LeafCache};
 use crate::inspect::scope::Ruling;
+use crate::pressure::{Newcomer, Pressure, Shed, State as Load};
 use crate::reason::Reason;
 use crate::record::{Recorder, State, WhenUnwritable};
 use crate::upstream::resolve::Resolver;
@@ -52,6 +53,7 @@ pub struct Gate {
     /// Outlives reloads: a verdict's key holds the trust it was found under.
     pub verdicts: Verdicts,
     limits: Arc<Limits>,
+    pressure: Arc<Pressure>,
     recorder: Recorder,
     drain: Drain,
     connections: AtomicUsize,
@@ -61,12 +63,14 @@ pub struct Gate {
 impl Gate {
     pub fn new(live: Live, recorder: Recorder, drain: Drain) -> Arc<Self> {
         let limits = Limits::new(live.config.limits.clone());
+        let pressure = Pressure::new(&live.config.pressure);
         Arc::new(Self {
             ruling: Arc::new(ArcSwap::from_pointee(ruling(&live))),
             live: ArcSwap::from_pointee(live),
             reloads: watch::Sender::new(0),
             verdicts: Verdicts::default(),
             limits,
+            pressure,
             recorder,
             drain,
             connections: AtomicUsize::new(0),
@@ -78,6 +82,7 @@ impl Gate {
     /// and for the tunnels, each of which asks it whether it may go on.
     pub fn replace(&self, live: Live) {
         self.limits.reconfigure(live.config.limits.clone());
+        self.pressure.reconfigure(&live.config.pressure);
         self.ruling.store(Arc::new(ruling(&live)));
         self.live.store(Arc::new(live));
         self.reloads.send_modify(|count| *count += 1);
@@ -99,6 +104,10 @@ impl Gate {
         &self.limits
     }
 
+    pub fn pressure(&self) -> &Arc<Pressure> {
+        &self.pressure
+    }
+
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
     }
@@ -107,15 +116,30 @@ impl Gate {
         &self.drain
     }
 
-    /// A slot for the client, or why there is none.
+    /// A slot and a place for the client, or why there is none. Under pressure who has its share comes first to be turned away, so
+    /// that one who asks for much does not take the place of one who asks for little.
     ///
     /// # Errors
     /// The reason to answer with.
-    pub fn admit(&self, client: &Client) -> Result<Admission, Reason> {
+    pub fn admit(&self, client: &Client) -> Result<(Admission, Newcomer), Reason> {
         if self.drain.is_draining() {
             return Err(Reason::ShuttingDown);
         }
-        self.limits.admit(client.addr())
+        let sheds = match self.pressure.state() {
+            Load::Normal => false,
+            Load::Shedding => self.limits.has_share(client.addr()),
+            Load::Refusing => true,
+        };
+        if sheds {
+            self.pressure.count(Shed::Connections);
+            return Err(Reason::Overloaded);
+        }
+        let admission = self.limits.admit(client.addr())?;
+        let newcomer = self.pressure.newcomer().ok_or_else(|| {
+            self.pressure.count(Shed::Connections);
+            Reason::Overloaded
+        })?;
+        Ok((admission, newcomer))
     }
 
     /// Whether the record lets new work begin.

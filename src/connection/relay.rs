@@ -246,6 +246,7 @@ impl Trip {
             ruling: Arc::clone(self.gate.ruling()),
             reloads: self.gate.reloads(),
             limits: Arc::clone(self.gate.limits()),
+            pressure: Arc::clone(self.gate.pressure()),
             recorder: self.gate.recorder().clone(),
             drain: self.drain.clone(),
             deadlines: self.live.config.inspect.deadlines,

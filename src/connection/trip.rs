@@ -1,12 +1,13 @@
 //! One attempt's companion: it calls each phase for the spine, writes down what became known, and says in the spine's words
 //! how the attempt ended. No phase is decided here.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
-use crate::addrs::ClientAddr;
+use crate::addrs::{ClientAddr, ListenAddr};
 use crate::client::{Client, Established};
 use crate::drain::Drain;
 use crate::http1::{RequestHead, Target};
@@ -14,6 +15,7 @@ use crate::identify::client_hello::{ClientHello, Sni};
 use crate::identify::{self, Asked};
 use crate::names::Host;
 use crate::policy::{Claim, Decision, Destination, Inspect, Permit, Plain, Rule, Tunnel};
+use crate::pressure::{Charge, INSPECTED, Newcomer, Shed};
 use crate::reason::{Reason, Side};
 use crate::record::{Action, Attempt};
 use crate::reply::KeepAlive;
@@ -32,20 +34,41 @@ pub enum Way {
 }
 
 /// Whether an attempt has come to its relay, which then ends itself at a cut and says how far it got.
-#[derive(Clone, Default)]
-pub struct Relaying(Arc<AtomicBool>);
+#[derive(Clone)]
+pub struct Relaying(Arc<Before>);
+
+struct Before {
+    begun: AtomicBool,
+    /// `None`: it is being turned away, and holds no place.
+    newcomer: Option<Newcomer>,
+}
 
 impl Relaying {
-    /// Resolves at a cut that comes before the relay.
-    pub async fn cut_before_it(&self, drain: &Drain) {
-        drain.cut().await;
-        if self.0.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
-        }
+    fn after(newcomer: Option<Newcomer>) -> Self {
+        Self(Arc::new(Before { begun: AtomicBool::new(false), newcomer }))
+    }
+
+    /// Resolves at a cut that comes before the relay, or when its place is needed by others.
+    pub async fn ended_before_it(&self, drain: &Drain) -> Reason {
+        let reason = tokio::select! {
+            () = drain.cut() => Reason::ShuttingDown,
+            () = ended(self.0.newcomer.as_ref()) => Reason::Overloaded,
+        };
+        if self.0.begun.load(Ordering::Relaxed) { pending().await } else { reason }
     }
 
     pub(super) fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.begun.store(true, Ordering::Relaxed);
+        if let Some(newcomer) = &self.0.newcomer {
+            newcomer.established();
+        }
+    }
+}
+
+async fn ended(newcomer: Option<&Newcomer>) {
+    match newcomer {
+        Some(newcomer) => newcomer.ended().await,
+        None => pending().await,
     }
 }
 
@@ -68,19 +91,26 @@ pub struct Trip {
 }
 
 impl Trip {
-    pub(super) async fn begin(gate: &Arc<Gate>, live: Arc<Live>, client: &Client, action: Action) -> Self {
+    /// Under the configuration of the moment.
+    pub(super) async fn begin(
+        gate: &Arc<Gate>,
+        (client, listener): (ClientAddr, ListenAddr),
+        newcomer: Option<Newcomer>,
+        action: Action,
+    ) -> Self {
+        let live = gate.live();
         let mut attempt = gate.recorder().begin(action).await;
-        attempt.fields.set_source(client.addr());
-        attempt.fields.listener = Some(client.listener().to_string().as_str().into());
+        attempt.fields.set_source(client);
+        attempt.fields.listener = Some(listener.to_string().as_str().into());
         attempt.fields.config_revision = Some(Arc::clone(&live.config.revision).into());
         Self {
             gate: Arc::clone(gate),
             live,
-            client: client.addr(),
+            client,
             attempt,
             action,
             stage: Stage::Claim,
-            relaying: Relaying::default(),
+            relaying: Relaying::after(newcomer),
             drain: gate.drain().clone(),
             keep_alive: KeepAlive::Yes,
             head_only: false,
@@ -131,6 +161,15 @@ impl Trip {
         Ok(way)
     }
 
+    /// Memory for an inspected connection, for as long as the value lives.
+    pub fn room(&self) -> Result<Charge, Ended> {
+        let pressure = self.gate.pressure();
+        pressure.memory().charge(INSPECTED).ok_or_else(|| {
+            pressure.count(Shed::Connections);
+            Ended::cut(self.stage, Reason::Overloaded).because("no memory for one more inspected connection")
+        })
+    }
+
     /// resolve → vet → connect.
     pub async fn dial(&mut self, destination: &Destination) -> Result<Connection, Ended> {
         self.stage = Stage::Dial;
@@ -170,7 +209,7 @@ impl Trip {
         hello: &ClientHello,
     ) -> Result<VerifiedUpstream<Inspect>, Ended> {
         self.stage = Stage::Verify;
-        let alpn = relay::mirrored(hello)
+        let alpn = super::relay::mirrored(hello)
             .ok_or_else(|| Ended::new(Side::Client, Stage::Verify, Reason::NoApplicationProtocol))?;
         let upstream = verify::inspect(connection, destination, alpn, &self.live.config.verify)
             .await
@@ -215,9 +254,9 @@ impl Trip {
         if self.drain.has_outlived() { Reason::ConnectionExpired } else { Reason::ShuttingDown }
     }
 
-    /// The service is cut while this attempt is on its way.
-    pub fn cut(&self) -> Ended {
-        Ended::cut(self.stage)
+    /// The service ends this attempt while it is on its way.
+    pub fn cut(&self, reason: Reason) -> Ended {
+        Ended::cut(self.stage, reason)
     }
 
     fn note_rule(&mut self, rule: &Rule, group: Option<&Arc<str>>) {

@@ -23,11 +23,12 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use super::Ended;
 use super::h2_frames::{Refused, Streams as Opened, Watched};
 pub use super::h2_settings::ExtendedConnect;
-use super::h2_settings::{self as settings, CANCELLED_STREAMS, GOODBYE};
+use super::h2_settings::{self as settings, CANCELLED_STREAMS, GOODBYE, STREAM_WINDOW, STREAM_WINDOWS};
 use super::h2_stream::{self as stream, Shared, StreamEnd};
 use super::h2_upstream::Driver;
 pub use super::h2_upstream::{Upstream, UpstreamError, open_upstream};
 use super::scope::Scope;
+use crate::pressure::Stalls;
 use crate::reason::{Reason, Side};
 
 /// Relays between a client that agreed to `h2` and `upstream` until one of them, or we, have enough.
@@ -109,10 +110,13 @@ where
         request_head: Duration,
     ) -> Self {
         let Upstream { requests, driver, streams } = upstream;
+        let stalls = || Stalls::new(scope.pressure.memory().clone(), STREAM_WINDOW, STREAM_WINDOWS);
         let shared = Shared {
             requests: Mutex::new(requests.clone()),
             from_client: opened.clone(),
             from_upstream: streams,
+            uploads: stalls(),
+            downloads: stalls(),
             scope,
         };
         Self {

@@ -4,6 +4,7 @@
 //! at most `h2_settings::STREAM_WINDOW` unread and `h2_settings::SEND_BUFFER` unsent.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -17,6 +18,7 @@ use super::h2_frames::Streams;
 use super::h2_head::passing;
 use super::h2_settings::TRAILERS;
 use crate::exchange::pace::{Deadlines, Late, Pace};
+use crate::pressure::Stalls;
 
 /// Which end stopped a body before it was complete.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub enum Halt {
     SlowSource,
     /// The sink takes too slowly.
     SlowSink,
+    /// There is no memory for what waits to be taken.
+    NoRoom,
 }
 
 /// How one way of a stream is relayed.
@@ -40,6 +44,7 @@ pub struct Way<'a> {
     /// What the source and the sink owe; `None`: they may take their time, up to the idle limit.
     pub sends: Option<Pace>,
     pub takes: Option<Pace>,
+    pub stalls: &'a Stalls,
 }
 
 /// Relays a body with its trailers to its end. `moved` is told the octets of each chunk once all of it was taken.
@@ -57,7 +62,7 @@ pub async fn pump(
     {
         let octets = chunk.len();
         let last = if from.is_end_stream() { Last::Yes } else { Last::No };
-        hand_over(to, chunk, last, &mut way.takes).await?;
+        send_within(to, chunk, last, &mut way.takes, way.stalls).await?;
         way.sends.iter_mut().for_each(|pace| pace.moved(octets));
         // Fails only for a stream that was reset meanwhile, which the next turn finds out.
         let _ = from.flow_control().release_capacity(octets);
@@ -75,6 +80,24 @@ pub async fn pump(
     let trailers = passing(trailers, way.trailer_passes);
     let end = if trailers.is_empty() { to.send_data(Bytes::new(), true) } else { to.send_trailers(trailers) };
     end.map_err(|_| Halt::Sink)
+}
+
+/// As [`send`], charged for what waits behind a chunk that is not taken at once.
+async fn send_within(
+    to: &mut SendStream<Bytes>,
+    chunk: Bytes,
+    last: Last,
+    pace: &mut Option<Pace>,
+    stalls: &Stalls,
+) -> Result<(), Halt> {
+    let mut sending = pin!(hand_over(to, chunk, last, pace));
+    match poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await {
+        Poll::Ready(sent) => sent,
+        Poll::Pending => {
+            let _waiting = stalls.begin().ok_or(Halt::NoRoom)?;
+            sending.await
+        }
+    }
 }
 
 /// Whether a chunk ends its stream.

@@ -12,6 +12,8 @@ pub const STREAMS: u32 = 128;
 pub const STREAM_WINDOW: u32 = 256 * 1024;
 /// Octets of all bodies of a leg we hold unread. With [`SEND_BUFFER`] this is the memory a stalled peer costs (H07).
 pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Windows of streams in that of a connection: so many bodies can hold all of theirs.
+pub const STREAM_WINDOWS: usize = (CONNECTION_WINDOW / STREAM_WINDOW) as usize;
 /// Largest frame taken, the smallest value RFC 9113 section 4.2 permits.
 pub const FRAME: u32 = 16 * 1024;
 /// Largest header list taken, each field counted with 32 octets more (RFC 9113 section 6.5.2): bounds the HPACK bomb (F06).

@@ -24,6 +24,7 @@ use super::scope::Scope;
 use crate::exchange::fields::{request_trailer_passes, response_trailer_passes};
 use crate::exchange::pace::Pace;
 use crate::exchange::{After, Exchange, Refusal};
+use crate::pressure::Stalls;
 use crate::reason::{Outcome, Reason};
 
 /// What the streams of one connection share.
@@ -35,6 +36,9 @@ pub struct Shared {
     /// What was seen of the frames of either leg.
     pub from_client: Streams,
     pub from_upstream: Streams,
+    /// Bodies that wait for the other leg.
+    pub uploads: Stalls,
+    pub downloads: Stalls,
 }
 
 /// What the end of a stream means for its connection.
@@ -70,6 +74,8 @@ enum Fault {
     Stalled(Awaited),
     /// The client sends or takes less than it owes.
     ClientSlow,
+    /// No memory for what the far side does not take.
+    NoRoom,
     /// A reload took away the permission of a WebSocket, which has no further request to be judged by.
     Withdrawn,
     Internal,
@@ -156,8 +162,13 @@ impl Stream {
         };
         progress.await_from(Awaited::Both);
         let pace = || (self.form != Form::Tunnel).then(|| progress.until_answered(&shared.scope.deadlines));
-        let way =
-            Way { trailer_passes: request_trailer_passes, source: &shared.from_client, sends: pace(), takes: pace() };
+        let way = Way {
+            trailer_passes: request_trailer_passes,
+            source: &shared.from_client,
+            sends: pace(),
+            takes: pace(),
+            stalls: &shared.uploads,
+        };
         let mut upload = pin!(pump(body, &mut to, way, moved));
         let mut download = pin!(self.download(progress, response));
         select! {
@@ -167,6 +178,7 @@ impl Stream {
                 Err(Halt::Trailers) => Err(Fault::ClientTrailers),
                 Err(Halt::SlowSource) => Err(Fault::ClientSlow),
                 Err(Halt::SlowSink) => Err(Fault::Stalled(Awaited::Upstream)),
+                Err(Halt::NoRoom) => Err(Fault::NoRoom),
                 // After a reset the upstream's answer says why it wants no more of it.
                 Ok(()) | Err(Halt::Sink) => {
                     progress.await_from(Awaited::Upstream);
@@ -222,8 +234,15 @@ impl Stream {
             };
             let takes = (self.form != Form::Tunnel).then(|| Pace::watched(&self.shared.scope.deadlines, None));
             let source = &self.shared.from_upstream;
-            let way = Way { trailer_passes: response_trailer_passes, source, sends: None, takes };
+            let way = Way {
+                trailer_passes: response_trailer_passes,
+                source,
+                sends: None,
+                takes,
+                stalls: &self.shared.downloads,
+            };
             pump(&mut body, &mut to, way, moved).await.map_err(|halt| match halt {
+                Halt::NoRoom => Fault::NoRoom,
                 Halt::Source(error) => upstream_fault(&error),
                 Halt::Trailers => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),
                 Halt::Sink => Fault::ClientGone,
@@ -294,6 +313,11 @@ impl Stream {
                 self.respond.send_reset(Code::CANCEL);
                 (Outcome::Allowed, Some(Reason::TooSlow))
             }
+            (Fault::NoRoom, Sent::Head) => {
+                self.respond.send_reset(Code::ENHANCE_YOUR_CALM);
+                (Outcome::Allowed, Some(Reason::Overloaded))
+            }
+            (Fault::NoRoom, Sent::Nothing) => return self.fail(Reason::Overloaded).await,
             (Fault::Internal, Sent::Head) => {
                 self.respond.send_reset(Code::INTERNAL_ERROR);
                 (Outcome::Failed, Some(Reason::InternalError))

@@ -15,6 +15,7 @@ use crate::exchange::pace::Deadlines;
 use crate::exchange::{After, ConnectionState, Exchange, Refusal};
 use crate::names::{Authority, AuthorityError, Host};
 use crate::policy::{Claim, Decision, Destination, Inspect, Permit, Policy};
+use crate::pressure::{Charge, Pressure, REQUEST, Shed, State as Load};
 use crate::reason::Reason;
 use crate::record::{Action, Attempt, Fields, Recorder, State, WhenUnwritable};
 
@@ -36,6 +37,7 @@ pub struct Scope {
     /// Changes when another ruling is in force.
     pub reloads: watch::Receiver<u64>,
     pub limits: Arc<Limits>,
+    pub pressure: Arc<Pressure>,
     pub recorder: Recorder,
     pub drain: Drain,
     pub deadlines: Deadlines,
@@ -79,9 +81,9 @@ impl Scope {
             attempt.fields.authority = Some((*asked).into());
         }
         match self.judge(facts) {
-            Ok(restrictions) => {
+            Ok((restrictions, room)) => {
                 attempt.fields.headers_set = Some(restrictions.names().clone());
-                self.exchange(attempt, Ok(()), restrictions)
+                self.exchange(attempt, Ok(()), restrictions).within(room)
             }
             Err(reason) => self.exchange(attempt, Err(self.refusal(reason)), Arc::default()),
         }
@@ -130,7 +132,7 @@ impl Scope {
         Exchange::new(attempt, verdict, restrictions, self.host(), Arc::clone(&self.connection))
     }
 
-    fn judge(&self, facts: &Facts<'_>) -> Result<Arc<Restrictions>, Reason> {
+    fn judge(&self, facts: &Facts<'_>) -> Result<(Arc<Restrictions>, Charge), Reason> {
         if let Some(reason) = self.refusal {
             return Err(reason);
         }
@@ -151,7 +153,16 @@ impl Scope {
         if self.recorder.state() == State::Unwritable(WhenUnwritable::Deny) {
             return Err(Reason::RecordUnavailable);
         }
-        self.permission()
+        Ok((self.permission()?, self.room()?))
+    }
+
+    /// Memory for one request more, which there is none of while nothing is taken up.
+    fn room(&self) -> Result<Charge, Reason> {
+        let room = Some(&self.pressure).filter(|pressure| pressure.state() != Load::Refusing);
+        room.and_then(|pressure| pressure.memory().charge(REQUEST)).ok_or_else(|| {
+            self.pressure.count(Shed::Requests);
+            Reason::Overloaded
+        })
     }
 
     /// Every inner authority must be the destination (A03, A07, A08): a difference is a refusal, never a new destination.

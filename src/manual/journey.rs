@@ -15,7 +15,9 @@
 //! it sends can change that.
 //!
 //! **admit.** [`Limits::admit`] asks the rate of new connections, then the slots of all and of this client, and gives an
-//! [`Admission`]. Nothing has been read yet. A client without a slot gets its status (429 or 503) at once.
+//! [`Admission`]. Nothing has been read yet. A client without a slot gets its status (429 or 503) at once. With the slot comes a
+//! place among the [`Newcomers`](crate::pressure::Newcomers): until the relay begins, an [overloaded](super::operations#overload)
+//! service may end the connection, the oldest first.
 //!
 //! **claim.** [`identify`](crate::identify) reads a request head with the codec of [`http1`](crate::http1) and makes it an
 //! [`Asked`]: a CONNECT with its [`Authority`], or an absolute-form `http:` request. What is not unambiguous ends here.

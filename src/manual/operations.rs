@@ -43,9 +43,9 @@
 //! | path | status | body |
 //! |---|---|---|
 //! | `/livez` | 200 | `ok`: the process answers |
-//! | `/readyz` | 200 | `ok`, or `degraded: …` where the last reload failed, or the record cannot be written under `continue` |
-//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, or `record_unavailable` under `deny` |
-//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, connections |
+//! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, or the record cannot be written under `continue`; `shedding: …` and what presses ([overload](#overload)) |
+//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
+//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, connections, overload |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
 //! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0 and
@@ -65,6 +65,54 @@
 //! | it took longer than 5s | the same, a record whose file system hangs, or a machine without any processor time left |
 //! | a connection to it failed | no descriptor or memory left; a machine without 127.0.0.1 |
 //! | CONNECT … was answered … | the answer has the reason; see [below](#reasons) |
+//!
+//! # Overload
+//!
+//! Ten times a second the service looks at itself, and is in one of three states. Each change is a line of the log and a `shedding`,
+//! `refusing` or `normal` line of the record, with what presses and by how much; `/readyz` and `sekisho_overload` tell the present one.
+//!
+//! | state | new connections | connections without a tunnel or handshake yet | inspected requests | what stands |
+//! |---|---|---|---|---|
+//! | normal | within the limits | end by their deadlines | within the limits | goes on |
+//! | shedding | 503 `overloaded` for a client that holds 8 or more, and as many as the mean of all clients; all others within the limits | of those older than 1 s the oldest eighth is ended, every 100 ms | within the limits | goes on |
+//! | refusing | closed at once, recorded as `overloaded` | the older half is ended, every 100 ms | 503 `overloaded` | goes on |
+//!
+//! | what presses | shedding | refusing | over |
+//! |---|---|---|---|
+//! | `queue_delay`: the time a task of the busiest thread waits, the least of a second | 1 s | 5 s | below 200 ms |
+//! | `descriptors`: free ones (*r*: those kept for record, admin and reload, 64 or an eighth of the limit) | fewer than 2 *r* | fewer than 1.25 *r*, or an accept failed | 2.5 *r* |
+//! | `memory` ([below](#memory)) | charged 90 % of the budget, or resident 80 % of `limits.memory` with half of the budget charged or grown (by 5 % since hardly anything was charged) | resident 90 % with a quarter charged or grown | charged below 80 %, and resident below 75 % or what the allocator keeps |
+//! | `accept_backlog`: connections that wait to be accepted, of the kernel's queue (`net.core.somaxconn`, at most 4096) | half | – | a tenth |
+//! | `half_open`: slots of `limits.connections` held, half of them without a tunnel or handshake | 90 % | – | 80 %, or a quarter of them |
+//!
+//! A state is entered at once and left when its cause has been over for a second. `shedding` is no reason to send clients elsewhere, so
+//! `/readyz` stays 200; under `refusing` nobody new is served here, so it is 503. Whatever opens a descriptor for a client closes it again
+//! where it is one of the *r* that are kept, so the record can always be opened anew, the admin listener asked, and a reload done.
+//! An alarm belongs on `sekisho_overload{state="refusing"}` at 1, and a look at `sekisho_overload_entered_total{state="shedding"}`.
+//!
+//! # Memory
+//!
+//! `limits.memory` is what resident memory stays below: where it is not set, three quarters of the machine's, or of what a control group
+//! above the process allows (v2 `memory.max`, `memory.high`; v1 `memory.limit_in_bytes`), so that the kernel's share of each connection
+//! fits beside it. What is resident at the start (the policy, the trust) is taken off, and three quarters of the rest is the budget
+//! (`sekisho_memory_budget_bytes`) that is charged before it is used; what has no room in it is refused with `overloaded`. The last quarter
+//! is for caches (leaves 23 MiB, and others below that), the record's queue (32 MiB at most) and the allocator.
+//!
+//! What an allocator keeps for the next who needs it is no overload (glibc's kept all of it after 3,000 inspected connections: 103 MB
+//! where 27 MB were before; the one that is used gives it back within seconds).
+//!
+//! | what | charged | measured idle |
+//! |---|---|---|
+//! | a connection that owes a head, a ClientHello or a handshake | 72 KiB | 2 KiB, and what it has sent of its head |
+//! | a tunnel | 8 KiB | 3.2 KiB |
+//! | an inspected connection | 72 KiB | 24 KiB |
+//! | a request under way on it | 16 KiB | – |
+//! | a body of an HTTP/2 stream whose reader is slower than its writer | 256 KiB, at most 1 MiB each way of a connection | – |
+//!
+//! So 5,000 tunnels, 2,000 inspected connections, 500 that are just being made and 1,000 requests at a time are charged 242 MB: with
+//! 50 MB at the start, `limits.memory` is at least 375 MB. A tunnel whose two sides have both stopped reading holds 64 KiB each
+//! way, which is not charged. The unit's `MemoryMax` belongs above `limits.memory`, not at it: at `MemoryMax` the kernel ends the process
+//! (O02), with it every tunnel, and nothing passes until it has been started again. An allocation that the system refuses ends it too.
 //!
 //! # The record's file, and logrotate
 //!
@@ -134,7 +182,7 @@
 //! | `upstream_truncated` | 502 http_response_incomplete | alert 49 | the origin closed inside an answer | try again |
 //! | `upstream_malformed` | 502 http_protocol_error | alert 49 | the answer is not unambiguous HTTP | `sekisho.detail`; report it to the service |
 //! | `no_application_protocol` | 403 http_request_denied | alert 120 | no protocol in common that is inspected | tunnel the host, if no tenant restriction is due there |
-//! | `overloaded` | 503 proxy_internal_error | alert 49 | no room for new work: descriptors, look-ups or handshakes under way | raise `LimitNOFILE`; look for a flood of names |
+//! | `overloaded` | 503 proxy_internal_error | alert 49 | no room for new work: see [overload](#overload); look-ups or handshakes under way | the record's last `shedding` or `refusing` line says what presses; look for a flood |
 //! | `record_unavailable` | 503 proxy_internal_error | alert 49 | the record cannot be written and `when_unwritable` is `deny` | free the disk, mend its mode or mount; it recovers by itself |
 //! | `shutting_down` | 503 proxy_internal_error | alert 49 | the service is stopping | nothing |
 //! | `issuing_failed` | 503 proxy_internal_error | alert 49 | no leaf could be made | `ca show`; issue the intermediate again |
@@ -160,6 +208,7 @@
 //! | key | default | bounds |
 //! |---|---|---|
 //! | `limits.connections` | 20000 | connections of all clients, lowered to what the descriptor limit carries |
+//! | `limits.memory` | 3/4 | resident memory, of what the machine or a control group has; see [memory](#memory) |
 //! | `limits.per_client.connections` | 512 | connections of one client; IPv6 is counted by /64 |
 //! | `limits.per_client.new_connections_per_second` | 100 | the rate of new connections of one client; a further CONNECT on an open connection counts like one |
 //! | `limits.per_client.burst` | 200 | how many of them may come at once |
@@ -261,5 +310,11 @@
 //! | authorities named where refusals are counted together | 16 | `src/record/flood.rs` MAX_AUTHORITIES |
 //! | octets of these | 2048 | `src/record/flood.rs` MAX_AUTHORITY_BYTES |
 //! | octets of one value in the record | 1024 | `src/record/values.rs` LONGEST_TEXT |
+//! | octets charged for a connection that is not established | 72 * 1024 | `src/pressure/memory.rs` NEWCOMER |
+//! | octets charged for a tunnel | 8 * 1024 | `src/pressure/memory.rs` ESTABLISHED |
+//! | octets charged for an inspected connection, beside that | 64 * 1024 | `src/pressure/memory.rs` INSPECTED |
+//! | octets charged for an inspected request | 16 * 1024 | `src/pressure/memory.rs` REQUEST |
+//! | descriptors kept for record, admin and reload; at most an eighth | 64 | `src/sockets.rs` RESERVED |
+//! | connections without a slot that are answered at a time | 64 | `src/connection/front.rs` TURNED_AWAY |
 //! | admin connections at a time | 32 | `src/admin.rs` CONNECTIONS |
 //! | octets of a configuration file | 64 << 20 | `src/config.rs` MAX_FILE |

@@ -3,6 +3,7 @@ use std::time::SystemTime;
 
 use crate::config::{self, Scope, show_duration};
 use crate::load::office::ROLES;
+use crate::pressure::Ceiling;
 use crate::reason::Reason;
 use crate::record::TABLE;
 use crate::reply::{Manner, http_answer, manner};
@@ -50,8 +51,10 @@ fn the_page_of_operations_has_the_defaults_of_the_configuration() {
     std::fs::write(&file, "[[listener]]\naddress = \"127.0.0.1:8080\"\n").expect("written");
     let config = config::load(&file, Scope::WithoutIssuingCa, SystemTime::now()).expect("loads");
     let (limits, client) = (&config.limits, &config.limits.per_client);
+    let memory = if config.pressure.memory == Ceiling::OfMachine { "3/4" } else { "another" };
     let expected = [
         ("limits.connections", limits.connections.to_string()),
+        ("limits.memory", memory.to_owned()),
         ("limits.per_client.connections", client.connections.to_string()),
         ("limits.per_client.new_connections_per_second", client.new_connections_per_second.to_string()),
         ("limits.per_client.burst", client.burst.to_string()),

@@ -33,6 +33,12 @@ pub enum Lifecycle {
     SelfProbeFailed,
     /// They come out as they must again.
     SelfProbeRecovered,
+    /// Overloaded: who holds its share gets no further connection. `message` says what presses.
+    Shedding,
+    /// Overloaded: no new connection is taken up. `message` says what presses.
+    Refusing,
+    /// No longer overloaded.
+    Normal,
 }
 
 impl Lifecycle {
@@ -49,6 +55,9 @@ impl Lifecycle {
             Self::RecordRecovered => "record_recovered",
             Self::SelfProbeFailed => "self_probe_failed",
             Self::SelfProbeRecovered => "self_probe_recovered",
+            Self::Shedding => "shedding",
+            Self::Refusing => "refusing",
+            Self::Normal => "normal",
         }
     }
 }

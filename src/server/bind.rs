@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::sockets::tune;
 
 /// Pending connections the kernel keeps for us.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Sockets newly bound for a configuration, before anything else of it takes effect.
 pub(super) struct Bound {

@@ -9,6 +9,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::sockets::is_beyond;
+
 /// Octets a pipe holds, where the kernel grants it. It counts pages: what a socket received lies in pages half filled.
 const SIZE: usize = 512 * 1024;
 /// Pipes at once: two descriptors each, within what is reserved beside the connections', and within the pages that a kernel grants
@@ -37,6 +39,11 @@ impl Pipe {
             return None;
         }
         match pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC) {
+            // The second has the higher number, and both are closed again.
+            Ok((_, write)) if is_beyond(&write) => {
+                PIPES.fetch_sub(1, Ordering::Relaxed);
+                None
+            }
             Ok((read, write)) => {
                 // Smaller is slower and no error.
                 let _ = fcntl_setpipe_size(&write, SIZE);

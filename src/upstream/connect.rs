@@ -18,7 +18,7 @@ use crate::addrs::UpstreamAddr;
 use crate::names::DnsName;
 use crate::policy::{Permit, Plain};
 use crate::reason::Reason;
-use crate::sockets::{bound_unsent, tune};
+use crate::sockets::{bound_unsent, is_beyond, tune};
 
 /// RFC 8305 section 5, "Connection Attempt Delay".
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -138,6 +138,9 @@ async fn attempt(address: VettedAddr, bind: Option<IpAddr>) -> Result<Connection
     let open = async {
         let to = address.upstream().socket();
         let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        if is_beyond(&socket) {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         if let Some(bind) = bind {
             socket.bind(SocketAddr::new(bind, 0)).map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot send from [upstream] bind = \"{bind}\": {error}"))

@@ -1,19 +1,24 @@
 //! One DNS server asked for one name's A and AAAA records, through hickory. What is kept and which server is asked next is
 //! decided in `resolve`.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::future::select;
-use hickory_resolver::TokioResolver;
+use hickory_resolver::Resolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::runtime::{RuntimeProvider, TokioRuntimeProvider};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use tokio::time::timeout;
+
+use crate::sockets::is_beyond;
 
 /// Addresses taken of each family; a name with more is served by any of them.
 const MAX_ADDRESSES: usize = 8;
@@ -47,7 +52,7 @@ pub(super) enum Found {
 /// server for the final answer, and an administrator who names two means the second to be asked then, as glibc does.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
-    hickory: TokioResolver,
+    hickory: Resolver<Sockets>,
 }
 
 impl Server {
@@ -67,7 +72,7 @@ impl Server {
         options.num_concurrent_reqs = 1;
         // Needed to tell the addresses of this name from whatever else an answer carries.
         options.preserve_intermediates = true;
-        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let builder = Resolver::builder_with_config(config, Sockets::default());
         Ok(Self { address, hickory: builder.with_options(options).build()? })
     }
 
@@ -99,6 +104,50 @@ impl Server {
             Err(NetError::Timeout) => Half::Failed("no answer".into()),
             Err(other) => Half::Failed(other.to_string()),
         }
+    }
+}
+
+/// tokio's sockets, as far as they are none of the descriptors that are kept free: clients choose how many names are asked for.
+#[derive(Clone, Default)]
+struct Sockets(TokioRuntimeProvider);
+
+type Opening<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
+
+fn none_kept(socket: &impl AsRawFd) -> io::Result<()> {
+    if is_beyond(socket) { Err(rustix::io::Errno::MFILE.into()) } else { Ok(()) }
+}
+
+impl RuntimeProvider for Sockets {
+    type Handle = <TokioRuntimeProvider as RuntimeProvider>::Handle;
+    type Timer = <TokioRuntimeProvider as RuntimeProvider>::Timer;
+    type Udp = <TokioRuntimeProvider as RuntimeProvider>::Udp;
+    type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
+
+    fn create_handle(&self) -> Self::Handle {
+        self.0.create_handle()
+    }
+
+    fn connect_tcp(
+        &self,
+        server: SocketAddr,
+        bind: Option<SocketAddr>,
+        timeout: Option<Duration>,
+    ) -> Opening<Self::Tcp> {
+        let connecting = self.0.connect_tcp(server, bind, timeout);
+        Box::pin(async move {
+            let stream = connecting.await?;
+            none_kept(&stream.0)?;
+            Ok(stream)
+        })
+    }
+
+    fn bind_udp(&self, local: SocketAddr, server: SocketAddr) -> Opening<Self::Udp> {
+        let binding = self.0.bind_udp(local, server);
+        Box::pin(async move {
+            let socket = binding.await?;
+            none_kept(&socket)?;
+            Ok(socket)
+        })
     }
 }
 

@@ -379,6 +379,8 @@ fn keep(verdict: &Verdict, settings: &Settings) -> Keep {
             Keep::Until(Instant::now() + life)
         }
         Err(VerifyError::Certificate { .. }) => Keep::Until(Instant::now() + FAILURE_KEPT),
+        // Our own want of room says nothing of the destination: whoever asks next may find some.
+        Err(error) if error.reason() == Reason::Overloaded => Keep::Not,
         // Says nothing of the certificate, and must not end a verdict that is still good.
         Err(
             VerifyError::ClientCertificate { .. }

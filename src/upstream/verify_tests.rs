@@ -570,3 +570,13 @@ fn the_words_of_faults_are_distinct() {
     let words: std::collections::HashSet<_> = Fault::ALL.iter().map(|fault| fault.as_str()).collect();
     assert_eq!(words.len(), Fault::ALL.len());
 }
+
+#[test]
+fn h05_want_of_descriptors_is_not_kept_as_a_verdict_on_the_destination() {
+    let settings = Files::trusting(&Ca::root("root")).settings();
+    let name = DnsName::parse(b"allowed.test").expect("a name");
+    let none = connect::ConnectError::NoDescriptors { name: name.clone(), cause: "Too many open files".to_owned() };
+    assert_eq!(keep(&Err(VerifyError::Connect(none)), &settings), Keep::Not);
+    let refused = connect::ConnectError::Failed { name, failures: Vec::new() };
+    assert!(matches!(keep(&Err(VerifyError::Connect(refused)), &settings), Keep::IfNoneHeld(_)));
+}

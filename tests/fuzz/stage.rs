@@ -4,16 +4,18 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sekisho::addrs::ClientAddr;
 use sekisho::admit::Limits;
 use sekisho::config;
 use sekisho::drain::Drain;
+use sekisho::exchange::pace::Deadlines;
 use sekisho::inspect::scope::{Ruling, Scope};
 use sekisho::names::Authority;
 use sekisho::policy::{Claim, Decision, Destination};
+use sekisho::pressure::Pressure;
 use sekisho::record::{Conservation, Fields, Recorder};
 use tokio::runtime::Runtime;
 
@@ -50,6 +52,8 @@ pub struct Stage {
     pub recorder: Recorder,
     record: PathBuf,
     limits: Arc<Limits>,
+    pressure: Arc<Pressure>,
+    deadlines: Deadlines,
     destination: Destination,
     ruling: Arc<ArcSwap<Ruling>>,
     played: u64,
@@ -76,6 +80,8 @@ impl Stage {
             recorder,
             record,
             limits: Limits::new(config.limits),
+            pressure: Pressure::new(&config.pressure),
+            deadlines: config.inspect.deadlines,
             destination: permit.destination().clone(),
             ruling: Arc::new(ArcSwap::from_pointee(Ruling { policy: config.policy, revision: config.revision })),
             played: 0,
@@ -100,7 +106,8 @@ impl Stage {
             limits: Arc::clone(&self.limits),
             recorder: self.recorder.clone(),
             drain: Drain::never(),
-            idle: Duration::from_secs(120),
+            pressure: Arc::clone(&self.pressure),
+            deadlines: self.deadlines,
             common: Fields::default(),
             connection: Arc::default(),
             standing: ArcSwapOption::empty(),

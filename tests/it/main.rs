@@ -24,6 +24,7 @@ mod limits;
 mod listener;
 mod load;
 mod names;
+mod overload;
 mod policy;
 mod real_clients;
 mod record;

@@ -314,7 +314,7 @@ async fn f06_h07_streams_held_by_zero_windows_cost_what_is_written_down_and_come
     let slow = records.iter().filter(|record| record.reason() == "too_slow").count() as u64;
     assert_eq!(slow, total - 1, "each stream that was held was ended, and recorded once");
     // The windows of both legs and the buffers of the streams (`h2_settings`), and as much again for what surrounds them.
-    let bound = CONNECTIONS * (2 * 1024 * 1024 + STREAMS * 32 * 1024) * 2;
+    let bound = (CONNECTIONS * (2 * 1024 * 1024 + STREAMS * 32 * 1024) * 2) as u64;
     assert!(most - before < bound, "{before} to {most} octets: more than {bound}");
     drop(wires);
     until("the connections' records", || {

@@ -10,7 +10,7 @@ const MAX_FUNCTION_LINES: usize = 60;
 
 /// Every module, each with those it imports. A module may import only what stands above it, so there is no cycle; what it imports
 /// must stand in its row, and what stands there must be imported. `cli` may ask anyone.
-const MODULES: [(&str, &[&str]); 29] = [
+const MODULES: [(&str, &[&str]); 31] = [
     // A literal table.
     ("names", &[]),
     ("addrs", &[]),
@@ -23,6 +23,7 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("tunnel", &["seldom", "sockets"]),
     ("flight", &["reason"]),
     ("admit", &["addrs", "reason"]),
+    ("pressure", &["sockets"]),
     ("client", &["addrs", "sockets"]),
     ("http1", &["reason"]),
     ("reply", &["http1", "reason"]),
@@ -30,27 +31,30 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("policy", &["addrs", "names", "reason"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),
     ("upstream", &["addrs", "flight", "names", "policy", "reason", "sockets", "tls"]),
-    ("exchange", &["reason", "record", "reply"]),
+    ("exchange", &["pressure", "reason", "record", "reply"]),
     ("forward", &["exchange", "http1", "reason"]),
     (
         "inspect",
         &[
-            "addrs", "admit", "drain", "exchange", "forward", "http1", "names", "policy", "reason", "record", "reply",
-            "tls",
+            "addrs", "admit", "drain", "exchange", "forward", "http1", "names", "policy", "pressure", "reason",
+            "record", "reply", "tls",
         ],
     ),
     (
         "config",
-        &["addrs", "admit", "exchange", "identify", "inspect", "names", "policy", "record", "tunnel", "upstream"],
+        &[
+            "addrs", "admit", "exchange", "identify", "inspect", "names", "policy", "pressure", "record", "tunnel",
+            "upstream",
+        ],
     ),
     (
         "connection",
         &[
             "addrs", "admit", "client", "config", "drain", "exchange", "forward", "http1", "identify", "inspect",
-            "names", "policy", "reason", "record", "reply", "seldom", "tunnel", "upstream",
+            "names", "policy", "pressure", "reason", "record", "reply", "seldom", "tunnel", "upstream",
         ],
     ),
-    ("admin", &["connection", "reason", "record", "telemetry"]),
+    ("admin", &["connection", "pressure", "reason", "record", "telemetry"]),
     (
         "probe",
         &[
@@ -73,7 +77,19 @@ const MODULES: [(&str, &[&str]); 29] = [
     ),
     (
         "server",
-        &["addrs", "admin", "config", "connection", "drain", "probe", "record", "sockets", "telemetry", "upstream"],
+        &[
+            "addrs",
+            "admin",
+            "config",
+            "connection",
+            "drain",
+            "pressure",
+            "probe",
+            "record",
+            "sockets",
+            "telemetry",
+            "upstream",
+        ],
     ),
     // Nothing of the proxy but its vocabulary: a client that read with the proxy's parsers would share its mistakes.
     ("load", &["addrs", "names"]),
@@ -102,7 +118,7 @@ const MADE_IN: [(&str, &str); 13] = [
 ];
 
 /// Tasks nobody waits for: a connection, a run of a look-up (a client that leaves must not end it).
-const SPAWNS: [&str; 2] = ["src/flight.rs", "src/server.rs"];
+const SPAWNS: [&str; 2] = ["src/flight.rs", "src/server/accept.rs"];
 
 /// Who opens TCP connections: the one place for destinations, and the clients that `quickstart`, `load` and the self-probe play.
 const DIALS: [&str; 4] = ["src/cli/trial.rs", "src/load/dial.rs", "src/probe/visit.rs", "src/upstream/connect.rs"];

@@ -20,6 +20,7 @@ use crate::names::DnsName;
 use crate::policy::{
     Destination, GroupSource, HeaderHosts, HostPattern, Mode, Policy, PolicySource, ServiceSource, SetHeader,
 };
+use crate::pressure::{self, Ceiling, Pressure};
 use crate::record::{self, Fields, Recorder, WhenUnwritable};
 
 pub const HOST: &str = "login.example.jp";
@@ -66,12 +67,14 @@ pub fn scope(drain: Drain) -> (Arc<Scope>, Log) {
     let path = folder.path().join("access.jsonl");
     let settings = record::Settings { path: path.clone(), when_unwritable: WhenUnwritable::Deny };
     let recorder = Recorder::start(settings, Fields::default()).expect("a record");
+    let pressure = Pressure::new(&pressure::Settings { memory: Ceiling::OfMachine });
     let scope = Scope {
         client: ClientAddr::new("10.0.0.1:4711".parse().expect("a socket")),
         destination: Destination::new(name, 443),
         ruling: Arc::new(ArcSwap::from_pointee(Ruling { policy: Arc::new(policy), revision: "1".into() })),
         reloads: tokio::sync::watch::Sender::new(0).subscribe(),
         limits: Limits::new(admit::Settings { connections: 1, per_client }),
+        pressure: Arc::clone(&pressure),
         recorder: recorder.clone(),
         drain,
         deadlines: Deadlines { idle: IDLE, response: RESPONSE, progress: PROGRESS },
@@ -82,13 +85,14 @@ pub fn scope(drain: Drain) -> (Arc<Scope>, Log) {
         limited: 0.into(),
         refusal: None,
     };
-    (Arc::new(scope), Log { recorder, path, _folder: folder })
+    (Arc::new(scope), Log { recorder, path, pressure, _folder: folder })
 }
 
 /// The record of a scene.
 pub struct Log {
     recorder: Recorder,
     path: PathBuf,
+    pressure: Arc<Pressure>,
     _folder: tempfile::TempDir,
 }
 
@@ -169,6 +173,12 @@ impl Scene {
         assert_eq!(all(&fields, OURS), [TENANT]);
         self.upstream.send(&headers(at, END_STREAM, &[(":status", "200")])).await;
         assert_eq!(self.client.answer().await, (stream, "200".to_owned(), Vec::new()));
+    }
+
+    /// From here on memory has room for so many octets more.
+    pub fn leave_room_for(&self, octets: u64) {
+        let memory = self.log.pressure.memory();
+        memory.set_ceiling(Some(memory.baseline() + (memory.charged() + octets) * 4 / 3 + 4));
     }
 
     /// The first `count` records, waited for.

@@ -605,6 +605,38 @@ async fn h07_an_upstream_that_does_not_read_stalls_its_client() {
     assert!((WINDOW..=WINDOW + 16 * 1024).contains(&sent), "{sent}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn f06_h07_a_body_that_waits_without_room_in_memory_is_reset_and_others_are_not() {
+    let mut scene = with(&[(INITIAL_WINDOW, 0)], &[]).await;
+    for stream in [1, 3] {
+        scene.get(stream, "/large").await;
+        let (at, _, _) = scene.upstream.head().await;
+        scene.upstream.send(&headers(at, 0, OK)).await;
+        scene.client.head().await;
+        if stream == 1 {
+            scene.leave_room_for(300 * 1024);
+        }
+        scene.upstream.send(&frame(DATA, 0, at, &[0; 1000])).await;
+    }
+    assert_eq!(scene.client.next().await, Got::Reset { stream: 3, code: ENHANCE_YOUR_CALM });
+    assert_eq!(scene.record().await, "200 allowed overloaded sent=0 received=0");
+    scene.client.send(&window(1, 1 << 20)).await;
+    take(&mut scene.client, 1000).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_a_request_without_room_in_memory_is_answered_and_the_connection_goes_on() {
+    let mut scene = scene().await;
+    scene.leave_room_for(0);
+    scene.get(1, "/none").await;
+    let (at, status, page) = scene.client.answer().await;
+    assert_eq!((at, status.as_str()), (1, "503"));
+    assert!(String::from_utf8(page).expect("text").contains("overloaded"));
+    assert!(scene.record().await.starts_with("503 denied overloaded"));
+    scene.leave_room_for(1 << 20);
+    scene.still_works(3).await;
+}
+
 /// Reads content of any stream until `octets` have come.
 async fn take(peer: &mut Raw, octets: usize) {
     let mut taken = 0;

@@ -72,7 +72,7 @@ async fn play(scope: Arc<Scope>, frames: &[u8], piece: usize) -> Vec<Request<()>
     };
     let relaying = async {
         let upstream = inspect::h2::open_upstream(upstream).await.expect("an upstream that greets");
-        inspect::h2::run(scope, client, upstream).await
+        inspect::h2::run(scope, client, upstream, Duration::from_secs(15)).await
     };
     let mut answered = Vec::new();
     let (_, _, _, seen) = tokio::join!(relaying, asking, answers.read_to_end(&mut answered), serve(far));

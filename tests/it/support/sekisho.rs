@@ -93,9 +93,19 @@ impl Sekisho {
     pub async fn start_in(config: &Config, arrange: impl Fn(&Path) -> Vec<(&'static str, OsString)>) -> Self {
         let (dir, listeners, admin) = prepare(config);
         let environment = arrange(dir.path());
-        let child = spawn(dir.path(), &environment);
+        let child = spawn(dir.path(), &environment, None);
         let (taken, exited, killed) = (Vec::new(), None, false);
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed };
+        sekisho.ready().await;
+        sekisho
+    }
+
+    /// As [`Sekisho::start`], with what a shell is told first, such as `ulimit -n 256`.
+    pub async fn start_under(config: &Config, limits: &str) -> Self {
+        let (dir, listeners, admin) = prepare(config);
+        let child = spawn(dir.path(), &[], Some(limits));
+        let (taken, exited, killed) = (Vec::new(), None, false);
+        let mut sekisho = Self { dir, child, environment: Vec::new(), listeners, admin, taken, exited, killed };
         sekisho.ready().await;
         sekisho
     }
@@ -103,7 +113,7 @@ impl Sekisho {
     /// Starts again in the same directory, on the same ports, with the file as it is.
     pub async fn start_again(&mut self) {
         assert!(self.exited.is_some(), "still running");
-        self.child = spawn(self.dir.path(), &self.environment);
+        self.child = spawn(self.dir.path(), &self.environment, None);
         (self.exited, self.killed) = (None, false);
         self.taken.clear();
         self.ready().await;
@@ -125,10 +135,6 @@ impl Sekisho {
             }
         })
         .await;
-    }
-
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -241,6 +247,11 @@ impl Sekisho {
         kill_process(self.pid(), signal).expect("the process is there");
     }
 
+    /// Descriptors open.
+    pub fn descriptors(&self) -> u64 {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the process is there").count() as u64
+    }
+
     pub async fn exit(&mut self) -> ExitStatus {
         let child = &mut self.child;
         let status = until("the process's end", || child.try_wait().expect("wait")).await;
@@ -328,10 +339,10 @@ impl Sekisho {
     }
 
     /// Octets resident in memory (proc(5): `VmRSS`).
-    pub fn resident(&self) -> usize {
+    pub fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     pub fn stderr(&self) -> String {
@@ -343,9 +354,17 @@ impl Sekisho {
     }
 }
 
-fn spawn(dir: &Path, environment: &[(&'static str, OsString)]) -> Child {
+fn spawn(dir: &Path, environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
     let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).expect("stderr.log");
-    Command::new(binary())
+    let mut command = match limits {
+        None => Command::new(binary()),
+        Some(limits) => {
+            let mut shell = Command::new("sh");
+            shell.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(binary());
+            shell
+        }
+    };
+    command
         .args(["run", "--config", "sekisho.toml"])
         .current_dir(dir)
         .env("NO_COLOR", "1")

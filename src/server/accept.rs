@@ -1,0 +1,47 @@
+//! The loop of one listening socket: it takes connections up, or leaves them with a record, and never stops doing one or the other.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+use crate::addrs::{ClientAddr, ListenAddr};
+use crate::connection::{Gate, pass_over, serve};
+use crate::pressure::State;
+use crate::sockets::is_beyond;
+
+/// Pause after an accept that failed for want of a descriptor or memory: the next one would fail as well.
+const PAUSE_FAILED: Duration = Duration::from_millis(50);
+/// Pause after a connection that was not taken up, in which the rest waits in the kernel's queue: that many refusals a second are
+/// quick enough for who would try elsewhere, and cost a flooded thread nearly nothing.
+const PAUSE_REFUSED: Duration = Duration::from_millis(1);
+
+pub(super) async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {
+    let mut failing = false;
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                if !failing {
+                    tracing::warn!(%address, %error, "accept failed, and is tried again 20 times a second");
+                }
+                failing = true;
+                gate.pressure().accept_failed();
+                sleep(PAUSE_FAILED).await;
+                continue;
+            }
+        };
+        failing = false;
+        // Counted before it is spawned: a drain that begins now waits for it.
+        let (present, client) = (gate.enter(), ClientAddr::new(peer));
+        if gate.pressure().state() == State::Refusing || is_beyond(&stream) {
+            drop(stream);
+            // Waited for: while the record's queue is full, nobody is accepted. In a task: a drain that begins now leaves the record.
+            let _ = tokio::spawn(pass_over(present, client, address)).await;
+            sleep(PAUSE_REFUSED).await;
+        } else {
+            tokio::spawn(serve(present, stream, client, address));
+        }
+    }
+}
