@@ -30,6 +30,8 @@ pub enum After {
 pub struct Counters {
     sent: AtomicU64,
     received: AtomicU64,
+    /// Counts on while a body waits for its turn, which is no idleness.
+    waits: AtomicU64,
 }
 
 impl Counters {
@@ -43,9 +45,15 @@ impl Counters {
         self.received.fetch_add(octets as u64, Ordering::Relaxed);
     }
 
-    /// Both together: stands still while nothing moves.
+    /// A body still waits for its turn.
+    pub fn wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All together: stands still while nothing moves, unless it waits for its turn.
     pub fn total(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed).wrapping_add(self.received.load(Ordering::Relaxed))
+        let Self { sent, received, waits } = self;
+        [sent, received, waits].into_iter().fold(0, |sum, part| sum.wrapping_add(part.load(Ordering::Relaxed)))
     }
 }
 

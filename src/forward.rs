@@ -18,6 +18,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
+use crate::admit::{Pace, Subjects, Way};
 use crate::exchange::fields::{request_field_passes, request_trailer_passes};
 use crate::exchange::{Counters, Exchange};
 use crate::http1::{
@@ -85,6 +86,8 @@ pub struct Terms {
     pub idle: Duration,
     pub hop: Hop,
     pub limits: Limits,
+    /// Those under whose rates the bodies go.
+    pub subjects: Arc<Subjects>,
 }
 
 /// How the exchange left its two connections.
@@ -145,6 +148,7 @@ where
         buffer: &mut client.buffer,
         to: upstream_write,
         counters: Arc::clone(&counters),
+        pace: Pace::new(&terms.subjects, Way::Upload),
         idle: terms.idle,
         hop: terms.hop,
         sent: Arc::clone(&sent),
@@ -270,6 +274,7 @@ struct Request<'a, C, U> {
     buffer: &'a mut BytesMut,
     to: WriteHalf<&'a mut U>,
     counters: Arc<Counters>,
+    pace: Pace,
     idle: Duration,
     hop: Hop,
     /// The whole request is with the upstream.
@@ -304,6 +309,7 @@ where
         loop {
             match self.body.advance(self.buffer).map_err(|_| Broken::Malformed)? {
                 Part::Data(data) => {
+                    self.pace.take(data.len(), || self.counters.wait()).await;
                     self.counters.add_sent(data.len());
                     if self.framing == Framing::Chunked {
                         // Small chunks go out together: one write for each would cost more than it took to send them (H08).

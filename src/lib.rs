@@ -58,7 +58,8 @@
 //! * **No byte to an upstream whose certificate was not verified.** Tunnel and inspection ask for
 //!   [`upstream::verify::VerifiedUpstream`]; a tunnel's certificate is verified too, by a handshake of our own. Plain `http:` has
 //!   no certificate, and says so: [`upstream::connect::Connection::into_plain`] wants a [`policy::Permit`] of [`policy::Plain`].
-//! * **A slot is held as long as the connection lives.** [`admit::Admission`] gives it back when dropped; there is no `release`.
+//! * **A slot is held as long as what it is for lives.** [`admit::Admission`], [`admit::Visit`] and [`admit::Slots`] give it back when
+//!   dropped; there is no `release`. A dial asks for a [`admit::Visit`].
 //! * **The 200 of CONNECT is sent once, and known to have been.** [`client::Established`] is asked for by whoever reads TLS.
 //! * **Exactly one terminal record per attempt.** [`record::Attempt`] hands it in when dropped, a panic or an abort included;
 //!   [`record::Conservation::holds`] is the arithmetic that nothing went missing.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use sekisho::admit::Subjects;
 use sekisho::tunnel::{Counters, Settings, relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,7 +26,8 @@ fn ends() -> Ends {
     let runtime = runtime();
     let ((near_client, client), (near_upstream, upstream)) = runtime.block_on(async { (pair().await, pair().await) });
     runtime.spawn(async move {
-        relay(BytesMut::new(), &near_client, &near_upstream, &Counters::default(), &Settings { idle: IDLE }).await
+        let (counters, settings, subjects) = (Counters::default(), Settings { idle: IDLE }, Subjects::unlimited());
+        relay(BytesMut::new(), &near_client, &near_upstream, &counters, &settings, &subjects).await
     });
     Ends { runtime, client, upstream }
 }

@@ -4,13 +4,11 @@
 //! What may not be here: rules about what a value may be, beyond its type.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{At, Problems, quoted};
 use super::schema::Keys;
-use super::units::{self, DurationError, show_duration};
 
 /// Whether a value may be shown in a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +45,9 @@ enum ListOf {
 }
 
 /// A value and where it stands.
-struct Value<'t> {
-    node: &'t DeValue<'t>,
-    at: At,
+pub(super) struct Value<'t> {
+    pub node: &'t DeValue<'t>,
+    pub at: At,
 }
 
 /// A table of the file, or the empty one that stands for an absent table.
@@ -224,39 +222,6 @@ impl<'t> Table<'t> {
         None
     }
 
-    /// A duration in `range`.
-    pub fn duration(
-        &self,
-        name: &str,
-        range: &RangeInclusive<Duration>,
-        problems: &mut Problems<'_>,
-    ) -> Option<Duration> {
-        const EXPECTED: &str = "a duration with its unit, such as \"500ms\", \"30s\", \"10m\" or \"1h\"";
-        let value = self.value(name)?;
-        let (found, read) = match value.node {
-            DeValue::String(text) => (quoted(text), units::duration(text)),
-            DeValue::Integer(number) => match number.as_str().parse::<u64>() {
-                Ok(number) => (number.to_string(), Err(DurationError::NoUnit(number))),
-                Err(_) => (number.to_string(), Err(DurationError::Form)),
-            },
-            other => (self.found(other), Err(DurationError::Form)),
-        };
-        match read {
-            Ok(span) if range.contains(&span) => return Some(span),
-            Ok(_) | Err(DurationError::TooLong) => {
-                let (low, high) = (show_duration(*range.start()), show_duration(*range.end()));
-                problems.error(&value.at, found, format!("a duration from {low} to {high}"));
-            }
-            Err(DurationError::NoUnit(number)) => {
-                problems.error(&value.at, found, EXPECTED).hint(format!("write \"{number}s\" if seconds are meant"));
-            }
-            Err(DurationError::Form) => {
-                problems.error(&value.at, found, EXPECTED);
-            }
-        }
-        None
-    }
-
     /// Every key with its list of texts, where the keys are free; each key's text and place come first.
     pub fn free_lists(&self, problems: &mut Problems<'_>) -> Vec<(Text<'t>, Vec<Text<'t>>)> {
         let mut lists = Vec::new();
@@ -272,7 +237,7 @@ impl<'t> Table<'t> {
         problems.error(&self.at.key(name, self.at.offset), "nothing", expected);
     }
 
-    fn value(&self, name: &str) -> Option<Value<'t>> {
+    pub fn value(&self, name: &str) -> Option<Value<'t>> {
         debug_assert!(self.keys.is_none_or(|keys| keys.names.contains(&name)), "{name} is not in the schema");
         let value = self.entries?.get(name)?;
         Some(Value { node: value.get_ref(), at: self.at.key(name, value.span().start) })
@@ -347,7 +312,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    fn found(&self, node: &DeValue<'_>) -> String {
+    pub fn found(&self, node: &DeValue<'_>) -> String {
         match (node, self.secrecy) {
             (DeValue::String(text), secrecy) => secrecy.show(text),
             (DeValue::Array(_), _) => "a list".to_owned(),

@@ -1,4 +1,4 @@
-//! Values with a grammar of their own: durations, networks, addresses with a port. Text in, value or what is wrong out.
+//! Values with a grammar of their own: durations, sizes, networks, addresses with a port. Text in, value or what is wrong out.
 //!
 //! What may not be here: keys, problems, defaults.
 
@@ -51,6 +51,46 @@ pub fn show_duration(span: Duration) -> String {
         _ if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         _ => format!("{seconds}s"),
     }
+}
+
+/// Why a text is not a size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SizeError {
+    #[error("the unit is missing")]
+    NoUnit(u64),
+    #[error("not a whole number with a unit")]
+    Form,
+    #[error("too large")]
+    TooLarge,
+}
+
+/// Units of octets, the larger first; those that are powers of ten are written as disks and lines are sold.
+const SIZES: [(&str, u64); 6] =
+    [("GiB", 1 << 30), ("GB", 1_000_000_000), ("MiB", 1 << 20), ("MB", 1_000_000), ("KiB", 1 << 10), ("KB", 1_000)];
+
+/// Reads `500KB`, `20MB`, `2GiB`: one whole number, one unit. In octets.
+///
+/// # Errors
+/// [`SizeError`].
+pub fn size(text: &str) -> Result<u64, SizeError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = match number.parse() {
+        Ok(number) => number,
+        Err(_) if number.is_empty() => return Err(SizeError::Form),
+        Err(_) => return Err(SizeError::TooLarge),
+    };
+    match SIZES.iter().find(|(name, _)| *name == unit) {
+        Some((_, octets)) => number.checked_mul(*octets).ok_or(SizeError::TooLarge),
+        None if unit.is_empty() => Err(SizeError::NoUnit(number)),
+        None => Err(SizeError::Form),
+    }
+}
+
+/// `octets` as the configuration would write it, with the largest unit that leaves no rest.
+pub fn show_size(octets: u64) -> String {
+    let whole = SIZES.iter().find(|(_, unit)| octets != 0 && octets.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{octets}B"), |(name, unit)| format!("{}{name}", octets / unit))
 }
 
 /// Why a text is not a network.
@@ -127,6 +167,33 @@ mod tests {
     fn durations_are_shown_as_they_are_written() {
         for text in ["500ms", "1500ms", "0s", "59s", "1m", "90s", "1h", "25h"] {
             assert_eq!(duration(text).map(show_duration).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn sizes_and_their_neighbours() {
+        for (text, expected) in [
+            ("1KB", Ok(1_000)),
+            ("1KiB", Ok(1_024)),
+            ("20MB", Ok(20_000_000)),
+            ("3MiB", Ok(3 << 20)),
+            ("2GB", Ok(2_000_000_000)),
+            ("0GB", Ok(0)),
+            ("20", Err(SizeError::NoUnit(20))),
+            ("", Err(SizeError::Form)),
+            ("MB", Err(SizeError::Form)),
+            ("1.5MB", Err(SizeError::Form)),
+            ("1 MB", Err(SizeError::Form)),
+            ("1mb", Err(SizeError::Form)),
+            ("1B", Err(SizeError::Form)),
+            ("20Mbps", Err(SizeError::Form)),
+            ("99999999999999999999MB", Err(SizeError::TooLarge)),
+            ("18446744073709551615KB", Err(SizeError::TooLarge)),
+        ] {
+            assert_eq!(size(text), expected, "{text}");
+        }
+        for text in ["1KB", "1KiB", "20MB", "1500KB", "3MiB", "2GB"] {
+            assert_eq!(size(text).map(show_size).as_deref(), Ok(text));
         }
     }
 

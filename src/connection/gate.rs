@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
-use crate::admit::{Admission, Limits};
+use crate::admit::{Admission, Limits, Refused};
 use crate::client::Client;
 use crate::config::Config;
 use crate::drain::Drain;
@@ -42,6 +42,24 @@ impl Live {
     }
 }
 
+/// Why a connection gets no slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    #[error("the service is stopping")]
+    ShuttingDown,
+    #[error(transparent)]
+    Limit(#[from] Refused),
+}
+
+impl NotAdmitted {
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::ShuttingDown => Reason::ShuttingDown,
+            Self::Limit(refused) => refused.reason(),
+        }
+    }
+}
+
 /// The shared state of the service.
 pub struct Gate {
     live: ArcSwap<Live>,
@@ -60,7 +78,7 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(live: Live, recorder: Recorder, drain: Drain) -> Arc<Self> {
-        let limits = Limits::new(live.config.limits.clone());
+        let limits = Limits::new(&live.config.limits);
         Arc::new(Self {
             ruling: Arc::new(ArcSwap::from_pointee(ruling(&live))),
             live: ArcSwap::from_pointee(live),
@@ -77,7 +95,7 @@ impl Gate {
     /// Puts another configuration in force, for new attempts, for every request of the inspected connections that are open,
     /// and for the tunnels, each of which asks it whether it may go on.
     pub fn replace(&self, live: Live) {
-        self.limits.reconfigure(live.config.limits.clone());
+        self.limits.reconfigure(&live.config.limits);
         self.ruling.store(Arc::new(ruling(&live)));
         self.live.store(Arc::new(live));
         self.reloads.send_modify(|count| *count += 1);
@@ -110,12 +128,13 @@ impl Gate {
     /// A slot for the client, or why there is none.
     ///
     /// # Errors
-    /// The reason to answer with.
-    pub fn admit(&self, client: &Client) -> Result<Admission, Reason> {
+    /// [`NotAdmitted`].
+    pub fn admit(&self, client: &Client) -> Result<Admission, NotAdmitted> {
         if self.drain.is_draining() {
-            return Err(Reason::ShuttingDown);
+            return Err(NotAdmitted::ShuttingDown);
         }
-        self.limits.admit(client.addr())
+        let live = self.live.load();
+        Ok(self.limits.admit(client.addr(), live.config.policy.group_of(client.addr()))?)
     }
 
     /// Whether the record lets new work begin.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
-use super::relay;
+use super::{plain, relay};
 use crate::addrs::ClientAddr;
+use crate::admit::{Admission, Counted, Rated, Slots, Visit};
 use crate::client::{Client, Established};
 use crate::drain::Drain;
 use crate::http1::RequestHead;
@@ -18,9 +19,9 @@ use crate::policy::{Claim, Decision, Destination, Inspect, Permit, Plain, Rule, 
 use crate::reason::{Reason, Side};
 use crate::record::{Action, Attempt};
 use crate::reply::KeepAlive;
-use crate::upstream;
 use crate::upstream::connect::Connection;
 use crate::upstream::verify::{self, VerifiedUpstream, VerifyError};
+use crate::upstream::{self, DialError};
 
 /// What was claimed, or why nothing could be.
 pub type Claimed = Result<Asked, Ended>;
@@ -45,7 +46,7 @@ impl Relaying {
         }
     }
 
-    pub(super) fn begin(&self) {
+    fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
@@ -60,6 +61,8 @@ pub struct Trip {
     /// How far it is on its way.
     stage: Stage,
     pub(super) relaying: Relaying,
+    /// Held from the permission of a CONNECT to its relay.
+    handshake: Option<Slots>,
     /// What the client's head said of its connection.
     pub(super) keep_alive: KeepAlive,
     /// A plain request with HEAD: its page has no content.
@@ -81,6 +84,7 @@ impl Trip {
             action,
             stage: Stage::Claim,
             relaying: Relaying::default(),
+            handshake: None,
             keep_alive: KeepAlive::Yes,
             head_only: false,
             claim: None,
@@ -99,8 +103,8 @@ impl Trip {
         }
         if let Asked::Plain { head, .. } = &asked {
             self.attempt.fields.method = Some(head.method().as_str().into());
-            self.attempt.fields.path = Some(relay::path(head).into());
-            if relay::is_loop(head) {
+            self.attempt.fields.path = Some(plain::path(head).into());
+            if plain::is_loop(head) {
                 return Err(Ended::new(Side::Client, Stage::Decide, Reason::SelfConnection));
             }
         }
@@ -130,17 +134,43 @@ impl Trip {
         Ok(way)
     }
 
+    /// The limits of the service, before anything is spent on the attempt: no DNS query and no SYN without them.
+    pub fn visit(&mut self, way: &Way, admitted: &Admission) -> Result<Visit, Ended> {
+        let (rule, by) = match way {
+            Way::Tunnel(permit) => (permit.rule(), Rated::NewConnections),
+            Way::Inspect(permit) => (permit.rule(), Rated::NewConnections),
+            Way::Plain(permit, _) => (permit.rule(), Rated::Requests),
+        };
+        let limited = |refused| Ended::limited(Stage::Decide, refused);
+        let visit = admitted.visit(rule.name(), by).map_err(limited)?;
+        if by == Rated::NewConnections {
+            self.handshake = Some(visit.subjects().hold(Counted::Handshakes).map_err(limited)?);
+        }
+        Ok(visit)
+    }
+
+    /// From here on octets are relayed.
+    pub(super) fn begin_relay(&mut self) {
+        self.handshake = None;
+        self.relaying.begin();
+    }
+
     /// resolve → vet → connect.
-    pub async fn dial(&mut self, destination: &Destination) -> Result<Connection, Ended> {
+    pub async fn dial(&mut self, destination: &Destination, visit: &Visit) -> Result<Connection, Ended> {
         self.stage = Stage::Dial;
         let live = &self.live;
+        let look_up = || visit.subjects().hold(Counted::DnsLookups);
         let dialled =
-            upstream::dial(destination, &live.resolver, &live.config.guard, &live.config.dial, &live.selves).await;
+            upstream::dial(destination, &live.resolver, look_up, &live.config.guard, &live.config.dial, &live.selves)
+                .await;
         let connection = dialled.map_err(|error| {
             if let Some(tried) = error.tried() {
                 self.attempt.fields.set_destination(tried);
             }
-            Ended::new(Side::Upstream, Stage::Dial, error.reason()).because(error)
+            match error {
+                DialError::Limited(refused) => Ended::limited(Stage::Dial, refused),
+                error => Ended::new(Side::Upstream, Stage::Dial, error.reason()).because(error),
+            }
         })?;
         self.attempt.fields.set_destination(connection.address());
         Ok(connection)

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::time::timeout;
 
 use super::{Broken, CHUNK, Hop, Next, Terms, websocket};
+use crate::admit::{Pace, Way};
 use crate::exchange::fields::{response_field_passes, response_trailer_passes};
 use crate::exchange::{Counters, Exchange};
 use crate::http1::{
@@ -29,6 +30,7 @@ pub(super) struct Answer<'a, C, U> {
     unexpected_content: bool,
     exchange: &'a mut Exchange,
     counters: Arc<Counters>,
+    pace: Pace,
     from: ReadHalf<&'a mut U>,
     buffer: &'a mut BytesMut,
     to: WriteHalf<&'a mut C>,
@@ -70,6 +72,7 @@ where
             websocket: websocket(head, terms.hop).is_some(),
             unexpected_content: head.has_unexpected_content(),
             counters: exchange.counters(),
+            pace: Pace::new(&terms.subjects, Way::Download),
             exchange,
             from,
             buffer,
@@ -257,6 +260,7 @@ where
         loop {
             match body.advance(self.buffer) {
                 Ok(Part::Data(data)) if chunked => {
+                    self.pace.take(data.len(), || self.counters.wait()).await;
                     write_chunk(&mut out, &data);
                     held += data.len();
                     // Small chunks go out together: one write for each would cost more than it took to send them (H08).
@@ -265,6 +269,7 @@ where
                     }
                 }
                 Ok(Part::Data(data)) => {
+                    self.pace.take(data.len(), || self.counters.wait()).await;
                     self.counters.add_received(data.len());
                     self.write(&data).await.map_err(|()| self.client_left())?;
                 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::h2_frames::Streams;
 use super::h2_head::passing;
 use super::h2_settings::TRAILERS;
+use crate::admit::Pace;
 
 /// Which end stopped a body before it was complete.
 #[derive(Debug)]
@@ -26,7 +27,8 @@ pub enum Halt {
     Sink,
 }
 
-/// Relays a body with its trailers to its end. `moved` is told the octets of each chunk once all of it was taken.
+/// Relays a body with its trailers to its end, at its `pace`. `moved` is told the octets of each chunk once all of it was taken,
+/// and now and then none while a chunk waits for its turn.
 ///
 /// # Errors
 /// [`Halt`]; neither stream has been reset then.
@@ -35,10 +37,13 @@ pub async fn pump(
     to: &mut SendStream<Bytes>,
     trailer_passes: fn(&[u8]) -> bool,
     source: &Streams,
+    mut pace: Pace,
     moved: impl Fn(usize),
 ) -> Result<(), Halt> {
     while let Some(chunk) = poll_fn(|cx| poll_chunk(from, to, cx)).await? {
         let octets = chunk.len();
+        poll_fn(|cx| poll_turn(&mut pace, to, cx, &moved)).await?;
+        pace.moved(octets);
         let last = if from.is_end_stream() { Last::Yes } else { Last::No };
         send(to, chunk, last).await?;
         // Fails only for a stream that was reset meanwhile, which the next turn finds out.
@@ -95,6 +100,18 @@ fn poll_chunk(
         return Poll::Ready(Err(Halt::Sink));
     }
     from.poll_data(cx).map(|data| data.transpose().map_err(Halt::Source))
+}
+
+fn poll_turn(
+    pace: &mut Pace,
+    to: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+    moved: &impl Fn(usize),
+) -> Poll<Result<(), Halt>> {
+    if to.poll_reset(cx).is_ready() {
+        return Poll::Ready(Err(Halt::Sink));
+    }
+    pace.poll_portion(cx, || moved(0)).map(|_| Ok(()))
 }
 
 fn poll_room(to: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<Result<usize, Halt>> {

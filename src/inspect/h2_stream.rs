@@ -21,6 +21,7 @@ use super::h2_head::{self as head, Expectation, Form, RequestHead};
 use super::h2_pump::{Awaited, Halt, Last, Progress, pump, send};
 use super::h2_settings::INFORMATIONAL;
 use super::scope::Scope;
+use crate::admit::{Pace, Way};
 use crate::exchange::fields::{request_trailer_passes, response_trailer_passes};
 use crate::exchange::{After, Exchange, Refusal};
 use crate::reason::{Outcome, Reason};
@@ -152,7 +153,8 @@ impl Stream {
             progress.touch();
         };
         progress.await_from(Awaited::Both);
-        let mut upload = pin!(pump(body, &mut to, request_trailer_passes, &shared.from_client, moved));
+        let pace = Pace::new(&shared.scope.subjects, Way::Upload);
+        let mut upload = pin!(pump(body, &mut to, request_trailer_passes, &shared.from_client, pace, moved));
         let mut download = pin!(self.download(progress, response));
         select! {
             biased;
@@ -213,7 +215,9 @@ impl Stream {
                 progress.touch();
             };
             let trailers = &self.shared.from_upstream;
-            pump(&mut body, &mut to, response_trailer_passes, trailers, moved).await.map_err(|halt| match halt {
+            let pace = Pace::new(&self.shared.scope.subjects, Way::Download);
+            let pumped = pump(&mut body, &mut to, response_trailer_passes, trailers, pace, moved).await;
+            pumped.map_err(|halt| match halt {
                 Halt::Source(error) => upstream_fault(&error),
                 Halt::Trailers => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),
                 Halt::Sink => Fault::ClientGone,

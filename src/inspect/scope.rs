@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 
 use crate::addrs::ClientAddr;
-use crate::admit::Limits;
+use crate::admit::{Rated, Subjects};
 use crate::drain::Drain;
 use crate::exchange::fields::{Restriction, Restrictions};
 use crate::exchange::{After, ConnectionState, Exchange, Refusal};
@@ -35,7 +35,8 @@ pub struct Scope {
     pub ruling: Arc<ArcSwap<Ruling>>,
     /// Changes when another ruling is in force.
     pub reloads: watch::Receiver<u64>,
-    pub limits: Arc<Limits>,
+    /// Those whose limits its requests are under.
+    pub subjects: Arc<Subjects>,
     pub recorder: Recorder,
     pub drain: Drain,
     pub idle: Duration,
@@ -78,7 +79,7 @@ impl Scope {
         if let Some(asked) = facts.authorities.iter().flatten().next() {
             attempt.fields.authority = Some((*asked).into());
         }
-        match self.judge(facts) {
+        match self.judge(facts, &mut attempt.fields) {
             Ok(restrictions) => {
                 attempt.fields.headers_set = Some(restrictions.names().clone());
                 self.exchange(attempt, Ok(()), restrictions)
@@ -125,14 +126,16 @@ impl Scope {
         Exchange::new(attempt, verdict, restrictions, self.host(), Arc::clone(&self.connection))
     }
 
-    fn judge(&self, facts: &Facts<'_>) -> Result<Arc<Restrictions>, Reason> {
+    fn judge(&self, facts: &Facts<'_>, fields: &mut Fields) -> Result<Arc<Restrictions>, Reason> {
         if let Some(reason) = self.refusal {
             return Err(reason);
         }
         // First, so that no kind of refusal is free.
-        self.limits.request(self.client).inspect_err(|_| {
+        if let Err(refused) = self.subjects.charge(Rated::Requests) {
             self.limited.fetch_add(1, Ordering::Relaxed);
-        })?;
+            fields.detail = Some(refused.to_string().as_str().into());
+            return Err(refused.reason());
+        }
         // TRACE would hand the client what we set on it (RFC 9110 section 9.3.8).
         if facts.method == "TRACE" || (facts.method == "CONNECT" && !facts.extended_connect) {
             return Err(Reason::MethodNotPermitted);

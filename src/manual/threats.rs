@@ -80,6 +80,7 @@
 //! | D13 | data before the verdict, 0-RTT | [`Agreed`](crate::policy::Agreed); no early data: [`LeafCache`](crate::inspect::leaf::LeafCache) | nothing moves |
 //! | D14 | resumption under another name | tickets sealed per name: [`LeafCache`](crate::inspect::leaf::LeafCache); upstream sessions die with their [`Trust`](crate::upstream::trust::Trust) | a full handshake |
 //! | D15 | ALPN games | the upstream is offered what the client offered of `h2` and `http/1.1`: [`verify::inspect`](crate::upstream::verify::inspect()) | `no_application_protocol`, alert |
+//! | D16 | floods of handshakes and inside TLS | rustls refuses renegotiation and bounds key updates and empty records; handshakes are [`Slots`](crate::admit::Slots), and come at the rate of new connections | `rate_limited`, 429 |
 //! | D17 | client certificates, TLS 1.0 upstreams | [`verify`](crate::upstream::verify); never tunnelled instead | `client_certificate_required` or `tls_failed`, 502 page |
 //!
 //! # E. HTTP/1 framing
@@ -188,7 +189,6 @@
 //! |---|---|
 //! | A13 | transparent mode only (a forged original destination); it comes later and is refused by name in the configuration. In explicit mode the address is always our own look-up's |
 //! | A20 | cannot be seen: see [residual risks](#residual-risks) |
-//! | D16 | floods inside TLS: rustls refuses renegotiation and bounds key updates and empty records; handshakes are bounded by `limits.per_client.new_connections_per_second`. No test of ours repeats that |
 //! | J07 | an issuer in a process of its own, PKCS#11: not there; the key is in this process |
 //! | K04 | there is no remote receiver: the record is a file, and a collector reads that |
 //! | M02 | nothing on the admin listener changes state, and what it says is no secret of the policy |

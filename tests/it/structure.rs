@@ -20,18 +20,18 @@ const MODULES: [(&str, &[&str]); 29] = [
     ("seldom", &[]),
     ("sockets", &[]),
     ("tls", &[]),
-    ("tunnel", &["seldom", "sockets"]),
-    ("flight", &["reason"]),
     ("admit", &["addrs", "reason"]),
+    ("tunnel", &["admit", "seldom", "sockets"]),
+    ("flight", &["reason"]),
     ("client", &["addrs", "sockets"]),
     ("http1", &["reason"]),
     ("reply", &["http1", "reason"]),
     ("record", &["addrs", "names", "reason"]),
     ("policy", &["addrs", "names", "reason"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),
-    ("upstream", &["addrs", "flight", "names", "policy", "reason", "sockets", "tls"]),
+    ("upstream", &["addrs", "admit", "flight", "names", "policy", "reason", "sockets", "tls"]),
     ("exchange", &["reason", "record", "reply"]),
-    ("forward", &["exchange", "http1", "reason"]),
+    ("forward", &["admit", "exchange", "http1", "reason"]),
     (
         "inspect",
         &[
@@ -47,7 +47,7 @@ const MODULES: [(&str, &[&str]); 29] = [
             "names", "policy", "reason", "record", "reply", "seldom", "tunnel", "upstream",
         ],
     ),
-    ("admin", &["connection", "reason", "record", "telemetry"]),
+    ("admin", &["admit", "connection", "reason", "record", "telemetry"]),
     ("server", &["addrs", "admin", "config", "connection", "drain", "record", "sockets", "telemetry", "upstream"]),
     // Nothing of the proxy but its vocabulary: a client that read with the proxy's parsers would share its mistakes.
     ("load", &["addrs", "names"]),
@@ -58,7 +58,7 @@ const MODULES: [(&str, &[&str]); 29] = [
 const ANYONE: &[&str] = &["*"];
 
 /// What may be written in one file only: the text, and the file.
-const MADE_IN: [(&str, &str); 12] = [
+const MADE_IN: [(&str, &str); 14] = [
     // A literal table.
     ("Permit::new(", "src/policy/decision.rs"),
     ("Destination {", "src/policy/decision.rs"),
@@ -66,6 +66,8 @@ const MADE_IN: [(&str, &str); 12] = [
     ("VettedAddr(", "src/upstream/vet.rs"),
     ("VerifiedUpstream {", "src/upstream/verify.rs"),
     ("Admission {", "src/admit.rs"),
+    ("Visit { slots", "src/admit.rs"),
+    ("Slots {", "src/admit/subjects.rs"),
     ("Established(())", "src/client.rs"),
     ("Attempt::new(", "src/record.rs"),
     ("Disagreement::new(", "src/policy/reconcile.rs"),
