@@ -317,3 +317,31 @@ fn explain_tells_every_limit_that_applies() {
         assert!(said.contains(words), "{words}: {said}");
     }
 }
+
+/// Whatever a client says of whom it speaks for, it is one client.
+#[tokio::test]
+async fn b09_a_forged_address_is_no_other_client() {
+    let config = Config::new().set("limits.per_client", "new_connections_per_second", "1").set(
+        "limits.per_client",
+        "burst",
+        "3",
+    );
+    let mut sekisho = Sekisho::start(&config).await;
+    let mut limited = 0;
+    for n in 0..12 {
+        let mut wire = sekisho.client().await;
+        let forged = format!("X-Forwarded-For: 10.0.0.{n}\r\nForwarded: for=10.0.0.{n}\r\nX-Real-IP: 10.0.0.{n}");
+        let _ = wire
+            .try_send(format!("CONNECT denied.test:443 HTTP/1.1\r\nHost: denied.test:443\r\n{forged}\r\n\r\n"))
+            .await;
+        let status = wire.response("CONNECT").await.status;
+        let record = sekisho.next_connection().await;
+        record.with("source.ip", "127.0.0.1");
+        if status == 429 {
+            record.says("denied", "rate_limited").with("sekisho.side", "client");
+            limited += 1;
+        }
+    }
+    assert!(limited >= 1);
+    sekisho.finish().await;
+}
