@@ -96,13 +96,13 @@ async fn inspected_bodies_are_paced_on_both_protocols_and_both_ways() {
 #[tokio::test]
 async fn who_waits_for_its_turn_is_not_idle() {
     let origin = Origin::https(&["allowed.test"]).echoing().start().await;
-    let inspected = Origin::https(&["inspected.test"]).answering(|_| Reply::ok(pattern(60_000))).start().await;
+    let inspected = Origin::https(&["inspected.test"]).answering(|_| Reply::ok(pattern(30_000))).start().await;
     let config = Config::new()
         .tunnel("allowed.test", &origin)
         .inspect("inspected.test", &inspected)
-        .set("limits.per_client", "download", "\"10KB\"")
-        .set("timeouts", "tunnel_idle", "\"1s\"")
-        .set("timeouts", "inspected_idle", "\"1s\"");
+        .set("limits.per_client", "download", "\"4KB\"")
+        .set("timeouts", "tunnel_idle", "\"3s\"")
+        .set("timeouts", "inspected_idle", "\"3s\"");
     let mut sekisho = Sekisho::start(&config).await;
     let mut tunnel = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
     let mut h2 = inside_h2(&sekisho, "inspected.test", inspected.port()).await;
@@ -113,6 +113,6 @@ async fn who_waits_for_its_turn_is_not_idle() {
         assert_eq!(tunnel.exactly(sent.len()).await.expect("an echo"), sent);
     };
     let (answer, ()) = at_once(h2.get(&uri), echo).await;
-    assert_eq!(answer.expect("an answer").body, pattern(60_000));
+    assert_eq!(answer.expect("an answer").body, pattern(30_000));
     sekisho.next_request().await.says("allowed", "");
 }

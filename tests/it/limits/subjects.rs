@@ -110,7 +110,7 @@ async fn a_service_is_limited_before_a_name_is_looked_up_and_the_slot_is_its_tun
 #[tokio::test]
 async fn f01_requests_of_a_service_are_counted_over_its_clients_streams_and_protocols() {
     let origin = Origin::https(&["allowed.test"]).start().await;
-    let service = Service::inspect("Demo", &["allowed.test"], origin.port()).limits("requests_per_second = 5");
+    let service = Service::inspect("Demo", &["allowed.test"], origin.port()).limits("requests_per_second = 2");
     let config = Config::new().service(service).hosts(&["allowed.test"]);
     let mut sekisho = Sekisho::start(&config).await;
     let at = origin.at("allowed.test");
@@ -132,7 +132,7 @@ async fn f01_requests_of_a_service_are_counted_over_its_clients_streams_and_prot
             record.says("allowed", "");
         }
     }
-    assert!(limited > 0 && limited <= 35, "{limited}");
+    assert!(limited > 0 && limited <= 38, "{limited}");
     assert_eq!(origin.requests().len(), 40 - limited, "what was refused never left");
 }
 
@@ -187,7 +187,7 @@ async fn h06_new_inspected_names_come_at_a_rate_and_known_ones_do_not_count() {
     let config = Config::new().service(Service::inspect("Demo", &["*.allowed.test"], origin.port())).hosts(&names).set(
         "limits.per_client",
         "leaf_mints_per_second",
-        "3",
+        "1",
     );
     let mut sekisho = Sekisho::start(&config).await;
     let ca = sekisho.ca();
@@ -209,7 +209,7 @@ async fn h06_new_inspected_names_come_at_a_rate_and_known_ones_do_not_count() {
             }
         }
     }
-    assert!(served.len() >= 3 && refused >= 1, "{served:?}");
+    assert!(!served.is_empty() && refused >= 1, "{served:?}");
     for name in served {
         let wire = sekisho.tunnel(&origin.at(name)).await;
         Tls::named(name).trusting(&ca).over(wire).await.bye().await;
