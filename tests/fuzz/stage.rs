@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sekisho::addrs::ClientAddr;
-use sekisho::admit::Limits;
+use sekisho::admit::Subjects;
 use sekisho::config;
 use sekisho::drain::Drain;
 use sekisho::inspect::scope::{Ruling, Scope};
@@ -35,8 +35,6 @@ mode = "inspect"
 [[service.header]]
 name = "Restrict-Access-To-Tenants"
 value = "city.example.lg.jp"
-[limits.per_client]
-requests_per_second = 1000000
 [issuing_ca]
 certificate = "ca.pem"
 key = "ca.key"
@@ -49,7 +47,7 @@ pub struct Stage {
     pub runtime: Runtime,
     pub recorder: Recorder,
     record: PathBuf,
-    limits: Arc<Limits>,
+    subjects: Arc<Subjects>,
     destination: Destination,
     ruling: Arc<ArcSwap<Ruling>>,
     played: u64,
@@ -75,7 +73,7 @@ impl Stage {
             runtime: runtime.expect("a runtime"),
             recorder,
             record,
-            limits: Limits::new(config.limits),
+            subjects: Subjects::unlimited(),
             destination: permit.destination().clone(),
             ruling: Arc::new(ArcSwap::from_pointee(Ruling { policy: config.policy, revision: config.revision })),
             played: 0,
@@ -97,7 +95,7 @@ impl Stage {
             destination: self.destination.clone(),
             ruling: Arc::clone(&self.ruling),
             reloads: tokio::sync::watch::Sender::new(0).subscribe(),
-            limits: Arc::clone(&self.limits),
+            subjects: Arc::clone(&self.subjects),
             recorder: self.recorder.clone(),
             drain: Drain::never(),
             idle: Duration::from_secs(120),
