@@ -1,7 +1,8 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `tenant`, `header`, `settings`, `finding`) the rules that need no other file, `files` the files it names, `problem` what is wrong,
+//! `tenant`, `header`, `settings`, `limits`, `finding`) the rules that need no other file, `files` the files it names, `problem` what is
+//! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
 //! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
 //!
@@ -12,6 +13,7 @@ mod document;
 mod files;
 mod finding;
 mod header;
+mod limits;
 mod lower;
 mod problem;
 mod quantity;
@@ -32,6 +34,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 
+pub use self::limits::{quotas_in_words, quotas_shown};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
 pub use self::summary::summary;

@@ -7,6 +7,7 @@
 mod ending;
 mod front;
 mod gate;
+mod plain;
 mod relay;
 mod trip;
 
@@ -34,7 +35,7 @@ pub fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listener: Li
         let gate = present.gate();
         let (admission, newcomer) = match gate.admit(&client) {
             Ok(admitted) => admitted,
-            Err(reason) => return Box::pin(front::turn_away(gate, client, reason)).await,
+            Err(why) => return Box::pin(front::turn_away(gate, client, why)).await,
         };
         let mut waiting = Waiting::new(gate, newcomer);
         loop {
@@ -64,20 +65,21 @@ pub fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listener: Li
 
 /// One attempt, from what was claimed to the end of the relay. What is large and does not last a tunnel's life is boxed, as the
 /// connection's task holds room for the largest of it.
-async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, _admitted: &Admission) -> Result<Next, Ended> {
+async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, admitted: &Admission) -> Result<Next, Ended> {
     let asked = claimed?;
     let way = trip.decide(asked)?;
+    let visit = trip.visit(&way, admitted)?;
     match way {
         Way::Tunnel(permit) => {
             let agreeing = Box::pin(async {
-                let connection = trip.dial(permit.destination()).await?;
+                let connection = trip.dial(permit.destination(), &visit).await?;
                 let upstream = trip.verify(permit.destination(), connection).await?;
                 let established = trip.establish(client).await?;
                 let hello = trip.client_hello(client, &established).await?;
                 Ok::<_, Ended>((reconcile_tunnel(permit, &hello.sni)?, upstream))
             });
             let (agreed, upstream) = agreeing.await?;
-            trip.tunnel(agreed, client, upstream).await
+            trip.tunnel(agreed, client, upstream, &visit).await
         }
         Way::Inspect(permit) => {
             let inspecting = Box::pin(async {
@@ -85,21 +87,21 @@ async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, _admitted
                 let established = trip.establish(client).await?;
                 let hello = trip.client_hello(client, &established).await?;
                 let agreed = reconcile_inspect(permit, &hello.sni)?;
-                let upstream = match Box::pin(trip.dial(agreed.destination())).await {
+                let upstream = match Box::pin(trip.dial(agreed.destination(), &visit)).await {
                     Ok(connection) => Box::pin(trip.handshake(agreed.destination(), connection, &hello)).await,
                     Err(ended) => Err(ended),
                 };
                 match upstream {
-                    Ok(upstream) => trip.inspect(agreed, client, &hello, upstream).await,
-                    Err(ended) => Box::pin(trip.page(agreed, client, &hello, ended)).await,
+                    Ok(upstream) => trip.inspect(agreed, client, &hello, upstream, &visit).await,
+                    Err(ended) => Box::pin(trip.page(agreed, client, &hello, ended, &visit)).await,
                 }
             });
             inspecting.await
         }
         Way::Plain(permit, head) => {
             let forwarding = Box::pin(async {
-                let connection = trip.dial(permit.destination()).await?;
-                trip.plain(permit, &head, client, connection).await
+                let connection = trip.dial(permit.destination(), &visit).await?;
+                trip.plain(permit, &head, client, connection, &visit).await
             });
             forwarding.await
         }
@@ -112,6 +114,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::admit::Visit;
     use crate::client::Prefixed;
     use crate::forward::Leg;
     use crate::identify::client_hello::ClientHello;
@@ -134,7 +137,7 @@ mod tests {
     fn the_futures_of_an_inspected_connection_are_small() {
         type Near = Box<tokio_rustls::server::TlsStream<Prefixed>>;
         type Far = Box<tokio_rustls::client::TlsStream<TcpStream>>;
-        fn of_inspect<T, C, H, F>(_: fn(T, Agreed<Inspect>, C, H, VerifiedUpstream<Inspect>) -> F) -> usize {
+        fn of_inspect<T, C, H, V, F>(_: fn(T, Agreed<Inspect>, C, H, VerifiedUpstream<Inspect>, V) -> F) -> usize {
             size_of::<F>()
         }
         fn of_h1<S, F>(_: fn(S, Leg<Near>, Leg<Far>, Duration) -> F) -> usize {
@@ -143,7 +146,9 @@ mod tests {
         fn of_h2<F>(_: fn(Arc<Scope>, Near, h2::Upstream, Duration) -> F) -> usize {
             size_of::<F>()
         }
-        let inspect = of_inspect::<&'static mut Trip, &'static mut Client, &'static ClientHello, _>(Trip::inspect);
+        let inspect = of_inspect::<&'static mut Trip, &'static mut Client, &'static ClientHello, &'static Visit, _>(
+            Trip::inspect,
+        );
         assert!(inspect <= 1024, "{inspect}");
         let of_h1 = of_h1::<&'static Scope, _>(h1::run);
         assert!(of_h1 <= 3328, "{of_h1}");

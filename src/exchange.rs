@@ -2,7 +2,7 @@
 //! dropped. Plain HTTP, inspected HTTP/1.1 and inspected HTTP/2 all speak through it.
 
 pub mod fields;
-pub mod pace;
+pub mod patience;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -32,6 +32,8 @@ pub enum After {
 pub struct Counters {
     sent: AtomicU64,
     received: AtomicU64,
+    /// Counts on while a body waits for its turn, which is no idleness.
+    waits: AtomicU64,
 }
 
 impl Counters {
@@ -45,9 +47,15 @@ impl Counters {
         self.received.fetch_add(octets as u64, Ordering::Relaxed);
     }
 
-    /// Both together: stands still while nothing moves.
+    /// A body still waits for its turn.
+    pub fn wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All together: stands still while nothing moves, unless it waits for its turn.
     pub fn total(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed).wrapping_add(self.received.load(Ordering::Relaxed))
+        let Self { sent, received, waits } = self;
+        [sent, received, waits].into_iter().fold(0, |sum, part| sum.wrapping_add(part.load(Ordering::Relaxed)))
     }
 }
 

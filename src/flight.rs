@@ -127,6 +127,12 @@ where
         value.clone().ok_or(FlightError::Lost)
     }
 
+    /// Whether a value of `key` is kept, to be answered at once.
+    pub fn keeps(&self, key: &K) -> bool {
+        let now = Instant::now();
+        self.shared.lock().kept.peek(key).is_some_and(|kept| now < kept.until)
+    }
+
     /// Forgets every value. Runs under way still answer those who wait for them, and nobody who comes later.
     pub fn clear(&self) {
         let mut state = self.shared.lock();

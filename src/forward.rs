@@ -17,8 +17,9 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
 
+use crate::admit::{Pace, Subjects, Way};
 use crate::exchange::fields::{request_field_passes, request_trailer_passes};
-use crate::exchange::pace::{Deadlines, Late, Pace, Stuck};
+use crate::exchange::patience::{Deadlines, Late, Patience, Stuck};
 use crate::exchange::{Counters, Exchange};
 use crate::http1::{
     BodyReader, Connection, Expectation, Framing, Limits, Part, RequestHead, Target, Version, write_chunk,
@@ -84,6 +85,8 @@ pub struct Terms {
     pub deadlines: Deadlines,
     pub hop: Hop,
     pub limits: Limits,
+    /// Those under whose rates the bodies go.
+    pub subjects: Arc<Subjects>,
 }
 
 /// How the exchange left its two connections.
@@ -144,8 +147,9 @@ where
         buffer: &mut client.buffer,
         to: upstream_write,
         counters: exchange.counters(),
-        client: Pace::new(&terms.deadlines),
-        upstream: Pace::new(&terms.deadlines),
+        rate: Pace::new(&terms.subjects, Way::Upload),
+        client: Patience::new(&terms.deadlines),
+        upstream: Patience::new(&terms.deadlines),
         hop: terms.hop,
         sent: sent.clone(),
     };
@@ -289,9 +293,10 @@ struct Request<'a, C, U> {
     buffer: &'a mut BytesMut,
     to: WriteHalf<&'a mut U>,
     counters: Arc<Counters>,
+    rate: Pace,
     /// Of the client, which sends, and of the upstream, which takes.
-    client: Pace,
-    upstream: Pace,
+    client: Patience,
+    upstream: Patience,
     hop: Hop,
     sent: Sent,
 }
@@ -324,6 +329,7 @@ where
         loop {
             match self.body.advance(self.buffer).map_err(|_| Broken::Malformed)? {
                 Part::Data(data) => {
+                    self.rate.take(data.len(), || self.counters.wait()).await;
                     self.counters.add_sent(data.len());
                     if self.framing == Framing::Chunked {
                         // Small chunks go out together: one write for each would cost more than it took to send them (H08).

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use rustls::AlertDescription;
 
-use crate::exchange::pace::Deadlines;
+use crate::exchange::patience::Deadlines;
 use crate::reason::{Reason, Side};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

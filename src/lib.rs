@@ -60,7 +60,8 @@
 //! * **No byte to an upstream whose certificate was not verified.** Tunnel and inspection ask for
 //!   [`upstream::verify::VerifiedUpstream`]; a tunnel's certificate is verified too, by a handshake of our own. Plain `http:` has
 //!   no certificate, and says so: [`upstream::connect::Connection::into_plain`] wants a [`policy::Permit`] of [`policy::Plain`].
-//! * **A slot is held as long as the connection lives.** [`admit::Admission`] gives it back when dropped; there is no `release`.
+//! * **A slot is held as long as what it is for lives.** [`admit::Admission`], [`admit::Visit`] and [`admit::Slots`] give it back when
+//!   dropped; there is no `release`. A dial asks for a [`admit::Visit`].
 //! * **What grows is charged before it grows.** [`pressure::Charge`] holds memory of the ceiling, and gives it back when dropped; a
 //!   connection has its [`pressure::Newcomer`] before it is read.
 //! * **The 200 of CONNECT is sent once, and known to have been.** [`client::Established`] is asked for by whoever reads TLS.

@@ -26,6 +26,7 @@ pub use self::rule::Rule;
 use self::rule::Title;
 pub use self::table::Listed;
 use self::table::Table;
+use crate::addrs::ClientAddr;
 
 /// The way in which a CONNECT to a service is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,6 +124,12 @@ pub struct GroupSummary<'a> {
 }
 
 impl Policy {
+    /// The name of the client's group.
+    pub fn group_of(&self, client: ClientAddr) -> Option<&str> {
+        let id = self.networks.group_of(client)?;
+        self.groups.get(id as usize).map(|group| &*group.name)
+    }
+
     /// The services in the order of the file.
     pub fn services(&self) -> impl Iterator<Item = ServiceSummary<'_>> {
         (0..).zip(&self.services).map(|(id, service)| ServiceSummary {

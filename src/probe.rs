@@ -23,7 +23,6 @@ mod visit;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,12 +199,9 @@ impl Tally {
 
 /// The configuration that the probe's requests are served by. Of the service's own it has what no request of the probe meets.
 fn live(config: &Config, known: &Known) -> Result<Live, ProbeError> {
-    const MANY: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
     let name = DnsName::parse(ALLOWED.as_bytes()).map_err(ProbeError::of)?;
     let trust = Trust::in_one(known.certificate.clone()).map_err(ProbeError::of)?;
-    let per_client =
-        admit::PerClient { connections: 16, new_connections_per_second: MANY, burst: MANY, requests_per_second: MANY };
     let config = Config {
         listeners: Vec::new(),
         admin: None,
@@ -219,7 +215,7 @@ fn live(config: &Config, known: &Known) -> Result<Live, ProbeError> {
         dial: connect::Settings { bind: None, timeout: DEADLINE },
         verify: verify::Settings { trust: Arc::new(trust), handshake: DEADLINE, cache: VERDICT },
         issuing: None,
-        limits: admit::Settings { connections: 16, per_client },
+        limits: admit::Settings::unlimited(),
         identify: identify::Settings { request_head: 2 * DEADLINE, client_hello: 2 * DEADLINE },
         tunnel: tunnel::Settings { idle: 2 * DEADLINE, half_closed: 2 * DEADLINE },
         warnings: Vec::new(),

@@ -366,15 +366,16 @@ pub fn fit_connections(config: &mut Config) {
         false => ((verify::MAX_RUNNING.get() as u64).min(descriptors / 8), PER_CONNECTION),
     };
     let carried = descriptors.saturating_sub(RESERVED.min(descriptors / 2) + verifying) / each;
-    let carried = usize::try_from(carried).unwrap_or(usize::MAX).max(1);
-    if config.limits.connections > carried {
+    let carried = u32::try_from(carried).unwrap_or(u32::MAX).max(1);
+    let limits = &mut config.limits;
+    if let Some(configured) = limits.all.connections.filter(|configured| *configured > carried) {
         tracing::warn!(
-            configured = config.limits.connections,
+            configured,
             carried,
             descriptors,
             "limits.connections is lowered to what the descriptor limit carries; raise LimitNOFILE for more"
         );
-        config.limits.connections = carried;
-        config.limits.per_client.connections = config.limits.per_client.connections.min(carried);
+        limits.all.connections = Some(carried);
+        limits.per_client.connections = limits.per_client.connections.map(|number| number.min(carried));
     }
 }

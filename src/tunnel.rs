@@ -2,7 +2,7 @@
 //!
 //! A waiting tunnel holds no buffer: each direction waits for readiness, borrows the thread's buffer for one read and the write
 //! behind it, and only what the far side would not take at once is kept. A direction that fills the buffer is bulk: it goes on by
-//! `splice(2)` until it falls dry. One coarse timer watches for idleness.
+//! `splice(2)` until it falls dry. One coarse timer watches for idleness. Where octets are limited, each read waits for its turn.
 
 mod pipes;
 
@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
 use self::pipes::Lent;
+use crate::admit::{Pace, Subjects, Way};
 use crate::seldom::Seldom;
 use crate::sockets::receive;
 
@@ -39,6 +41,15 @@ pub struct Counters {
     pub sent: AtomicU64,
     /// Upstream to client.
     pub received: AtomicU64,
+    /// Counts on while a direction waits for its turn, which is no idleness.
+    waits: AtomicU64,
+}
+
+impl Counters {
+    /// A direction still waits for its turn.
+    fn wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// How a tunnel ended by itself.
@@ -67,11 +78,13 @@ pub async fn relay(
     upstream: &TcpStream,
     counters: &Counters,
     settings: &Settings,
+    subjects: &Arc<Subjects>,
 ) -> TunnelEnd {
     let held = if prefix.is_empty() { Held::Nothing } else { Held::Octets(prefix) };
-    let mut up = Direction { source: client, sink: upstream, moved: &counters.sent, held, open: true };
-    let mut down =
-        Direction { source: upstream, sink: client, moved: &counters.received, held: Held::Nothing, open: true };
+    let pace = |way| Pace::new(subjects, way);
+    let mut up = Direction { source: client, sink: upstream, counters, pace: pace(Way::Upload), held, open: true };
+    let held = Held::Nothing;
+    let mut down = Direction { source: upstream, sink: client, counters, pace: pace(Way::Download), held, open: true };
     let mut halves = Halves::Both;
     loop {
         let limit = match halves {
@@ -136,7 +149,8 @@ struct Broken<'a>(&'a TcpStream);
 struct Direction<'a> {
     source: &'a TcpStream,
     sink: &'a TcpStream,
-    moved: &'a AtomicU64,
+    counters: &'a Counters,
+    pace: Pace,
     held: Held,
     /// The source has not ended yet.
     open: bool,
@@ -166,19 +180,21 @@ impl<'a> Direction<'a> {
     /// One read into the thread's buffer, and the write behind it.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<'a>>> {
         ready!(self.source.poll_read_ready(cx)).map_err(|_| Broken(self.source))?;
+        let portion = ready!(self.poll_portion(cx)).min(CHUNK);
         BUFFER.with_borrow_mut(|buffer| {
-            let n = match receive(self.source, buffer) {
+            let n = match receive(self.source, &mut buffer[..portion]) {
                 Ok(0) => return Poll::Ready(self.end()),
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(Ok(())),
                 Err(_) => return Poll::Ready(Err(Broken(self.source))),
             };
+            self.pace.moved(n);
             let written = match self.sink.try_write(&buffer[..n]) {
                 Ok(written) => written,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(_) => return Poll::Ready(Err(Broken(self.sink))),
             };
-            self.moved.fetch_add(written as u64, Ordering::Relaxed);
+            self.count(written);
             if written < n {
                 self.held = Held::Octets(buffer[written..n].into());
             } else if n == CHUNK {
@@ -196,10 +212,15 @@ impl<'a> Direction<'a> {
             return Poll::Pending;
         };
         readable.map_err(|_| Broken(self.source))?;
-        match pipe.fill(self.source) {
+        let Poll::Ready(portion) = self.pace.poll_portion(cx, || self.counters.wait()) else {
+            // Whoever waits for its turn holds no pipe meanwhile.
+            self.held = Held::Nothing;
+            return Poll::Pending;
+        };
+        match pipe.fill(self.source, portion) {
             // The end is for the next read to find.
             Ok(0) => self.held = Held::Nothing,
-            Ok(_) => {}
+            Ok(n) => self.pace.moved(n),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.held = Held::Nothing,
             Err(_) => return Poll::Ready(Err(Broken(self.source))),
         }
@@ -215,7 +236,7 @@ impl<'a> Direction<'a> {
             Held::Pipe(pipe) => pipe.drain(self.sink),
         };
         match written {
-            Ok(n) => _ = self.moved.fetch_add(n as u64, Ordering::Relaxed),
+            Ok(n) => self.count(n),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Poll::Ready(Err(Broken(self.sink))),
         }
@@ -223,6 +244,18 @@ impl<'a> Direction<'a> {
             self.held = Held::Nothing;
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn count(&self, octets: usize) {
+        let moved = match self.pace.way() {
+            Way::Upload => &self.counters.sent,
+            Way::Download => &self.counters.received,
+        };
+        moved.fetch_add(octets as u64, Ordering::Relaxed);
+    }
+
+    fn poll_portion(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        self.pace.poll_portion(cx, || self.counters.wait())
     }
 
     /// The half that ended is closed onwards; the other may go on for as long as it moves.
@@ -234,7 +267,8 @@ impl<'a> Direction<'a> {
 
 impl Counters {
     fn total(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed).wrapping_add(self.received.load(Ordering::Relaxed))
+        let Self { sent, received, waits } = self;
+        [sent, received, waits].into_iter().fold(0, |sum, part| sum.wrapping_add(part.load(Ordering::Relaxed)))
     }
 }
 

@@ -27,12 +27,15 @@ pub mod verify;
 pub mod vet;
 
 use crate::addrs::UpstreamAddr;
+use crate::admit::{Refused, Slots};
 use crate::policy::Destination;
 use crate::reason::Reason;
 
 /// Why a destination was not reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DialError {
+    #[error("the name was not looked up: {0}")]
+    Limited(Refused),
     #[error(transparent)]
     Resolve(#[from] resolve::ResolveError),
     #[error(transparent)]
@@ -44,6 +47,7 @@ pub enum DialError {
 impl DialError {
     pub fn reason(&self) -> Reason {
         match self {
+            Self::Limited(refused) => refused.reason(),
             Self::Resolve(error) => error.reason(),
             Self::Vet(error) => error.reason(),
             Self::Connect(error) => error.reason(),
@@ -55,25 +59,29 @@ impl DialError {
     /// The address that was tried last, where any was.
     pub fn tried(&self) -> Option<UpstreamAddr> {
         match self {
-            Self::Resolve(_) | Self::Vet(_) => None,
+            Self::Limited(_) | Self::Resolve(_) | Self::Vet(_) => None,
             Self::Connect(error) => error.tried(),
         }
     }
 }
 
-/// One look-up, one judgement, one race: what was vetted is what is dialled (threats.md B02).
+/// One look-up, one judgement, one race: what was vetted is what is dialled (threats.md B02). A name whose addresses are not at
+/// hand is looked up with the leave of `look_up`, whose slots are held meanwhile (H11).
 ///
 /// # Errors
 /// [`DialError`], at the latest when the times for DNS and for connecting are over.
 pub async fn dial(
     destination: &Destination,
     resolver: &resolve::Resolver,
+    look_up: impl FnOnce() -> Result<Slots, Refused>,
     guard: &vet::Settings,
     dialling: &connect::Settings,
     selves: &vet::SelfAddrs,
 ) -> Result<connect::Connection, DialError> {
     let name = destination.name();
+    let slots = if resolver.knows(name) { None } else { Some(look_up().map_err(DialError::Limited)?) };
     let answers = resolver.resolve(name).await?;
+    drop(slots);
     let vetted = vet::vet(name, &answers, destination.port(), guard, selves)?;
     Ok(connect::connect(name, vetted, dialling, selves).await?)
 }
@@ -95,6 +103,11 @@ mod tests {
         resolve::Resolver::new(&resolve::Settings { servers: vec![], hosts, timeout: Duration::from_secs(5) })
     }
 
+    /// A static answer is no look-up.
+    fn at_hand() -> Result<Slots, Refused> {
+        panic!("nothing has to be looked up")
+    }
+
     fn guard(allow: &[&str]) -> vet::Settings {
         vet::Settings { allow: allow.iter().map(|net| net.parse().expect(net)).collect(), nat64: vec![] }
     }
@@ -104,12 +117,13 @@ mod tests {
         let port = serve(|_| async {}).await.port();
         let destination = Destination::new(name("allowed.test"), port);
         let (resolver, selves) = (knowing(&["127.0.0.1"]), vet::SelfAddrs::default());
-        let refused = dial(&destination, &resolver, &guard(&[]), &dialling(), &selves).await.expect_err("refused");
+        let refused =
+            dial(&destination, &resolver, at_hand, &guard(&[]), &dialling(), &selves).await.expect_err("refused");
         assert_eq!(refused.reason(), Reason::AddressDenied);
-        let allowed = dial(&destination, &resolver, &guard(&["127.0.0.0/8"]), &dialling(), &selves).await;
+        let allowed = dial(&destination, &resolver, at_hand, &guard(&["127.0.0.0/8"]), &dialling(), &selves).await;
         assert_eq!(allowed.expect("connected").address().port(), port);
         let own = vet::SelfAddrs::new(vec![ListenAddr::new(([0, 0, 0, 0], port).into())]);
-        let refused = dial(&destination, &resolver, &guard(&["127.0.0.0/8"]), &dialling(), &own).await.err();
+        let refused = dial(&destination, &resolver, at_hand, &guard(&["127.0.0.0/8"]), &dialling(), &own).await.err();
         assert_eq!(refused.expect("self").reason(), Reason::SelfConnection);
     }
 
@@ -120,7 +134,7 @@ mod tests {
         let destination = Destination::new(name("allowed.test"), open.port());
         let resolver = knowing(&["127.0.0.1", "127.0.0.2"]);
         let selves = vet::SelfAddrs::default();
-        let error = dial(&destination, &resolver, &guard(&["127.0.0.2/32"]), &dialling(), &selves).await.err();
+        let error = dial(&destination, &resolver, at_hand, &guard(&["127.0.0.2/32"]), &dialling(), &selves).await.err();
         let error = error.expect("refused");
         assert_eq!(error.reason(), Reason::ConnectFailed);
         assert!(!error.to_string().contains("127.0.0.1:"), "{error}");

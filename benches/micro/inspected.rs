@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 use std::io;
-use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -10,11 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::BytesMut;
-use sekisho::admit::{self, PerClient};
+use sekisho::admit::Subjects;
 use sekisho::drain::{Drain, Stopper};
 use sekisho::exchange::Exchange;
 use sekisho::exchange::fields::response_field_passes;
-use sekisho::exchange::pace::Deadlines;
+use sekisho::exchange::patience::Deadlines;
 use sekisho::forward::{Hop, Leg, Terms, write_head};
 use sekisho::http1::{Connection, Limits, Method, RequestHead, RequestReader, ResponseReader, write_response};
 use sekisho::inspect::authority::{self, InitRequest};
@@ -93,7 +92,8 @@ pub fn request_head_rewrite() -> Work {
     let attempt = runtime().block_on(recorder.begin(Action::Request));
     let set = Arc::new(restrictions(&permit(&inspecting())).expect("fields"));
     let exchange = Exchange::new(attempt, Ok(()), set, HOST.into(), Arc::default());
-    let terms = Terms { deadlines: DEADLINES, hop: Hop::Inspected, limits: Limits::default() };
+    let (limits, subjects) = (Limits::default(), Subjects::unlimited());
+    let terms = Terms { deadlines: DEADLINES, hop: Hop::Inspected, limits, subjects };
     let head = request_head();
     repeat(move |_| {
         // The folder lives as long as its writer.
@@ -156,9 +156,6 @@ pub fn h1_exchange() -> Work {
 }
 
 fn scope(recorder: Recorder, drain: Drain) -> Scope {
-    let many = NonZeroU32::new(1_000_000).expect("positive");
-    let per_client =
-        PerClient { connections: 1, new_connections_per_second: many, burst: many, requests_per_second: many };
     let policy = Arc::new(inspecting());
     let mut common = Fields::default();
     common.domain = Some(HOST.into());
@@ -168,7 +165,7 @@ fn scope(recorder: Recorder, drain: Drain) -> Scope {
         destination: permit(&policy).destination().clone(),
         ruling: Arc::new(ArcSwap::from_pointee(Ruling { policy, revision: "4f2a90c1".into() })),
         reloads: tokio::sync::watch::Sender::new(0).subscribe(),
-        limits: admit::Limits::new(admit::Settings { connections: 1, per_client }),
+        subjects: Subjects::unlimited(),
         pressure: Pressure::new(&pressure::Settings { memory: Ceiling::OfMachine }),
         recorder,
         drain,

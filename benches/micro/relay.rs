@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use sekisho::admit::Subjects;
 use sekisho::tunnel::{Counters, Settings, relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,14 +26,9 @@ fn ends() -> Ends {
     let runtime = runtime();
     let ((near_client, client), (near_upstream, upstream)) = runtime.block_on(async { (pair().await, pair().await) });
     runtime.spawn(async move {
-        relay(
-            BytesMut::new(),
-            &near_client,
-            &near_upstream,
-            &Counters::default(),
-            &Settings { idle: IDLE, half_closed: IDLE },
-        )
-        .await
+        let settings = Settings { idle: IDLE, half_closed: IDLE };
+        let (counters, subjects) = (Counters::default(), Subjects::unlimited());
+        relay(BytesMut::new(), &near_client, &near_upstream, &counters, &settings, &subjects).await
     });
     Ends { runtime, client, upstream }
 }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use super::Views;
+use crate::admit::Counted;
 use crate::pressure::State as Load;
 use crate::reason::Outcome;
 use crate::record::{Action, Conservation, State};
@@ -46,6 +47,17 @@ struct ByKind {
     kind: Word,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByLimit {
+    limit: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByLimitOf {
+    limit: Word,
+    whose: Word,
+}
+
 /// A word of a closed list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Word(&'static str);
@@ -64,6 +76,7 @@ pub(super) fn text(views: &Views) -> String {
     service(&mut registry, views);
     self_probe(&mut registry, views);
     overload(&mut registry, views);
+    limits(&mut registry, views);
     let mut out = String::new();
     if let Err(error) = encode(&mut out, &registry) {
         tracing::error!(%error, "the metrics could not be written");
@@ -116,7 +129,8 @@ fn service(registry: &mut Registry, views: &Views) {
     let degraded = u64::from(views.health.degraded().is_some());
     registry.register("degraded", "1 while the configuration in force is not the file's", gauge(degraded));
     registry.register("connections", "Client connections open", gauge(views.gate.connections() as u64));
-    registry.register("admitted", "Connection slots held", gauge(views.gate.limits().open() as u64));
+    let admitted = views.gate.limits().held(Counted::Connections);
+    registry.register("admitted", "Connection slots held", gauge(admitted.into()));
     let live = views.gate.live();
     let leaves = live.leaves.as_ref().map_or(0, |leaves| leaves.len());
     registry.register("leaf_certificates", "Leaf certificates kept", gauge(leaves as u64));
@@ -169,6 +183,31 @@ fn overload(registry: &mut Registry, views: &Views) {
         gauge(readings.backlog),
     );
     registry.register("newcomers", "Connections that are not established", gauge(readings.newcomers as u64));
+}
+
+fn limits(registry: &mut Registry, views: &Views) {
+    let limits = views.gate.limits();
+    let held = Family::<ByLimit, Gauge>::default();
+    for what in Counted::ALL {
+        let labels = ByLimit { limit: Word(what.limit().as_str()) };
+        held.get_or_create(&labels).set(limits.held(what).into());
+    }
+    let reached = Family::<ByLimitOf, Counter>::default();
+    for (limit, whose, count) in limits.reached() {
+        let labels = ByLimitOf { limit: Word(limit.as_str()), whose: Word(whose.as_str()) };
+        reached.get_or_create(&labels).inc_by(count);
+    }
+    registry.register("limit_held", "Held now of what is limited, by all clients together", held);
+    registry.register(
+        "limit_reached",
+        "How often a limit refused something, or slowed octets, by whose it was",
+        reached,
+    );
+    registry.register(
+        "limit_clients",
+        "Clients whose use of their limits is remembered",
+        gauge(limits.clients() as u64),
+    );
 }
 
 fn counter(value: u64) -> Counter {

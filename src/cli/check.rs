@@ -18,13 +18,14 @@ pub(super) fn check(file: &ConfigFile) -> ExitCode {
     if let Some(trouble) = trouble_with(&config.record.path) {
         complain(&format!("warning: record.path: {trouble}; `run` would refuse to start"));
     }
-    let configured = config.limits.connections;
+    let configured = config.limits.all.connections;
     fit_connections(&mut config);
-    if config.limits.connections < configured {
+    if let (Some(configured), Some(carried)) = (configured, config.limits.all.connections)
+        && carried < configured
+    {
         complain(&format!(
             "limits.connections = {configured} is more than the descriptor limit of this shell carries; a service started from \
-             here would take {} (LimitNOFILE of its unit may differ)",
-            config.limits.connections
+             here would take {carried} (LimitNOFILE of its unit may differ)"
         ));
     }
     say(&summary(&config));

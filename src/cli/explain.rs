@@ -1,5 +1,6 @@
 //! `sekisho explain`: the decision for one flow, by the very function the proxy calls, with the place in the file.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -8,7 +9,8 @@ use serde::Serialize;
 
 use super::{ConfigFile, DENIED, DONE, fail, say};
 use crate::addrs::ClientAddr;
-use crate::config::{Config, Scope};
+use crate::admit::Quotas;
+use crate::config::{Config, Scope, quotas_in_words, quotas_shown};
 use crate::identify::client_hello::Sni;
 use crate::names::{Authority, AuthorityError, DnsName, NameError};
 use crate::policy::{Claim, Decision, Method, Rule, reconcile_inspect, reconcile_tunnel};
@@ -61,12 +63,34 @@ struct RuleAt {
     place: Option<String>,
 }
 
+/// By the keys of the configuration; a limit there is none of is left out.
 #[derive(Serialize)]
 struct LimitsThatApply {
-    connections_per_client: usize,
-    new_connections_per_second: u32,
-    burst: u32,
-    requests_per_second: u32,
+    client: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<Limits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<Limits>,
+    all: Limits,
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Limits {
+    shown: BTreeMap<&'static str, String>,
+    #[serde(skip)]
+    in_words: Vec<String>,
+}
+
+impl Limits {
+    fn of(quotas: &Quotas) -> Self {
+        Self { shown: quotas_shown(quotas).into_iter().collect(), in_words: quotas_in_words(quotas) }
+    }
+
+    /// `None` where there is none.
+    fn of_some(quotas: Option<&Quotas>) -> Option<Self> {
+        quotas.map(Self::of).filter(|limits| !limits.shown.is_empty())
+    }
 }
 
 pub(super) fn explain(arguments: &Arguments) -> ExitCode {
@@ -109,7 +133,7 @@ fn tell(explanation: &Explanation, json: bool) -> ExitCode {
 fn malformed(config: &Config, arguments: &Arguments, error: &AuthorityError) -> ExitCode {
     let mut told = Told::default();
     told.deny(Reason::MalformedName, Some(error.to_string()));
-    let client = ClientAddr::new(SocketAddr::new(arguments.client, 0)).ip();
+    let client = ClientAddr::new(SocketAddr::new(arguments.client, 0));
     tell(&told.finish(config, client, &arguments.destination), arguments.json)
 }
 
@@ -157,7 +181,7 @@ fn judge(config: &Config, client: IpAddr, claim: &Claim, sni: Option<DnsName>) -
             told.rule(config, permit.rule(), Some(permit.group()));
         }
     }
-    told.finish(config, client_addr.ip(), &claim.authority().to_string())
+    told.finish(config, client_addr, &claim.authority().to_string())
 }
 
 /// Gathered while the decision is read.
@@ -191,8 +215,16 @@ impl Told {
         });
     }
 
-    fn finish(self, config: &Config, client: IpAddr, destination: &str) -> Explanation {
-        let per_client = &config.limits.per_client;
+    fn finish(self, config: &Config, client: ClientAddr, destination: &str) -> Explanation {
+        let limits = &config.limits;
+        let group = config.policy.group_of(client);
+        let service = self.rule.as_ref().and_then(|rule| limits.service(&rule.name));
+        let limits = LimitsThatApply {
+            client: Limits::of(limits.of_client(group)),
+            group: Limits::of_some(group.and_then(|name| limits.group(name)).map(|group| &group.whole)),
+            service: Limits::of_some(service.filter(|_| self.reason.is_none()).map(|service| &service.whole)),
+            all: Limits::of(&limits.all),
+        };
         let unknown = || RuleAt {
             id: "builtin/malformed-name".to_owned(),
             name: "No host name".to_owned(),
@@ -203,17 +235,12 @@ impl Told {
             decision: self.decision,
             reason: self.reason.map(Reason::as_str),
             rule: self.rule.unwrap_or_else(unknown),
-            client,
+            client: client.ip(),
             group: self.group,
             destination: destination.to_owned(),
             detail: self.detail,
             headers_set: self.headers,
-            limits: LimitsThatApply {
-                connections_per_client: per_client.connections,
-                new_connections_per_second: per_client.new_connections_per_second.get(),
-                burst: per_client.burst.get(),
-                requests_per_second: per_client.requests_per_second.get(),
-            },
+            limits,
         }
     }
 }
@@ -243,17 +270,12 @@ impl Explanation {
         if !self.headers_set.is_empty() {
             row("headers set", &self.headers_set.join(", "));
         }
-        let limits = &self.limits;
-        row(
-            "limits",
-            &format!(
-                "{} connections, {} new/s (burst {}), {} requests/s for this client",
-                limits.connections_per_client,
-                limits.new_connections_per_second,
-                limits.burst,
-                limits.requests_per_second
-            ),
-        );
+        let LimitsThatApply { client, group, service, all } = &self.limits;
+        let whose = [("this client", Some(client)), ("its group", group.as_ref()), ("the service", service.as_ref())];
+        let whose = whose.into_iter().chain([("all", Some(all))]);
+        for (n, (whose, limits)) in whose.filter_map(|(whose, limits)| Some((whose, limits?))).enumerate() {
+            row(if n == 0 { "limits" } else { "" }, &format!("{whose}: {}", limits.in_words.join(", ")));
+        }
         out
     }
 }

@@ -29,7 +29,7 @@ pub(super) static ROOT: Keys = Keys {
 pub(super) static SITE: Keys = Keys { section: "[site]", names: &["name", "case", "last_line"] };
 pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "address"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
-pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks"] };
+pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks", "limits"] };
 pub(super) static RESOLVER: Keys = Keys { section: "[resolver]", names: &["servers", "hosts"] };
 pub(super) static UPSTREAM: Keys = Keys {
     section: "[upstream]",
@@ -50,14 +50,55 @@ pub(super) static UPSTREAM: Keys = Keys {
 pub(super) static ISSUING_CA: Keys = Keys { section: "[issuing_ca]", names: &["certificate", "key"] };
 pub(super) static SERVICE: Keys = Keys {
     section: "[[service]]",
-    names: &["name", "hosts", "ports", "mode", "clients", "allow_broad", "plain_http", "tenant", "header"],
+    names: &["name", "hosts", "ports", "mode", "clients", "allow_broad", "plain_http", "tenant", "header", "limits"],
 };
 pub(super) static HEADER: Keys = Keys { section: "[[service.header]]", names: &["name", "value"] };
-pub(super) static LIMITS: Keys = Keys { section: "[limits]", names: &["connections", "memory", "per_client"] };
-pub(super) static PER_CLIENT: Keys = Keys {
-    section: "[limits.per_client]",
-    names: &["connections", "new_connections_per_second", "burst", "requests_per_second"],
+pub(super) static LIMITS: Keys = Keys {
+    section: "[limits]",
+    names: &[
+        "connections",
+        "memory",
+        "new_connections_per_second",
+        "burst",
+        "requests_per_second",
+        "upload",
+        "download",
+        "handshakes",
+        "leaf_mints_per_second",
+        "dns_lookups",
+        "per_client",
+        "ipv6_prefix",
+    ],
 };
+pub(super) static PER_CLIENT: Keys = Keys { section: "[limits.per_client]", names: &QUOTAS };
+pub(super) static CLIENTS_LIMITS: Keys = Keys {
+    section: "[clients.limits]",
+    names: &[
+        "connections",
+        "new_connections_per_second",
+        "burst",
+        "requests_per_second",
+        "upload",
+        "download",
+        "handshakes",
+        "leaf_mints_per_second",
+        "dns_lookups",
+        "per_client",
+    ],
+};
+pub(super) static CLIENTS_PER_CLIENT: Keys = Keys { section: "[clients.limits.per_client]", names: &QUOTAS };
+pub(super) static SERVICE_LIMITS: Keys = Keys { section: "[service.limits]", names: &QUOTAS };
+static QUOTAS: [&str; 9] = [
+    "connections",
+    "new_connections_per_second",
+    "burst",
+    "requests_per_second",
+    "upload",
+    "download",
+    "handshakes",
+    "leaf_mints_per_second",
+    "dns_lookups",
+];
 pub(super) static TIMEOUTS: Keys = Keys {
     section: "[timeouts]",
     names: &[
@@ -78,7 +119,7 @@ pub(super) static TIMEOUTS: Keys = Keys {
 pub(super) static RECORD: Keys = Keys { section: "[record]", names: &["path", "when_unwritable"] };
 
 /// Where a key that stands in the wrong table may belong. Keys that stand in several sections (`name`) are no help there.
-pub(super) static SECTIONS: [&Keys; 13] = [
+pub(super) static SECTIONS: [&Keys; 16] = [
     &SITE,
     &LISTENER,
     &ADMIN,
@@ -90,12 +131,15 @@ pub(super) static SECTIONS: [&Keys; 13] = [
     &HEADER,
     &LIMITS,
     &PER_CLIENT,
+    &CLIENTS_LIMITS,
+    &CLIENTS_PER_CLIENT,
+    &SERVICE_LIMITS,
     &TIMEOUTS,
     &RECORD,
 ];
 
 /// Keys that are tables themselves: a wrong one is no misplaced setting.
-static TABLES: [&str; 3] = ["per_client", "tenant", "header"];
+static TABLES: [&str; 4] = ["limits", "per_client", "tenant", "header"];
 
 impl Keys {
     /// What the administrator may have meant by the unknown key `name`.

@@ -5,11 +5,13 @@
 use std::collections::HashMap;
 
 use super::header::{self, Placed};
+use super::limits;
 use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
 use super::schema;
 use super::settings::network;
 use super::tenant::{self, Tenant};
+use crate::admit;
 use crate::policy::{Breadth, GroupSource, HostPattern, Mode, PatternError, ServiceSource};
 
 const MODES: [(&str, Mode); 2] = [("tunnel", Mode::Tunnel), ("inspect", Mode::Inspect)];
@@ -18,6 +20,7 @@ const MAX_TITLE: usize = 100;
 /// A `[[clients]]` and where it stands.
 pub(super) struct Group {
     pub source: GroupSource,
+    pub limits: limits::OfGroup,
     pub at: At,
 }
 
@@ -34,6 +37,7 @@ pub(super) struct Service {
     pub plain_http: bool,
     pub headers: Vec<Placed>,
     pub tenant: Option<Tenant>,
+    pub limits: admit::Quotas,
 }
 
 /// One of `hosts`.
@@ -58,7 +62,7 @@ impl Service {
     }
 }
 
-pub(super) fn groups<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<Group> {
+pub(super) fn groups<'t>(root: &Table<'t>, all: &admit::Settings, problems: &mut Problems<'_>) -> Vec<Group> {
     let tables = root.tables("clients", &schema::CLIENTS, problems);
     if !root.has("clients") || root.is_empty_list("clients") {
         problems.warning(&root.place("clients"), "no [[clients]]", "at least one: without it nobody is served");
@@ -76,16 +80,22 @@ pub(super) fn groups<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<G
             let found = format!("\"{net}\", every address there is");
             problems.warning(at, found, "the body's own networks: whoever reaches the listener is served");
         }
+        let limits = limits::of_group(&table, all, problems);
         // Without a name nothing can refer to the group, and the missing name is said already.
         let Some(name) = name else { continue };
         let line = problems.line(table.at.offset);
         let networks = networks.into_iter().map(|(net, _)| net).collect();
-        groups.push(Group { source: GroupSource { name, networks, line }, at: table.at });
+        groups.push(Group { source: GroupSource { name, networks, line }, limits, at: table.at });
     }
     groups
 }
 
-pub(super) fn services<'t>(root: &Table<'t>, groups: &[Group], problems: &mut Problems<'_>) -> Vec<Service> {
+pub(super) fn services<'t>(
+    root: &Table<'t>,
+    groups: &[Group],
+    all: &admit::Settings,
+    problems: &mut Problems<'_>,
+) -> Vec<Service> {
     let tables = root.tables("service", &schema::SERVICE, problems);
     if !root.has("service") || root.is_empty_list("service") {
         problems.warning(&root.place("service"), "no [[service]]", "at least one: without it everything is refused");
@@ -96,7 +106,8 @@ pub(super) fn services<'t>(root: &Table<'t>, groups: &[Group], problems: &mut Pr
     for table in &tables {
         let (clients, read) = clients(table, groups, problems);
         every_client_read &= read;
-        services.push(service(table, clients, &mut names, problems));
+        let limits = limits::of_service(table, all, problems);
+        services.push(service(table, clients, limits, &mut names, problems));
     }
     if every_client_read {
         refuse_unused(groups, &services, problems);
@@ -107,6 +118,7 @@ pub(super) fn services<'t>(root: &Table<'t>, groups: &[Group], problems: &mut Pr
 fn service<'t>(
     table: &Table<'t>,
     clients: Option<Vec<String>>,
+    limits: admit::Quotas,
     names: &mut HashMap<String, usize>,
     problems: &mut Problems<'_>,
 ) -> Service {
@@ -128,6 +140,7 @@ fn service<'t>(
         plain_http: table.flag("plain_http", problems).unwrap_or(false),
         headers,
         tenant,
+        limits,
     };
     // A misspelt mode is an error already; what follows from reading it as the default would only mislead.
     if mode.is_some() || !table.has("mode") {

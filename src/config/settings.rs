@@ -1,10 +1,9 @@
-//! The sections that become one phase's settings each: resolver, upstream, limits, timeouts, record, issuing CA.
+//! The sections that become one phase's settings each: resolver, upstream, timeouts, record, issuing CA.
 //!
 //! Every default of the configuration's sample stands here. No file is opened here (`files`).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,8 +15,7 @@ use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
 use super::schema;
 use super::units::{self, NetworkError};
-use crate::admit;
-use crate::exchange::pace::Deadlines;
+use crate::exchange::patience::Deadlines;
 use crate::names::DnsName;
 use crate::pressure::{self, Ceiling};
 use crate::record::{self, WhenUnwritable};
@@ -197,47 +195,10 @@ fn dial<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> connect::Settings
     connect::Settings { bind, timeout }
 }
 
-pub(super) fn limits<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (admit::Settings, pressure::Settings) {
-    const MANY: RangeInclusive<u64> = 1..=1_000_000;
-    let table = root.table("limits", Some(&schema::LIMITS), problems);
-    let inner = table.table("per_client", Some(&schema::PER_CLIENT), problems);
-    let connections = table.integer("connections", &MANY, "a number", problems).map_or(20_000, |(number, _)| number);
-    let per_client = match inner.integer("connections", &MANY, "a number", problems) {
-        Some((number, at)) if number > connections => {
-            let expected = format!("at most limits.connections, which is {connections}");
-            problems.error(&at, number.to_string(), expected);
-            number
-        }
-        Some((number, _)) => number,
-        None => connections.min(512),
-    };
-    let rate =
-        inner.integer("new_connections_per_second", &MANY, "a number", problems).map_or(100, |(number, _)| number);
-    let burst = match inner.integer("burst", &MANY, "a number", problems) {
-        Some((number, at)) => {
-            if number < rate {
-                let expected =
-                    format!("at least new_connections_per_second, which is {rate}: fewer come through at once");
-                problems.warning(&at, number.to_string(), expected);
-            }
-            number
-        }
-        None => rate.max(200),
-    };
-    let requests = inner.integer("requests_per_second", &MANY, "a number", problems).map_or(500, |(number, _)| number);
-    let rate_of = |number: u64| u32::try_from(number).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
-    let count_of = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-    let slots = admit::Settings {
-        connections: count_of(connections),
-        per_client: admit::PerClient {
-            connections: count_of(per_client),
-            new_connections_per_second: rate_of(rate),
-            burst: rate_of(burst),
-            requests_per_second: rate_of(requests),
-        },
-    };
-    let memory = table.size("memory", &MEMORY, problems).map_or(Ceiling::OfMachine, Ceiling::Octets);
-    (slots, pressure::Settings { memory })
+pub(super) fn pressure<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> pressure::Settings {
+    // Its keys are judged where the limits are read.
+    let table = root.table("limits", None, problems);
+    pressure::Settings { memory: table.size("memory", &MEMORY, problems).map_or(Ceiling::OfMachine, Ceiling::Octets) }
 }
 
 pub(super) fn record<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<'_>) -> record::Settings {

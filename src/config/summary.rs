@@ -5,7 +5,8 @@
 
 use std::fmt::Write;
 
-use super::{Config, show_duration};
+use super::{Config, quotas_in_words, show_duration};
+use crate::admit::{Quotas, Settings};
 use crate::policy::ServiceSummary;
 use crate::pressure::{Ceiling, shown};
 use crate::record::WhenUnwritable;
@@ -29,17 +30,7 @@ pub fn summary(config: &Config) -> String {
     clients(config, &mut screen);
     services(config, &mut screen);
     upstream(config, &mut screen);
-    let limits = &config.limits;
-    screen.row(
-        "limits",
-        [
-            format!("{} connections", limits.connections),
-            memory(config),
-            format!("for each client {} connections", limits.per_client.connections),
-            format!("{} new/s (burst {})", limits.per_client.new_connections_per_second, limits.per_client.burst),
-            format!("{} requests/s", limits.per_client.requests_per_second),
-        ],
-    );
+    limits(config, &mut screen);
     screen.row("timeouts", timeouts(config).map(|(name, span)| format!("{name} {}", show_duration(span))));
     let unwritable = match config.record.when_unwritable {
         WhenUnwritable::Deny => "when unwritable: deny",
@@ -56,6 +47,33 @@ fn clients(config: &Config, screen: &mut Screen) {
         screen.row("clients", std::iter::once(format!("{}:", group.name)).chain([few(networks, 4, "no network")]));
     }
     screen.rest("clients", groups.len());
+}
+
+/// Of all, of a client; of each group and service that has its own.
+fn limits(config: &Config, screen: &mut Screen) {
+    let Settings { all, per_client, groups, services, ipv6_prefix } = &config.limits;
+    screen.row("limits", ["all:".to_owned(), memory(config)].into_iter().chain(quotas_in_words(all)));
+    let mut row = |label: &str, whose: String, quotas: &Quotas| {
+        screen.row(label, std::iter::once(format!("{whose}:")).chain(quotas_in_words(quotas)));
+    };
+    row("", format!("a client (IPv6 by /{ipv6_prefix})"), per_client);
+    let own = |quotas: &Quotas, usual: &Quotas| quotas != usual;
+    let of_groups = groups.iter().flat_map(|group| {
+        let whole = own(&group.whole, &Quotas::default()).then(|| (group.name.clone(), &group.whole));
+        let each =
+            own(&group.per_client, per_client).then(|| (format!("a client of {}", group.name), &group.per_client));
+        [whole, each]
+    });
+    let of_services = services
+        .iter()
+        .map(|service| own(&service.whole, &Quotas::default()).then(|| (service.name.clone(), &service.whole)));
+    let rows: Vec<_> = of_groups.chain(of_services).flatten().collect();
+    for (whose, quotas) in rows.iter().take(ROWS) {
+        row("", whose.clone(), quotas);
+    }
+    if rows.len() > ROWS {
+        screen.rest("limits", rows.len());
+    }
 }
 
 fn services(config: &Config, screen: &mut Screen) {

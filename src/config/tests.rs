@@ -114,7 +114,7 @@ fn every_invalid_file_is_told_exactly() {
         let expected = fs::read_to_string(file.with_extension("expected")).expect("the .expected file");
         assert_eq!(shown(&error.problems), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 62);
+    assert_eq!(files.len(), 63);
 }
 
 #[test]
@@ -173,7 +173,8 @@ fn absent_keys_are_the_samples_values() {
     let config = Site::new(MINIMAL).load().expect("config");
     let sample = load(&package("tests/configs/valid/everything_of_the_sample.toml"), Scope::WithoutIssuingCa, now());
     let sample = sample.unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config.limits, sample.limits);
+    let defaults = |limits: &admit::Settings| (limits.all.clone(), limits.per_client.clone(), limits.ipv6_prefix);
+    assert_eq!(defaults(&config.limits), defaults(&sample.limits));
     assert_eq!(config.identify, sample.identify);
     assert_eq!(config.tunnel, sample.tunnel);
     assert_eq!(config.inspect, sample.inspect);
@@ -213,10 +214,7 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((exchange.response, exchange.progress), (seconds(10), seconds(11)));
     assert_eq!(config.connection_life, Some(seconds(12)));
     assert_eq!((config.tunnel.idle, config.tunnel.half_closed), (seconds(5), seconds(4)));
-    let per_client = &config.limits.per_client;
-    assert_eq!((config.limits.connections, per_client.connections), (11, 10));
-    assert_eq!((per_client.new_connections_per_second.get(), per_client.burst.get()), (12, 13));
-    assert_eq!(per_client.requests_per_second.get(), 14);
+    assert_eq!(limits_in_words(&config), LIMITS_CHANGED);
     assert_eq!(config.pressure.memory, pressure::Ceiling::Octets(300_000_000));
     assert_eq!(config.record.when_unwritable, WhenUnwritable::Continue);
     assert_eq!(config.record.path, Path::new("/var/log/sekisho/a.jsonl"));
@@ -227,6 +225,38 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!(services.iter().map(|service| service.groups.len()).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(config.inspected().map(ToString::to_string).collect::<Vec<_>>(), ["*.example.com"]);
     assert_eq!(header_names(&config, "www.example.com"), ["X-Allowed-Org"]);
+}
+
+/// What `every_key_changed.toml` says, and what follows from it.
+const LIMITS_CHANGED: [&str; 8] = [
+    "all: connections 11, new_connections_per_second 21, burst 22, requests_per_second 23, upload 24MB, download 25KiB, \
+     handshakes 26, leaf_mints_per_second 27, dns_lookups 28",
+    "client /56: connections 10, new_connections_per_second 12, burst 13, requests_per_second 14, upload 15GB, download 16MB, \
+     handshakes 17, leaf_mints_per_second 18, dns_lookups 19",
+    "office: connections 9, new_connections_per_second 31, burst 62, requests_per_second 33, upload 34MB, download 35MB, \
+     handshakes 36, leaf_mints_per_second 37, dns_lookups 38",
+    "client of office: connections 8, new_connections_per_second 12, burst 13, requests_per_second 14, upload 15GB, \
+     download 44MB, handshakes 17, leaf_mints_per_second 18, dns_lookups 19",
+    "lab: ",
+    "client of lab: connections 10, new_connections_per_second 12, burst 13, requests_per_second 14, upload 15GB, download 16MB, \
+     handshakes 17, leaf_mints_per_second 18, dns_lookups 19",
+    "A: connections 7, new_connections_per_second 51, burst 52, requests_per_second 53, upload 54MB, download 55MB, \
+     handshakes 56, leaf_mints_per_second 57, dns_lookups 58",
+    "B: ",
+];
+
+fn limits_in_words(config: &Config) -> Vec<String> {
+    let admit::Settings { all, per_client, groups, services, ipv6_prefix } = &config.limits;
+    let client = |group: &str| format!("client of {group}");
+    let groups = groups.iter().flat_map(|of| [(of.name.clone(), &of.whole), (client(&of.name), &of.per_client)]);
+    let services = services.iter().map(|of| (of.name.clone(), &of.whole));
+    let rows = [("all".to_owned(), all), (format!("client /{ipv6_prefix}"), per_client)];
+    let rows = rows.into_iter().chain(groups).chain(services);
+    let row = |(whose, quotas): (String, &admit::Quotas)| {
+        let shown: Vec<_> = quotas_shown(quotas).into_iter().map(|(key, value)| format!("{key} {value}")).collect();
+        format!("{whose}: {}", shown.join(", "))
+    };
+    rows.map(row).collect()
 }
 
 /// What would need files or a machine's own roots to load.

@@ -1,5 +1,6 @@
 //! The spine's words for how an attempt ended: how far it got, whose doing it was, why, and what the connection may carry next.
 
+use crate::admit::{Refused, Whose};
 use crate::policy::Disagreement;
 use crate::reason::{Reason, Side};
 use crate::reply::KeepAlive;
@@ -51,6 +52,12 @@ impl Ended {
     /// The service ends it: it is stopping and its patience is over, or there has to be room.
     pub fn cut(stage: Stage, reason: Reason) -> Self {
         Self::new(Side::Sekisho, stage, reason).last()
+    }
+
+    /// A limit is used up; what comes next on the connection may find leave again.
+    pub fn limited(stage: Stage, refused: Refused) -> Self {
+        let side = if refused.whose == Whose::Client { Side::Client } else { Side::Sekisho };
+        Self::new(side, stage, refused.reason()).because(refused)
     }
 
     pub fn because(self, detail: impl ToString) -> Self {

@@ -7,11 +7,11 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::ending::{Ended, Next, Stage};
-use super::gate::{Gate, Present};
-use super::relay;
+use super::gate::{Gate, NotAdmitted, Present};
+use super::plain;
 use super::trip::{Claimed, Trip};
 use crate::addrs::{ClientAddr, ListenAddr};
-use crate::admit::Admission;
+use crate::admit::{Admission, Rated};
 use crate::client::{Client, Far};
 use crate::http1::{Method, RequestHead, RequestReader};
 use crate::identify::{self, Awaited, ClaimError};
@@ -64,7 +64,7 @@ impl Trip {
     pub async fn claim(
         gate: &Arc<Gate>,
         client: &mut Client,
-        _admitted: &Admission,
+        admitted: &Admission,
         waiting: &mut Waiting,
     ) -> Option<(Box<Self>, Claimed)> {
         let accepted = waiting.accepted.take();
@@ -100,16 +100,8 @@ impl Trip {
             trip.keep_alive = if keep_alive { KeepAlive::Yes } else { KeepAlive::No };
         }
         let claimed = claimed.and_then(|asked| asked.map_err(|error| trip.no_claim(&error)));
-        let charged = if first { Ok(()) } else { trip.charge(plain) };
+        let charged = if first { Ok(()) } else { charge(admitted, plain) };
         Some((trip, charged.and(claimed)))
-    }
-
-    /// A connection's first claim was charged when it was admitted; each further one is charged like a new connection, or like
-    /// an inspected request, so that one kept-alive connection is no way round the rates.
-    fn charge(&self, plain: bool) -> Result<(), Ended> {
-        let limits = self.gate.limits();
-        let charged = if plain { limits.request(self.client) } else { limits.claim(self.client) };
-        charged.map_err(|reason| Ended::new(Side::Client, Stage::Claim, reason).last())
     }
 
     /// Only behind a CONNECT head, which has no content, the next head can still be found.
@@ -147,7 +139,7 @@ impl Trip {
         } else {
             let asked = self.claim.as_ref().map(|claim| claim.authority().to_string()).unwrap_or_default();
             let page = Page::new(ended.reason, &asked, &self.attempt.id().to_string(), SystemTime::now());
-            relay::plain_page(&page, self.head_only)
+            plain::page(&page, self.head_only)
         };
         match self.send(&answer, client).await {
             // A client that took its CONNECT for granted has sent its ClientHello: that is no head.
@@ -175,6 +167,13 @@ impl Trip {
     }
 }
 
+/// A connection's first claim was charged when it was admitted; each further one is charged like a new connection, or like
+/// an inspected request, so that one kept-alive connection is no way round the rates.
+fn charge(admitted: &Admission, plain: bool) -> Result<(), Ended> {
+    let what = if plain { Rated::Requests } else { Rated::NewConnections };
+    admitted.subjects().charge(what).map_err(|refused| Ended::limited(Stage::Claim, refused).last())
+}
+
 async fn wait(gate: &Gate, client: &mut Client, newcomer: &Newcomer) -> Waited {
     let settings = &gate.live().config.identify;
     let drain = gate.drain();
@@ -198,10 +197,16 @@ async fn wait(gate: &Gate, client: &mut Client, newcomer: &Newcomer) -> Waited {
 }
 
 /// Answers a connection that gets no slot, and leaves its record.
-pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, reason: Reason) {
+pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, why: NotAdmitted) {
     let who = (client.addr(), client.listener());
     let trip = Box::new(Trip::begin(gate, who, None, Action::Connection).await);
-    let ended = Ended::new(reason.side(), Stage::Admit, reason).last();
+    let ended = match why {
+        NotAdmitted::ShuttingDown | NotAdmitted::Overloaded => {
+            Ended::new(why.reason().side(), Stage::Admit, why.reason())
+        }
+        NotAdmitted::Limit(refused) => Ended::limited(Stage::Admit, refused),
+    };
+    let ended = ended.last();
     let Ok(_answering) = ANSWERING.try_acquire() else {
         trip.record_only(&ended);
         return;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
-use crate::admit::{Admission, Limits};
+use crate::admit::{Admission, Limits, Refused};
 use crate::client::Client;
 use crate::config::Config;
 use crate::drain::Drain;
@@ -43,6 +43,27 @@ impl Live {
     }
 }
 
+/// Why a connection gets no slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    #[error("the service is stopping")]
+    ShuttingDown,
+    #[error("there is no room for it")]
+    Overloaded,
+    #[error(transparent)]
+    Limit(#[from] Refused),
+}
+
+impl NotAdmitted {
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::ShuttingDown => Reason::ShuttingDown,
+            Self::Overloaded => Reason::Overloaded,
+            Self::Limit(refused) => refused.reason(),
+        }
+    }
+}
+
 /// The shared state of the service.
 pub struct Gate {
     live: ArcSwap<Live>,
@@ -62,7 +83,7 @@ pub struct Gate {
 
 impl Gate {
     pub fn new(live: Live, recorder: Recorder, drain: Drain) -> Arc<Self> {
-        let limits = Limits::new(live.config.limits.clone());
+        let limits = Limits::new(&live.config.limits);
         let pressure = Pressure::new(&live.config.pressure);
         Arc::new(Self {
             ruling: Arc::new(ArcSwap::from_pointee(ruling(&live))),
@@ -81,7 +102,7 @@ impl Gate {
     /// Puts another configuration in force, for new attempts, for every request of the inspected connections that are open,
     /// and for the tunnels, each of which asks it whether it may go on.
     pub fn replace(&self, live: Live) {
-        self.limits.reconfigure(live.config.limits.clone());
+        self.limits.reconfigure(&live.config.limits);
         self.pressure.reconfigure(&live.config.pressure);
         self.ruling.store(Arc::new(ruling(&live)));
         self.live.store(Arc::new(live));
@@ -120,10 +141,10 @@ impl Gate {
     /// that one who asks for much does not take the place of one who asks for little.
     ///
     /// # Errors
-    /// The reason to answer with.
-    pub fn admit(&self, client: &Client) -> Result<(Admission, Newcomer), Reason> {
+    /// [`NotAdmitted`].
+    pub fn admit(&self, client: &Client) -> Result<(Admission, Newcomer), NotAdmitted> {
         if self.drain.is_draining() {
-            return Err(Reason::ShuttingDown);
+            return Err(NotAdmitted::ShuttingDown);
         }
         let sheds = match self.pressure.state() {
             Load::Normal => false,
@@ -132,12 +153,13 @@ impl Gate {
         };
         if sheds {
             self.pressure.count(Shed::Connections);
-            return Err(Reason::Overloaded);
+            return Err(NotAdmitted::Overloaded);
         }
-        let admission = self.limits.admit(client.addr())?;
+        let live = self.live.load();
+        let admission = self.limits.admit(client.addr(), live.config.policy.group_of(client.addr()))?;
         let newcomer = self.pressure.newcomer().ok_or_else(|| {
             self.pressure.count(Shed::Connections);
-            Reason::Overloaded
+            NotAdmitted::Overloaded
         })?;
         Ok((admission, newcomer))
     }

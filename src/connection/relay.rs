@@ -13,19 +13,20 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::ending::{Ended, Next, Stage};
+use super::plain;
 use super::trip::Trip;
+use crate::admit::{Rated, Subjects, Visit};
 use crate::client::{Client, Far, Prefixed};
 use crate::exchange::fields::Restrictions;
 use crate::exchange::{ConnectionState, Exchange};
 use crate::forward::{self, Hop, Leg, Terms, forward};
-use crate::http1::{Connection, Framing, Limits, RequestHead, write_response};
+use crate::http1::{Limits, RequestHead};
 use crate::identify::client_hello::ClientHello;
-use crate::inspect::leaf::Alpn;
+use crate::inspect::leaf::{Alpn, LeafError};
 use crate::inspect::scope::Scope;
 use crate::inspect::{self, h1, h2, page};
 use crate::policy::{Agreed, Decision, Destination, Inspect, Permit, Plain, Tunnel};
 use crate::reason::{Outcome, Reason, Side};
-use crate::reply::{Page, reason_phrase};
 use crate::seldom::Seldom;
 use crate::tunnel::{self, TunnelEnd};
 use crate::upstream;
@@ -40,18 +41,20 @@ impl Trip {
         _agreed: Agreed<Tunnel>,
         client: &mut Client,
         upstream: VerifiedUpstream<Tunnel>,
+        visit: &Visit,
     ) -> impl Future<Output = Result<Next, Ended>> {
         let stream = upstream.into_stream();
         async move {
-            self.relaying.begin();
+            self.begin_relay();
             self.attempt.established();
             let counters = tunnel::Counters::default();
             let (prefix, socket) = client.stream().into_parts();
+            let settings = &self.live.config.tunnel;
             let end = {
                 let stopped = pin!(self.stopped());
                 tokio::select! {
                     biased;
-                    end = tunnel::relay(prefix, socket.tcp(), &stream, &counters, &self.live.config.tunnel) => Ok(end),
+                    end = tunnel::relay(prefix, socket.tcp(), &stream, &counters, settings, visit.subjects()) => Ok(end),
                     reason = Seldom::new(stopped) => Err(reason),
                 }
             };
@@ -113,20 +116,21 @@ impl Trip {
         client: &mut Client,
         hello: &ClientHello,
         upstream: VerifiedUpstream<Inspect>,
+        visit: &Visit,
     ) -> Result<Next, Ended> {
         let asked = upstream.client_certificate() == ClientCertificate::Asked;
         let (alpn, upstream) = match Box::pin(self.speak(hello, upstream)).await {
             Ok(spoken) => spoken,
             Err(ended) if asked && ended.reason == Reason::UpstreamClosed => {
                 let ended = Ended { reason: Reason::ClientCertificateRequired, ..ended };
-                return Box::pin(self.page(agreed, client, hello, ended)).await;
+                return Box::pin(self.page(agreed, client, hello, ended, visit)).await;
             }
-            Err(ended) => return Box::pin(self.page(agreed, client, hello, ended)).await,
+            Err(ended) => return Box::pin(self.page(agreed, client, hello, ended, visit)).await,
         };
-        let stream = Box::pin(self.accept(client, agreed.destination(), alpn)).await?;
-        self.relaying.begin();
+        let stream = Box::pin(self.accept(client, agreed.destination(), alpn, visit.subjects())).await?;
+        self.begin_relay();
         self.attempt.established();
-        let scope = Arc::new(self.scope(&agreed, None));
+        let scope = Arc::new(self.scope(&agreed, visit, None));
         scope.connection.client_certificate_asked.store(asked, Ordering::Relaxed);
         let head_limit = self.live.config.identify.request_head;
         let mut requests = pin!(async {
@@ -191,6 +195,7 @@ impl Trip {
         client: &mut Client,
         hello: &ClientHello,
         ended: Ended,
+        visit: &Visit,
     ) -> Result<Next, Ended> {
         let Some(alpn) = page_protocol(hello) else { return Err(ended) };
         if matches!(ended.reason, Reason::NoApplicationProtocol | Reason::ClientClosed) {
@@ -198,14 +203,14 @@ impl Trip {
         }
         // The record is queued before the client sees the page.
         self.note_ended(&ended);
-        let scope = Arc::new(self.scope(&agreed, Some(ended.reason)));
+        let scope = Arc::new(self.scope(&agreed, visit, Some(ended.reason)));
         self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
         self.attempt.commit();
-        let stream = match Box::pin(self.accept(client, agreed.destination(), alpn)).await {
+        let stream = match Box::pin(self.accept(client, agreed.destination(), alpn, visit.subjects())).await {
             Ok(stream) => stream,
             Err(unseen) => return Ok(self.alert(unseen.reason, client).await),
         };
-        self.relaying.begin();
+        self.begin_relay();
         let head_limit = self.live.config.identify.request_head;
         let mut pages = pin!(page::serve(&scope, stream, alpn, head_limit));
         tokio::select! {
@@ -221,12 +226,16 @@ impl Trip {
         client: &mut Client,
         destination: &Destination,
         alpn: Option<Alpn>,
+        subjects: &Subjects,
     ) -> Result<Box<TlsStream<Prefixed>>, Ended> {
         let sekisho = |reason| Ended::new(Side::Sekisho, Stage::Relay, reason);
         let leaves = self.live.leaves.as_ref().ok_or_else(|| sekisho(Reason::IssuingFailed))?;
-        let config = leaves
-            .server_config(destination.name(), alpn, SystemTime::now())
-            .map_err(|error| sekisho(Reason::IssuingFailed).because(error))?;
+        let may_mint = || subjects.charge(Rated::LeafMints);
+        let config = leaves.server_config(destination.name(), alpn, SystemTime::now(), may_mint);
+        let config = config.map_err(|error| match error {
+            LeafError::Mint(error) => sekisho(Reason::IssuingFailed).because(error),
+            LeafError::Limited(refused) => Ended::limited(Stage::Relay, refused),
+        })?;
         client.bound_unsent();
         let handshake = TlsAcceptor::from(config).accept(client.stream());
         match timeout(self.live.config.inspect.client_handshake, handshake).await {
@@ -237,7 +246,7 @@ impl Trip {
         }
     }
 
-    fn scope(&self, agreed: &Agreed<Inspect>, refusal: Option<Reason>) -> Scope {
+    fn scope(&self, agreed: &Agreed<Inspect>, visit: &Visit, refusal: Option<Reason>) -> Scope {
         let mut common = self.attempt.fields.clone();
         common.connection = Some(self.attempt.id());
         Scope {
@@ -245,7 +254,7 @@ impl Trip {
             destination: agreed.destination().clone(),
             ruling: Arc::clone(self.gate.ruling()),
             reloads: self.gate.reloads(),
-            limits: Arc::clone(self.gate.limits()),
+            subjects: Arc::clone(visit.subjects()),
             pressure: Arc::clone(self.gate.pressure()),
             recorder: self.gate.recorder().clone(),
             drain: self.drain.clone(),
@@ -266,19 +275,20 @@ impl Trip {
         head: &RequestHead,
         client: &mut Client,
         connection: upstream::connect::Connection,
+        visit: &Visit,
     ) -> Result<Next, Ended> {
         let host = match permit.destination().port() {
             80 => permit.destination().name().shared(),
             port => format!("{}:{port}", permit.destination().name()).into(),
         };
         let state = Arc::new(ConnectionState::default());
-        self.relaying.begin();
+        self.begin_relay();
         // A long answer must leave a trace if the process is killed under it.
         self.attempt.established();
         let attempt = self.attempt.hand_over();
         let mut exchange = Exchange::new(attempt, Ok(()), Arc::new(Restrictions::default()), host, Arc::clone(&state));
-        let deadlines = self.live.config.inspect.deadlines;
-        let terms = Terms { deadlines, hop: Hop::Plain, limits: Limits::default() };
+        let (deadlines, subjects) = (self.live.config.inspect.deadlines, Arc::clone(visit.subjects()));
+        let terms = Terms { deadlines, hop: Hop::Plain, limits: Limits::default(), subjects };
         client.bound_unsent();
         let (socket, buffer) = client.lend();
         let mut near = Leg::new(socket, buffer);
@@ -300,7 +310,7 @@ impl Trip {
             forward::Next::Abort => Next::Abort,
             forward::Next::Refuse(reason) => {
                 let page = exchange.refuse(reason);
-                let _ = client.send(&plain_page(&page, self.head_only)).await;
+                let _ = client.send(&plain::page(&page, self.head_only)).await;
                 Next::Close
             }
         })
@@ -373,19 +383,4 @@ fn handshake_reason(error: &std::io::Error) -> Reason {
         }
         Some(_) => Reason::TlsFailed,
     }
-}
-
-/// A page on plain HTTP; the connection ends behind it.
-pub(super) fn plain_page(page: &Page, head_only: bool) -> Vec<u8> {
-    let mut out = BytesMut::with_capacity(page.body.len() + 512);
-    let via = ("via", String::from("1.1 sekisho"));
-    let fields = page.fields.iter().chain([&via]).map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let framing = Framing::Length(page.body.len() as u64);
-    let phrase = reason_phrase(page.status).as_bytes();
-    if let Err(error) = write_response(&mut out, page.status, phrase, fields, framing, Connection::Close) {
-        tracing::error!(%error, status = page.status, "a page of our own could not be written");
-    } else if !head_only {
-        out.extend_from_slice(page.body.as_bytes());
-    }
-    out.to_vec()
 }

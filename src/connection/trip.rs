@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
+use super::{plain, relay};
 use crate::addrs::{ClientAddr, ListenAddr};
+use crate::admit::{Admission, Counted, Rated, Slots, Visit};
 use crate::client::{Client, Established};
 use crate::drain::Drain;
-use crate::http1::{RequestHead, Target};
+use crate::http1::RequestHead;
 use crate::identify::client_hello::{ClientHello, Sni};
 use crate::identify::{self, Asked};
 use crate::names::Host;
@@ -19,9 +21,9 @@ use crate::pressure::{Charge, INSPECTED, Newcomer, Shed};
 use crate::reason::{Reason, Side};
 use crate::record::{Action, Attempt};
 use crate::reply::KeepAlive;
-use crate::upstream;
 use crate::upstream::connect::Connection;
 use crate::upstream::verify::{self, VerifiedUpstream, VerifyError};
+use crate::upstream::{self, DialError};
 
 /// What was claimed, or why nothing could be.
 pub type Claimed = Result<Asked, Ended>;
@@ -57,7 +59,7 @@ impl Relaying {
         if self.0.begun.load(Ordering::Relaxed) { pending().await } else { reason }
     }
 
-    pub(super) fn begin(&self) {
+    fn begin(&self) {
         self.0.begun.store(true, Ordering::Relaxed);
         if let Some(newcomer) = &self.0.newcomer {
             newcomer.established();
@@ -83,6 +85,8 @@ pub struct Trip {
     stage: Stage,
     pub(super) relaying: Relaying,
     pub(super) drain: Drain,
+    /// Held from the permission of a CONNECT to its relay.
+    handshake: Option<Slots>,
     /// What the client's head said of its connection.
     pub(super) keep_alive: KeepAlive,
     /// A plain request with HEAD: its page has no content.
@@ -112,6 +116,7 @@ impl Trip {
             stage: Stage::Claim,
             relaying: Relaying::after(newcomer),
             drain: gate.drain().clone(),
+            handshake: None,
             keep_alive: KeepAlive::Yes,
             head_only: false,
             claim: None,
@@ -130,8 +135,8 @@ impl Trip {
         }
         if let Asked::Plain { head, .. } = &asked {
             self.attempt.fields.method = Some(head.method().as_str().into());
-            self.attempt.fields.path = Some(path(head).into());
-            if is_loop(head) {
+            self.attempt.fields.path = Some(plain::path(head).into());
+            if plain::is_loop(head) {
                 return Err(Ended::new(Side::Client, Stage::Decide, Reason::SelfConnection));
             }
         }
@@ -170,17 +175,43 @@ impl Trip {
         })
     }
 
+    /// The limits of the service, before anything is spent on the attempt: no DNS query and no SYN without them.
+    pub fn visit(&mut self, way: &Way, admitted: &Admission) -> Result<Visit, Ended> {
+        let (rule, by) = match way {
+            Way::Tunnel(permit) => (permit.rule(), Rated::NewConnections),
+            Way::Inspect(permit) => (permit.rule(), Rated::NewConnections),
+            Way::Plain(permit, _) => (permit.rule(), Rated::Requests),
+        };
+        let limited = |refused| Ended::limited(Stage::Decide, refused);
+        let visit = admitted.visit(rule.name(), by).map_err(limited)?;
+        if by == Rated::NewConnections {
+            self.handshake = Some(visit.subjects().hold(Counted::Handshakes).map_err(limited)?);
+        }
+        Ok(visit)
+    }
+
+    /// From here on octets are relayed.
+    pub(super) fn begin_relay(&mut self) {
+        self.handshake = None;
+        self.relaying.begin();
+    }
+
     /// resolve → vet → connect.
-    pub async fn dial(&mut self, destination: &Destination) -> Result<Connection, Ended> {
+    pub async fn dial(&mut self, destination: &Destination, visit: &Visit) -> Result<Connection, Ended> {
         self.stage = Stage::Dial;
         let live = &self.live;
+        let look_up = || visit.subjects().hold(Counted::DnsLookups);
         let dialled =
-            upstream::dial(destination, &live.resolver, &live.config.guard, &live.config.dial, &live.selves).await;
+            upstream::dial(destination, &live.resolver, look_up, &live.config.guard, &live.config.dial, &live.selves)
+                .await;
         let connection = dialled.map_err(|error| {
             if let Some(tried) = error.tried() {
                 self.attempt.fields.set_destination(tried);
             }
-            Ended::new(Side::Upstream, Stage::Dial, error.reason()).because(error)
+            match error {
+                DialError::Limited(refused) => Ended::limited(Stage::Dial, refused),
+                error => Ended::new(Side::Upstream, Stage::Dial, error.reason()).because(error),
+            }
         })?;
         self.attempt.fields.set_destination(connection.address());
         Ok(connection)
@@ -209,7 +240,7 @@ impl Trip {
         hello: &ClientHello,
     ) -> Result<VerifiedUpstream<Inspect>, Ended> {
         self.stage = Stage::Verify;
-        let alpn = super::relay::mirrored(hello)
+        let alpn = relay::mirrored(hello)
             .ok_or_else(|| Ended::new(Side::Client, Stage::Verify, Reason::NoApplicationProtocol))?;
         let upstream = verify::inspect(connection, destination, alpn, &self.live.config.verify)
             .await
@@ -296,24 +327,4 @@ impl Trip {
         fields.certificate_error = error.fault().map(verify::Fault::as_str);
         Ended::new(Side::Upstream, Stage::Verify, error.reason()).because(error)
     }
-}
-
-/// The path of a request, for the record.
-fn path(head: &RequestHead) -> &[u8] {
-    match head.target() {
-        Target::Origin(path) | Target::Absolute { path_and_query: path, .. } => path,
-        Target::Authority(_) | Target::Asterisk => b"",
-    }
-}
-
-/// A plain request that has been here before (RFC 9110 section 7.6.3; A17).
-fn is_loop(head: &RequestHead) -> bool {
-    let via = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"via"));
-    via.into_iter().any(|(_, value)| value.split(|b| *b == b',').any(is_ours))
-}
-
-/// `received-protocol RWS received-by [ RWS comment ]`.
-fn is_ours(hop: &[u8]) -> bool {
-    let mut words = hop.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-    words.nth(1).is_some_and(|received_by| received_by.eq_ignore_ascii_case(b"sekisho"))
 }

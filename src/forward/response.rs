@@ -8,8 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Broken, CHUNK, Hop, Next, Sent, Terms, websocket};
+use crate::admit::{Pace, Way};
 use crate::exchange::fields::{response_field_passes, response_trailer_passes};
-use crate::exchange::pace::{Deadlines, Late, Pace, Stuck};
+use crate::exchange::patience::{Deadlines, Late, Patience, Stuck};
 use crate::exchange::{Counters, Exchange};
 use crate::http1::{
     BodyReader, Connection, Framing, Limits, Method, Part, RequestHead, ResponseHead, ResponseReader, Version,
@@ -29,12 +30,13 @@ pub(super) struct Answer<'a, C, U> {
     unexpected_content: bool,
     exchange: &'a mut Exchange,
     counters: Arc<Counters>,
+    rate: Pace,
     from: ReadHalf<&'a mut U>,
     buffer: &'a mut BytesMut,
     to: WriteHalf<&'a mut C>,
     deadlines: Deadlines,
     /// Of the client, which takes.
-    client: Pace,
+    client: Patience,
     hop: Hop,
     limits: Limits,
     /// A head that waits for the first of its content, so that both go out in one write.
@@ -71,12 +73,13 @@ where
             websocket: websocket(head, terms.hop).is_some(),
             unexpected_content: head.has_unexpected_content(),
             counters: exchange.counters(),
+            rate: Pace::new(&terms.subjects, Way::Download),
             exchange,
             from,
             buffer,
             to,
             deadlines: terms.deadlines,
-            client: Pace::new(&terms.deadlines),
+            client: Patience::new(&terms.deadlines),
             hop: terms.hop,
             limits: terms.limits,
             pending: BytesMut::new(),
@@ -271,6 +274,7 @@ where
         loop {
             match body.advance(self.buffer) {
                 Ok(Part::Data(data)) if chunked => {
+                    self.rate.take(data.len(), || self.counters.wait()).await;
                     write_chunk(&mut out, &data);
                     held += data.len();
                     // Small chunks go out together: one write for each would cost more than it took to send them (H08).
@@ -279,6 +283,7 @@ where
                     }
                 }
                 Ok(Part::Data(data)) => {
+                    self.rate.take(data.len(), || self.counters.wait()).await;
                     self.counters.add_received(data.len());
                     self.write(&data).await?;
                 }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::Ended;
 use super::scope::{Facts, Scope};
+use crate::admit::{Pace, Way};
 use crate::exchange::{After, Counters, Exchange};
 use crate::forward::{Hop, Leg, Next, Terms, forward};
 use crate::http1::{Connection, Framing, Limits, Method, RequestHead, RequestReader, Target, write_response};
@@ -44,7 +46,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let terms = Terms { deadlines: scope.deadlines, hop: Hop::Inspected, limits: Limits::default() };
+    let (hop, subjects) = (Hop::Inspected, Arc::clone(&scope.subjects));
+    let terms = Terms { deadlines: scope.deadlines, hop, limits: Limits::default(), subjects };
     let mut reader = RequestReader::default();
     let ended = loop {
         let head = match next_request(scope, &mut reader, &mut client, &mut upstream, &terms, request_head).await {
@@ -254,12 +257,18 @@ where
     let (mut client_read, mut client_write) = tokio::io::split(&mut client.io);
     let (mut upstream_read, mut upstream_write) = tokio::io::split(&mut upstream.io);
     let up = async {
-        let done = copy(&mut client.buffer, &mut client_read, &mut upstream_write, |n| counters.add_sent(n)).await;
+        let way =
+            Paced { pace: Pace::new(&scope.subjects, Way::Upload), counters: &counters, count: Counters::add_sent };
+        let done = copy(&mut client.buffer, &mut client_read, &mut upstream_write, way).await;
         done.map_err(|broken| broken.of(Reason::ClientClosed, Reason::UpstreamClosed))
     };
     let down = async {
-        let done =
-            copy(&mut upstream.buffer, &mut upstream_read, &mut client_write, |n| counters.add_received(n)).await;
+        let way = Paced {
+            pace: Pace::new(&scope.subjects, Way::Download),
+            counters: &counters,
+            count: Counters::add_received,
+        };
+        let done = copy(&mut upstream.buffer, &mut upstream_read, &mut client_write, way).await;
         done.map_err(|broken| broken.of(Reason::UpstreamClosed, Reason::ClientClosed))
     };
     let reason = tokio::select! {
@@ -285,16 +294,24 @@ impl Broken {
     }
 }
 
-async fn copy<R, W>(buffer: &mut BytesMut, from: &mut R, to: &mut W, count: impl Fn(usize)) -> Result<(), Broken>
+/// One way of a raw relay: its turns, and where its octets are counted.
+struct Paced<'a> {
+    pace: Pace,
+    counters: &'a Counters,
+    count: fn(&Counters, usize),
+}
+
+async fn copy<R, W>(buffer: &mut BytesMut, from: &mut R, to: &mut W, mut way: Paced<'_>) -> Result<(), Broken>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
     loop {
         if !buffer.is_empty() {
+            way.pace.take(buffer.len(), || way.counters.wait()).await;
             to.write_all(buffer).await.map_err(|_| Broken::Sink)?;
             to.flush().await.map_err(|_| Broken::Sink)?;
-            count(buffer.len());
+            (way.count)(way.counters, buffer.len());
             buffer.clear();
         }
         buffer.reserve(2048);

@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep_until};
 use super::h2_frames::Streams;
 use super::h2_head::passing;
 use super::h2_settings::TRAILERS;
-use crate::exchange::pace::{Deadlines, Late, Pace};
+use crate::admit::Pace;
+use crate::exchange::patience::{Deadlines, Late, Patience};
 use crate::pressure::Stalls;
 
 /// Which end stopped a body before it was complete.
@@ -37,33 +38,38 @@ pub enum Halt {
 }
 
 /// How one way of a stream is relayed.
-pub struct Way<'a> {
+pub struct Course<'a> {
     pub trailer_passes: fn(&[u8]) -> bool,
     /// What was seen of the source's frames.
     pub source: &'a Streams,
     /// What the source and the sink owe; `None`: they may take their time, up to the idle limit.
-    pub sends: Option<Pace>,
-    pub takes: Option<Pace>,
+    pub sends: Option<Patience>,
+    pub takes: Option<Patience>,
     pub stalls: &'a Stalls,
+    /// The rate its octets go at.
+    pub rate: Pace,
 }
 
-/// Relays a body with its trailers to its end. `moved` is told the octets of each chunk once all of it was taken.
+/// Relays a body with its trailers to its end, at its rate. `moved` is told the octets of each chunk once all of it was taken,
+/// and now and then none while a chunk waits for its turn.
 ///
 /// # Errors
 /// [`Halt`]; neither stream has been reset then.
 pub async fn pump(
     from: &mut RecvStream,
     to: &mut SendStream<Bytes>,
-    mut way: Way<'_>,
+    mut course: Course<'_>,
     moved: impl Fn(usize),
 ) -> Result<(), Halt> {
     while let Some(chunk) =
-        paced(&mut way.sends, poll_fn(|cx| poll_chunk(from, to, cx))).await.map_err(|_| Halt::SlowSource)??
+        paced(&mut course.sends, poll_fn(|cx| poll_chunk(from, to, cx))).await.map_err(|_| Halt::SlowSource)??
     {
         let octets = chunk.len();
+        poll_fn(|cx| poll_turn(&mut course.rate, to, cx, &moved)).await?;
+        course.rate.moved(octets);
         let last = if from.is_end_stream() { Last::Yes } else { Last::No };
-        send_within(to, chunk, last, &mut way.takes, way.stalls).await?;
-        way.sends.iter_mut().for_each(|pace| pace.moved(octets));
+        send_within(to, chunk, last, &mut course.takes, course.stalls).await?;
+        course.sends.iter_mut().for_each(|pace| pace.moved(octets));
         // Fails only for a stream that was reset meanwhile, which the next turn finds out.
         let _ = from.flow_control().release_capacity(octets);
         moved(octets);
@@ -71,13 +77,13 @@ pub async fn pump(
             return Ok(());
         }
     }
-    let trailers = paced(&mut way.sends, from.trailers()).await.map_err(|_| Halt::SlowSource)?;
+    let trailers = paced(&mut course.sends, from.trailers()).await.map_err(|_| Halt::SlowSource)?;
     let trailers = trailers.map_err(Halt::Source)?.unwrap_or_default();
     let octets: usize = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-    if octets > TRAILERS || way.source.has_long_trailers(from.stream_id().as_u32()) {
+    if octets > TRAILERS || course.source.has_long_trailers(from.stream_id().as_u32()) {
         return Err(Halt::Trailers);
     }
-    let trailers = passing(trailers, way.trailer_passes);
+    let trailers = passing(trailers, course.trailer_passes);
     let end = if trailers.is_empty() { to.send_data(Bytes::new(), true) } else { to.send_trailers(trailers) };
     end.map_err(|_| Halt::Sink)
 }
@@ -87,7 +93,7 @@ async fn send_within(
     to: &mut SendStream<Bytes>,
     chunk: Bytes,
     last: Last,
-    pace: &mut Option<Pace>,
+    pace: &mut Option<Patience>,
     stalls: &Stalls,
 ) -> Result<(), Halt> {
     let mut sending = pin!(hand_over(to, chunk, last, pace));
@@ -108,7 +114,7 @@ pub enum Last {
 }
 
 /// Waits for a peer, at its own cost where it has a pace to keep.
-async fn paced<T>(pace: &mut Option<Pace>, work: impl Future<Output = T>) -> Result<T, Late> {
+async fn paced<T>(pace: &mut Option<Patience>, work: impl Future<Output = T>) -> Result<T, Late> {
     match pace {
         Some(pace) => pace.wait(work).await,
         None => Ok(work.await),
@@ -127,7 +133,7 @@ async fn hand_over(
     to: &mut SendStream<Bytes>,
     mut chunk: Bytes,
     last: Last,
-    pace: &mut Option<Pace>,
+    pace: &mut Option<Patience>,
 ) -> Result<(), Halt> {
     while !chunk.is_empty() {
         to.reserve_capacity(chunk.len());
@@ -157,6 +163,18 @@ fn poll_chunk(
     from.poll_data(cx).map(|data| data.transpose().map_err(Halt::Source))
 }
 
+fn poll_turn(
+    pace: &mut Pace,
+    to: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+    moved: &impl Fn(usize),
+) -> Poll<Result<(), Halt>> {
+    if to.poll_reset(cx).is_ready() {
+        return Poll::Ready(Err(Halt::Sink));
+    }
+    pace.poll_portion(cx, || moved(0)).map(|_| Ok(()))
+}
+
 fn poll_room(to: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<Result<usize, Halt>> {
     if to.poll_reset(cx).is_ready() {
         return Poll::Ready(Err(Halt::Sink));
@@ -170,12 +188,12 @@ fn poll_room(to: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<Result<us
 /// When something last moved on a stream, either way, and who is silent if nothing does.
 ///
 /// A chunk counts when all of it has been taken. That a peer does not keep a stream alive octet by octet is the business of its
-/// [`Pace`] (F06, F07).
+/// [`Patience`] (F06, F07).
 pub struct Progress {
     start: Instant,
     /// Microseconds from `start`.
     last: AtomicU64,
-    /// The request's content is under way.
+    /// The request's content is under course.
     uploading: AtomicBool,
     /// The head of the answer has come: from here on the two sides may converse, each in its own time.
     answered: Arc<AtomicBool>,
@@ -219,8 +237,8 @@ impl Progress {
     }
 
     /// The pace of a request's content, which nobody owes once the answer has begun.
-    pub fn until_answered(&self, deadlines: &Deadlines) -> Pace {
-        Pace::watched(deadlines, Some(Arc::clone(&self.answered)))
+    pub fn until_answered(&self, deadlines: &Deadlines) -> Patience {
+        Patience::watched(deadlines, Some(Arc::clone(&self.answered)))
     }
 
     /// Resolves when nothing has moved for as long as it may: while the answer alone is awaited, that is its deadline. One timer,

@@ -18,11 +18,12 @@ use tokio::time::timeout;
 
 use super::h2_frames::Streams;
 use super::h2_head::{self as head, Expectation, Form, RequestHead};
-use super::h2_pump::{Awaited, Halt, Last, Progress, Way, pump, send};
+use super::h2_pump::{Awaited, Course, Halt, Last, Progress, pump, send};
 use super::h2_settings::INFORMATIONAL;
 use super::scope::Scope;
+use crate::admit::{Pace, Way};
 use crate::exchange::fields::{request_trailer_passes, response_trailer_passes};
-use crate::exchange::pace::Pace;
+use crate::exchange::patience::Patience;
 use crate::exchange::{After, Exchange, Refusal};
 use crate::pressure::Stalls;
 use crate::reason::{Outcome, Reason};
@@ -162,14 +163,15 @@ impl Stream {
         };
         progress.await_from(Awaited::Both);
         let pace = || (self.form != Form::Tunnel).then(|| progress.until_answered(&shared.scope.deadlines));
-        let way = Way {
+        let course = Course {
             trailer_passes: request_trailer_passes,
             source: &shared.from_client,
             sends: pace(),
             takes: pace(),
             stalls: &shared.uploads,
+            rate: Pace::new(&shared.scope.subjects, Way::Upload),
         };
-        let mut upload = pin!(pump(body, &mut to, way, moved));
+        let mut upload = pin!(pump(body, &mut to, course, moved));
         let mut download = pin!(self.download(progress, response));
         select! {
             biased;
@@ -232,16 +234,16 @@ impl Stream {
                 counters.add_received(octets);
                 progress.touch();
             };
-            let takes = (self.form != Form::Tunnel).then(|| Pace::watched(&self.shared.scope.deadlines, None));
-            let source = &self.shared.from_upstream;
-            let way = Way {
+            let takes = (self.form != Form::Tunnel).then(|| Patience::watched(&self.shared.scope.deadlines, None));
+            let course = Course {
                 trailer_passes: response_trailer_passes,
-                source,
+                source: &self.shared.from_upstream,
                 sends: None,
                 takes,
                 stalls: &self.shared.downloads,
+                rate: Pace::new(&self.shared.scope.subjects, Way::Download),
             };
-            pump(&mut body, &mut to, way, moved).await.map_err(|halt| match halt {
+            pump(&mut body, &mut to, course, moved).await.map_err(|halt| match halt {
                 Halt::NoRoom => Fault::NoRoom,
                 Halt::Source(error) => upstream_fault(&error),
                 Halt::Trailers => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),

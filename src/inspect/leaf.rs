@@ -19,6 +19,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConfig};
 use rustls::sign::SingleCertAndKey;
 
 use super::issuer::{Issuer, Leaf, MintError};
+use crate::admit::Refused;
 use crate::names::DnsName;
 use crate::tls;
 
@@ -42,11 +43,30 @@ impl Alpn {
     }
 }
 
+/// Why there is nothing to answer a client with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LeafError {
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    /// Nobody has asked for the name lately, and making a leaf for it was not permitted.
+    #[error("no leaf was made for the name: {0}")]
+    Limited(Refused),
+}
+
 /// The cache of one issuing CA. A reload makes a new one, so that leaves and tickets of an old CA are gone with it.
 pub struct LeafCache {
     issuer: Arc<Issuer>,
     provider: Arc<CryptoProvider>,
-    names: Mutex<LruCache<DnsName, Arc<Mutex<Option<Served>>>>>,
+    names: Mutex<LruCache<DnsName, Entry>>,
+}
+
+type Entry = Arc<Mutex<Option<Served>>>;
+
+/// Whether it was asked for leave to make a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Already,
+    NotYet,
 }
 
 /// What is kept for a name.
@@ -83,21 +103,28 @@ impl LeafCache {
     /// The configuration to answer a client with that wants `name`: TLS 1.2 and 1.3, `alpn` and no other protocol (none:
     /// no ALPN at all), no early data, no client certificates, and the one leaf whatever the client's server_name says.
     ///
-    /// `now` is the wall clock. A leaf is renewed when half of its life is over; connections with the old one go on.
+    /// `now` is the wall clock. A leaf is renewed when half of its life is over; connections with the old one go on. `may_mint`
+    /// is asked once where a leaf has to be made, and before a name that is kept makes room for it (H06).
     ///
     /// # Errors
-    /// [`MintError`].
+    /// [`LeafError`].
     pub fn server_config(
         &self,
         name: &DnsName,
         alpn: Option<Alpn>,
         now: SystemTime,
-    ) -> Result<Arc<ServerConfig>, MintError> {
-        let entry = Arc::clone(lock(&self.names).get_or_insert_ref(name, Arc::default));
+        may_mint: impl Fn() -> Result<(), Refused>,
+    ) -> Result<Arc<ServerConfig>, LeafError> {
+        let (entry, asked) = self.entry(name, &may_mint).map_err(LeafError::Limited)?;
         let mut slot = lock(&entry);
         let served = match slot.take().filter(|served| is_fresh(&served.leaf, now)) {
             Some(served) => slot.insert(served),
-            None => slot.insert(self.serve(name, now)?),
+            None => {
+                if asked == Asked::NotYet {
+                    may_mint().map_err(LeafError::Limited)?;
+                }
+                slot.insert(self.serve(name, now)?)
+            }
         };
         let place = match alpn {
             Some(Alpn::H2) => &mut served.h2,
@@ -110,6 +137,16 @@ impl LeafCache {
         let config = Arc::new(configure(&self.provider, &served.leaf, &served.ticketer, alpn)?);
         *place = Some(Arc::clone(&config));
         Ok(config)
+    }
+
+    /// The place of `name`, made under the lock, so that only the first who wants it has to ask.
+    fn entry(&self, name: &DnsName, may_mint: impl Fn() -> Result<(), Refused>) -> Result<(Entry, Asked), Refused> {
+        let mut names = lock(&self.names);
+        if let Some(entry) = names.get(name) {
+            return Ok((Arc::clone(entry), Asked::NotYet));
+        }
+        may_mint()?;
+        Ok((Arc::clone(names.get_or_insert_ref(name, Arc::default)), Asked::Already))
     }
 
     fn serve(&self, name: &DnsName, now: SystemTime) -> Result<Served, MintError> {

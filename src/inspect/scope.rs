@@ -8,10 +8,10 @@ use http::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 
 use crate::addrs::ClientAddr;
-use crate::admit::Limits;
+use crate::admit::{Rated, Subjects};
 use crate::drain::Drain;
 use crate::exchange::fields::{Restriction, Restrictions};
-use crate::exchange::pace::Deadlines;
+use crate::exchange::patience::Deadlines;
 use crate::exchange::{After, ConnectionState, Exchange, Refusal};
 use crate::names::{Authority, AuthorityError, Host};
 use crate::policy::{Claim, Decision, Destination, Inspect, Permit, Policy};
@@ -36,7 +36,8 @@ pub struct Scope {
     pub ruling: Arc<ArcSwap<Ruling>>,
     /// Changes when another ruling is in force.
     pub reloads: watch::Receiver<u64>,
-    pub limits: Arc<Limits>,
+    /// Those whose limits its requests are under.
+    pub subjects: Arc<Subjects>,
     pub pressure: Arc<Pressure>,
     pub recorder: Recorder,
     pub drain: Drain,
@@ -80,7 +81,7 @@ impl Scope {
         if let Some(asked) = facts.authorities.iter().flatten().next() {
             attempt.fields.authority = Some((*asked).into());
         }
-        match self.judge(facts) {
+        match self.judge(facts, &mut attempt.fields) {
             Ok((restrictions, room)) => {
                 attempt.fields.headers_set = Some(restrictions.names().clone());
                 self.exchange(attempt, Ok(()), restrictions).within(room)
@@ -132,14 +133,16 @@ impl Scope {
         Exchange::new(attempt, verdict, restrictions, self.host(), Arc::clone(&self.connection))
     }
 
-    fn judge(&self, facts: &Facts<'_>) -> Result<(Arc<Restrictions>, Charge), Reason> {
+    fn judge(&self, facts: &Facts<'_>, fields: &mut Fields) -> Result<(Arc<Restrictions>, Charge), Reason> {
         if let Some(reason) = self.refusal {
             return Err(reason);
         }
         // First, so that no kind of refusal is free.
-        self.limits.request(self.client).inspect_err(|_| {
+        if let Err(refused) = self.subjects.charge(Rated::Requests) {
             self.limited.fetch_add(1, Ordering::Relaxed);
-        })?;
+            fields.detail = Some(refused.to_string().as_str().into());
+            return Err(refused.reason());
+        }
         // TRACE would hand the client what we set on it (RFC 9110 section 9.3.8).
         if facts.method == "TRACE" || (facts.method == "CONNECT" && !facts.extended_connect) {
             return Err(Reason::MethodNotPermitted);

@@ -14,9 +14,9 @@
 //! **accept.** [`server`](crate::server) gives the socket a task of its own. From here on the client is a [`ClientAddr`]; nothing
 //! it sends can change that.
 //!
-//! **admit.** [`Limits::admit`] asks the rate of new connections, then the slots of all and of this client, and gives an
-//! [`Admission`]. Nothing has been read yet. A client without a slot gets its status (429 or 503) at once. With the slot comes a
-//! place among the [`Newcomers`](crate::pressure::Newcomers): until the relay begins, an [overloaded](super::operations#overload)
+//! **admit.** [`Limits::admit`] asks the rate of new connections, then the slots of all, of the client's group and of this client, and
+//! gives an [`Admission`]. Nothing has been read yet. A client without a slot gets its status (429 or 503) at once. With the slot comes
+//! a place among the [`Newcomers`](crate::pressure::Newcomers): until the relay begins, an [overloaded](super::operations#overload)
 //! service may end the connection, the oldest first.
 //!
 //! **claim.** [`identify`](crate::identify) reads a request head with the codec of [`http1`](crate::http1) and makes it an
@@ -26,7 +26,8 @@
 //!
 //! **decide.** First the record is asked whether it can be written ([`Recorder::state`]): under `deny` nobody gets a decision that
 //! could not be recorded. Then [`Policy::decide`], a pure function; its documentation is the list of precedence. It answers with a
-//! [`Denial`], or with a [`Permit`] for one [`Destination`]. Until it has said yes there is no DNS query and no SYN.
+//! [`Denial`], or with a [`Permit`] for one [`Destination`]. Then the service's own limits are asked: a [`Visit`] is a slot with it, and
+//! whoever dials asks for one. Until both have said yes there is no DNS query and no SYN.
 //!
 //! # Tunnel
 //!
@@ -107,6 +108,7 @@
 //! recorded as `shutting_down`; the record is written out, `stop` is its last line, and the process ends.
 //!
 //! [`Admission`]: crate::admit::Admission
+//! [`Visit`]: crate::admit::Visit
 //! [`Agreed`]: crate::policy::Agreed
 //! [`Asked`]: crate::identify::Asked
 //! [`Attempt`]: crate::record::Attempt

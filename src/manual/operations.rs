@@ -45,7 +45,7 @@
 //! | `/livez` | 200 | `ok`: the process answers |
 //! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, or the record cannot be written under `continue`; `shedding: …` and what presses ([overload](#overload)) |
 //! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
-//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, connections, overload |
+//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, connections, limits, overload |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
 //! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0 and
@@ -170,9 +170,9 @@
 //! | `request_head_timeout` | 408 http_request_error | alert 49 | no whole head in time | a slow or idle client; `timeouts.request_head` |
 //! | `head_too_large` | 431 http_request_error | alert 49 | the head is over its limit, or would be with the tenant fields | clear the site's cookies in the browser |
 //! | `name_mismatch` | 421 http_request_denied | alert 112 | SNI, `Host` or `:authority` is not the connection's name | one now and then is a browser's reuse; many from one client deserve a look |
-//! | `rate_limited` | 429 connection_limit_reached | alert 49 | too many in too short a time from one client | find out what runs there; `limits.per_client` |
+//! | `rate_limited` | 429 connection_limit_reached | alert 49 | too many in too short a time, in nearly every case from one client; `sekisho.detail` names the limit | find out what runs there; `limits.per_client` |
 //! | `too_many_connections` | 429 connection_limit_reached | alert 49 | this client holds as many connections as it may | as above; behind address translation raise `connections` per client |
-//! | `too_many_connections` | 503 connection_limit_reached | alert 49 | all clients together do | raise `limits.connections` and `LimitNOFILE`, or find the flood |
+//! | `too_many_connections` | 503 connection_limit_reached | alert 49 | all clients together do, or a group's or a service's (`sekisho.detail`) | raise that limit and `LimitNOFILE`, or find the flood |
 //! | `dns_failed` | 502 dns_error | alert 49 | the name has no address, or the resolver refused | ask the resolver for the name |
 //! | `connect_failed` | 502 connection_refused | alert 49 | no address accepted a connection | check the line, its firewall and `upstream.bind` |
 //! | `certificate_invalid` | 502 tls_certificate_error | alert 49 | the certificate did not pass; `sekisho.certificate_error` says why | never ignore it; for an own CA `upstream.extra_roots` |
@@ -209,10 +209,24 @@
 //! |---|---|---|
 //! | `limits.connections` | 20000 | connections of all clients, lowered to what the descriptor limit carries |
 //! | `limits.memory` | 3/4 | resident memory, of what the machine or a control group has; see [memory](#memory) |
-//! | `limits.per_client.connections` | 512 | connections of one client; IPv6 is counted by /64 |
-//! | `limits.per_client.new_connections_per_second` | 100 | the rate of new connections of one client; a further CONNECT on an open connection counts like one |
+//! | `limits.new_connections_per_second` | none | the rate of new connections |
+//! | `limits.burst` | none | how many of them may come at once; by default two seconds' worth |
+//! | `limits.requests_per_second` | none | inspected requests, and further plain requests on an open connection |
+//! | `limits.upload` | none | octets a second from clients to upstreams: they are slowed, nothing is refused |
+//! | `limits.download` | none | octets a second from upstreams to clients |
+//! | `limits.handshakes` | none | CONNECTs between their permission and their relay |
+//! | `limits.leaf_mints_per_second` | none | leaf certificates made |
+//! | `limits.dns_lookups` | none | look-ups that are waited for |
+//! | `limits.per_client.connections` | 512 | connections of one client |
+//! | `limits.per_client.new_connections_per_second` | 100 | as above, of one client; a further CONNECT on an open connection counts like a new one |
 //! | `limits.per_client.burst` | 200 | how many of them may come at once |
-//! | `limits.per_client.requests_per_second` | 500 | inspected requests of one client, and further plain requests on an open connection |
+//! | `limits.per_client.requests_per_second` | 500 | as above, of one client |
+//! | `limits.per_client.upload` | none | octets a second of one client, which its connections share |
+//! | `limits.per_client.download` | none | as above |
+//! | `limits.per_client.handshakes` | 256 | as above, of one client; no fewer than `burst` where it is not set |
+//! | `limits.per_client.leaf_mints_per_second` | 50 | as above, of one client: inspected names that are new |
+//! | `limits.per_client.dns_lookups` | 128 | as above, of one client; a name that is known costs none |
+//! | `limits.ipv6_prefix` | 64 | IPv6 addresses with so many leading bits in common are one client |
 //! | `timeouts.request_head` | 15s | a whole request head |
 //! | `timeouts.client_hello` | 10s | a whole ClientHello |
 //! | `timeouts.client_handshake` | 10s | the client's TLS handshake with us |
@@ -227,6 +241,15 @@
 //! | `timeouts.drain` | 30s | from SIGTERM until the rest is cut |
 //! | `upstream.connect_timeout` | 5s | connecting, all addresses together |
 //! | `upstream.verify_cache` | 10m | how long a tunnel's verdict is kept |
+//!
+//! `[clients.limits]` has the same keys for a group as a whole, `[service.limits]` for a service (its `connections` are CONNECTs and
+//! plain requests that last); without a key there is no such limit. `[clients.limits.per_client]` takes the place of
+//! `limits.per_client` for the clients of a group, key by key. A client is one address: behind address translation a whole office is
+//! one, so give such a group its own `per_client`.
+//!
+//! What is over a limit is refused before a name is looked up or an upstream is spoken to, and the record's `sekisho.detail` names the
+//! limit; octets wait. `sekisho_limit_reached_total` counts both by limit and by whose it is, `sekisho_limit_held` is what is held now.
+//! A reload changes limits at once, open connections' too: nothing that is held is cut, and what a rate has counted stays counted.
 //!
 //! # Slow peers
 //!
@@ -260,7 +283,7 @@
 //!
 //! | what | bound | constant |
 //! |---|---|---|
-//! | clients a rate limiter remembers | 65536 | `src/admit.rs` MAX_KEYS |
+//! | clients that limits tell apart; past it, new ones are one client | 65536 | `src/admit/clients.rs` MAX_KEYS |
 //! | octets of a request head | 64 * 1024 | `src/http1.rs` HEAD |
 //! | field lines of a head | 128 | `src/http1.rs` FIELDS |
 //! | octets of a request target | 16 * 1024 | `src/http1.rs` TARGET |
@@ -280,7 +303,7 @@
 //! | upstream TLS sessions kept | 2048 | `src/upstream/trust.rs` MAX_SESSIONS |
 //! | leaf certificates kept | 4096 | `src/inspect/leaf.rs` CAPACITY |
 //! | octets read at a time for a tunnel, one buffer a thread | 64 * 1024 | `src/tunnel.rs` CHUNK |
-//! | octets of content a slow peer must move for every `timeouts.body_progress` | 64 * 1024 | `src/exchange/pace.rs` LEAST |
+//! | octets of content a slow peer must move for every `timeouts.body_progress` | 64 * 1024 | `src/exchange/patience.rs` LEAST |
 //! | octets of a pipe that bulk goes through a tunnel by | 512 * 1024 | `src/tunnel/pipes.rs` SIZE |
 //! | such pipes at once | 64 | `src/tunnel/pipes.rs` MOST |
 //! | octets of an inspected or plain connection unsent in the system | 128 * 1024 | `src/sockets.rs` UNSENT |

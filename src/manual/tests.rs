@@ -1,6 +1,8 @@
 use std::fmt::Write as _;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::SystemTime;
 
+use crate::admit::{Quotas, Rate};
 use crate::config::{self, Scope, show_duration};
 use crate::load::office::ROLES;
 use crate::pressure::Ceiling;
@@ -50,15 +52,20 @@ fn the_page_of_operations_has_the_defaults_of_the_configuration() {
     let file = directory.path().join("sekisho.toml");
     std::fs::write(&file, "[[listener]]\naddress = \"127.0.0.1:8080\"\n").expect("written");
     let config = config::load(&file, Scope::WithoutIssuingCa, SystemTime::now()).expect("loads");
-    let (limits, client) = (&config.limits, &config.limits.per_client);
+    // Of all, and of each client: a limit without a default is one there is none of.
+    let sections = [("limits", &config.limits.all), ("limits.per_client", &config.limits.per_client)];
+    let mut limits = Vec::new();
+    for (section, quotas) in sections {
+        let shown = config::quotas_shown(quotas);
+        for key in config::quotas_shown(&every_quota()).into_iter().map(|(key, _)| key) {
+            let default = shown.iter().find(|(shown, _)| *shown == key).map(|(_, value)| value.clone());
+            limits.push((format!("{section}.{key}"), default.unwrap_or_else(|| "none".to_owned())));
+        }
+    }
+    limits.push(("limits.ipv6_prefix".to_owned(), config.limits.ipv6_prefix.to_string()));
     let memory = if config.pressure.memory == Ceiling::OfMachine { "3/4" } else { "another" };
+    limits.push(("limits.memory".to_owned(), memory.to_owned()));
     let expected = [
-        ("limits.connections", limits.connections.to_string()),
-        ("limits.memory", memory.to_owned()),
-        ("limits.per_client.connections", client.connections.to_string()),
-        ("limits.per_client.new_connections_per_second", client.new_connections_per_second.to_string()),
-        ("limits.per_client.burst", client.burst.to_string()),
-        ("limits.per_client.requests_per_second", client.requests_per_second.to_string()),
         ("timeouts.request_head", show_duration(config.identify.request_head)),
         ("timeouts.client_hello", show_duration(config.identify.client_hello)),
         ("timeouts.client_handshake", show_duration(config.inspect.client_handshake)),
@@ -74,10 +81,24 @@ fn the_page_of_operations_has_the_defaults_of_the_configuration() {
         ("upstream.connect_timeout", show_duration(config.dial.timeout)),
         ("upstream.verify_cache", show_duration(config.verify.cache)),
     ];
+    let expected = limits.into_iter().chain(expected.map(|(key, default)| (key.to_owned(), default)));
     let rows = rows(OPERATIONS, "| key | default | bounds |");
-    assert_eq!(rows.len(), expected.len());
-    for (row, (key, default)) in rows.iter().zip(expected) {
-        assert_eq!(row.get(..2).expect("two cells"), [format!("`{key}`"), default]);
+    let rows: Vec<_> = rows.iter().map(|row| row.get(..2).expect("two cells").join(" | ")).collect();
+    let expected: Vec<_> = expected.map(|(key, default)| format!("`{key}` | {default}")).collect();
+    assert_eq!(rows, expected);
+}
+
+fn every_quota() -> Quotas {
+    let rate = Some(Rate { per_second: NonZeroU32::MIN, burst: NonZeroU32::MIN });
+    Quotas {
+        connections: Some(1),
+        new_connections: rate,
+        requests: rate,
+        upload: Some(NonZeroU64::MIN),
+        download: Some(NonZeroU64::MIN),
+        handshakes: Some(1),
+        leaf_mints: rate,
+        dns_lookups: Some(1),
     }
 }
 

@@ -80,7 +80,7 @@
 //! | D13 | data before the verdict, 0-RTT | [`Agreed`](crate::policy::Agreed); no early data: [`LeafCache`](crate::inspect::leaf::LeafCache) | nothing moves |
 //! | D14 | resumption under another name | tickets sealed per name: [`LeafCache`](crate::inspect::leaf::LeafCache); upstream sessions die with their [`Trust`](crate::upstream::trust::Trust) | a full handshake |
 //! | D15 | ALPN games | the upstream is offered what the client offered of `h2` and `http/1.1`: [`verify::inspect`](crate::upstream::verify::inspect()) | `no_application_protocol`, alert |
-//! | D16 | floods inside TLS: key updates, renegotiation | rustls takes 32 key updates between two messages and refuses renegotiation | the connection ends; `client_closed` |
+//! | D16 | floods of handshakes and inside TLS | handshakes are [`Slots`](crate::admit::Slots), and come at the rate of new connections; rustls takes 32 key updates between two messages and refuses renegotiation | `rate_limited`, 429; the connection ends, `client_closed` |
 //! | D17 | client certificates, TLS 1.0 upstreams | [`verify`](crate::upstream::verify); never tunnelled instead | `client_certificate_required` or `tls_failed`, 502 page |
 //!
 //! # E. HTTP/1 framing
@@ -150,14 +150,15 @@
 //! | row | attack | stopped by | seen |
 //! |---|---|---|---|
 //! | H01 | heads, fields, targets and trailers without end | [`http1::Limits`](crate::http1::Limits), `HEADER_LIST` of HTTP/2 | `head_too_large`, 431 |
-//! | H02 | slow heads, hellos, contents and readers | [deadlines](super::operations#slow-peers) for the whole of each: [`Pace`](crate::exchange::pace::Pace) for content; `limits.per_client` | `request_head_timeout`, `client_hello_timeout`, `too_slow` |
+//! | H02 | slow heads, hellos, contents and readers | [deadlines](super::operations#slow-peers) for the whole of each: [`Patience`](crate::exchange::patience::Patience) for content; `limits.per_client` | `request_head_timeout`, `client_hello_timeout`, `too_slow` |
 //! | H03 | half-open handshakes, idle and half-closed tunnels | `timeouts.client_handshake`, `timeouts.tunnel_idle`, `timeouts.tunnel_half_closed`, `timeouts.connection_life` | `tls_failed`, `idle_timeout`, `connection_expired` |
-//! | H04 | more addresses than a limiter can remember | `MAX_KEYS` of [`admit`](crate::admit): who is as good as new is forgotten, nobody else | one shared bucket past it |
-//! | H05 | descriptors run out | `limits.connections` is lowered to what they carry | `too_many_connections`, `overloaded` |
-//! | H06 | leaves minted for random names | [`LeafCache`](crate::inspect::leaf::LeafCache): bounded, one work per name | the least used goes |
+//! | H04 | more addresses than a limiter can remember | a bounded store of [`admit`](crate::admit), `MAX_KEYS`: who is as good as new is forgotten, nobody else | one shared limit for the rest |
+//! | H05 | descriptors run out | `limits.connections` is lowered to what they carry; some are kept for record, admin and reload, and [`pressure`](crate::pressure) sheds before they are needed | `too_many_connections`, `overloaded` |
+//! | H06 | leaves minted for random names | `leaf_mints_per_second` of [`Rated`](crate::admit::Rated); [`LeafCache`](crate::inspect::leaf::LeafCache): bounded, one work per name | `rate_limited`, alert |
 //! | H07 | one side fast, the other slow | neither is read faster than the other takes: [`forward`](crate::forward), [`tunnel`](crate::tunnel), the windows of HTTP/2 | the fast side waits |
 //! | H08 | parsing that is quadratic or recursive | [`http1`](crate::http1) reads each octet once; small chunks go out together | nothing to see |
-//! | H11 | more look-ups than a resolver takes | [`flight`](crate::flight): bounded runs | `overloaded`, 503 |
+//! | H10 | a flood of refusals fills the record | those of one client within a second are recorded as [counts](super::record#floods-of-refusals) | `sekisho.count` |
+//! | H11 | more look-ups than a resolver takes | `dns_lookups` of [`Counted`](crate::admit::Counted); [`flight`](crate::flight): bounded runs | `rate_limited`, 429; `overloaded`, 503 |
 //! | H12 | compressed contents that unpack to much | nothing is unpacked | passes as it is |
 //!
 //! # I. Upstream certificates
@@ -240,7 +241,6 @@
 //! | A13 | transparent mode only (a forged original destination); it comes later and is refused by name in the configuration. In explicit mode the address is always our own look-up's |
 //! | A20 | cannot be seen: see [residual risks](#residual-risks) |
 //! | H09 | a rule is found by a hash walk over the labels of a name, there are no regular expressions; what a look-up costs is measured ([`performance`](super::performance)), not asserted, and that the verdict is the same at any size is A18 |
-//! | H10 | a flood of refusals is a flood of lines: records are not aggregated yet |
 //! | J07 | an issuer in a process of its own, PKCS#11: not there; the key is in this process |
 //! | K04 | there is no remote receiver: the record is a file, and a collector reads that |
 //! | M02 | nothing on the admin listener changes state, and what it says is no secret of the policy |

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 use super::*;
+use crate::admit::Counted;
 use crate::config::{self, Scope};
 use crate::record::{Settings, Snapshot, WhenUnwritable};
 
@@ -69,7 +70,11 @@ async fn a_visit_passes_whatever_the_configuration_and_leaves_no_record() {
     let snapshot = scene.snapshot();
     assert_eq!((snapshot.connections.started, snapshot.requests.started, snapshot.lines_written), (0, 0, 1));
     assert!(!scene.record().contains("self-probe"), "{}", scene.record());
-    assert_eq!((scene.gate.connections(), scene.gate.limits().open()), (0, 0), "of the clients' slots it has none");
+    assert_eq!(
+        (scene.gate.connections(), scene.gate.limits().held(Counted::Connections)),
+        (0, 0),
+        "of the clients' slots it has none"
+    );
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::about;
 use super::bind::BACKLOG;
+use crate::admit::Counted;
 use crate::connection::Gate;
 use crate::pressure::{Change, EVERY, Outside, State};
 use crate::record::Lifecycle;
@@ -21,8 +22,13 @@ pub(super) async fn watch(gate: Arc<Gate>) {
         every.tick().await;
         let live = gate.live();
         let listeners: Vec<SocketAddr> = live.config.listeners.iter().map(|address| address.socket()).collect();
-        let slots = live.config.limits.connections;
-        let outside = Outside { open: gate.limits().open(), slots, listeners: &listeners, queue };
+        let slots = live.config.limits.all.connections.unwrap_or(u32::MAX);
+        let outside = Outside {
+            open: gate.limits().held(Counted::Connections) as usize,
+            slots: slots as usize,
+            listeners: &listeners,
+            queue,
+        };
         if let Some(change) = gate.pressure().sample(&outside) {
             tell(&gate, &change);
         }

@@ -81,13 +81,14 @@ impl Lent {
         self.held == 0
     }
 
-    /// Takes what `source` has into the empty pipe; 0 is its end.
+    /// Takes what `source` has, at most `most`, into the empty pipe; 0 is its end.
     ///
     /// # Errors
     /// The socket's; `WouldBlock` where nothing is there.
-    pub(super) fn fill(&mut self, source: &TcpStream) -> io::Result<usize> {
+    pub(super) fn fill(&mut self, source: &TcpStream, most: usize) -> io::Result<usize> {
         let Some(pipe) = &self.pipe else { return Ok(0) };
-        let octets = source.try_io(Interest::READABLE, || Ok(splice(source, None, &pipe.write, None, SIZE, FLAGS)?))?;
+        let most = most.min(SIZE);
+        let octets = source.try_io(Interest::READABLE, || Ok(splice(source, None, &pipe.write, None, most, FLAGS)?))?;
         self.held += octets;
         Ok(octets)
     }

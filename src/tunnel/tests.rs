@@ -11,6 +11,10 @@ async fn pair() -> (TcpStream, TcpStream) {
     (ours.expect("accept").0, theirs.expect("connect"))
 }
 
+fn unlimited() -> Arc<Subjects> {
+    Subjects::unlimited()
+}
+
 fn settings(idle: Duration) -> Settings {
     Settings { idle, half_closed: Duration::from_secs(60) }
 }
@@ -31,9 +35,12 @@ async fn n05_half_close_passes_on_and_the_other_half_goes_on() {
         client.read_to_end(&mut answer).await.expect("read");
         assert_eq!(answer, b"late answer");
     };
+    let subjects = unlimited();
     let settings = settings(Duration::from_secs(60));
-    let (end, ()) =
-        tokio::join!(relay("hello ".as_bytes().into(), &ours_client, &ours_upstream, &counters, &settings), peers);
+    let (end, ()) = tokio::join!(
+        relay("hello ".as_bytes().into(), &ours_client, &ours_upstream, &counters, &settings, &subjects),
+        peers
+    );
     assert_eq!(end, TunnelEnd::Finished);
     assert_eq!(counters.sent.load(Ordering::Relaxed), 13);
     assert_eq!(counters.received.load(Ordering::Relaxed), 11);
@@ -59,8 +66,10 @@ async fn every_byte_arrives_through_full_socket_buffers() {
         tokio::join!(writing, reading);
         drop((client, upstream));
     };
+    let subjects = unlimited();
     let settings = settings(Duration::from_secs(60));
-    let (end, ()) = tokio::join!(relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings), peers);
+    let (end, ()) =
+        tokio::join!(relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings, &subjects), peers);
     assert_eq!(end, TunnelEnd::Finished);
     assert_eq!(counters.received.load(Ordering::Relaxed), 8_000_000);
 }
@@ -69,8 +78,9 @@ async fn every_byte_arrives_through_full_socket_buffers() {
 async fn h03_a_tunnel_over_which_nothing_moves_is_ended() {
     let ((ours_client, _client), (ours_upstream, _upstream)) = tokio::join!(pair(), pair());
     let began = Instant::now();
+    let subjects = unlimited();
     let settings = settings(Duration::from_secs(3600));
-    let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings).await;
+    let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings, &subjects).await;
     assert_eq!(end, TunnelEnd::Idle);
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(3600) && took <= Duration::from_secs(4500), "{took:?}");
@@ -86,7 +96,15 @@ async fn h03_n05_a_tunnel_of_which_one_half_has_ended_does_not_wait_for_the_othe
         if of_client { &ours_client } else { &ours_upstream }.readable().await.expect("its end");
         let began = Instant::now();
         let settings = settings(Duration::from_secs(idle));
-        let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings).await;
+        let end = relay(
+            BytesMut::new(),
+            &ours_client,
+            &ours_upstream,
+            &Counters::default(),
+            &settings,
+            &Subjects::unlimited(),
+        )
+        .await;
         assert_eq!(end, TunnelEnd::Idle);
         let took = began.elapsed();
         let latest = Duration::from_secs(least + least / 4 + 1);
@@ -109,7 +127,9 @@ async fn n05_the_other_half_may_take_its_time_while_it_speaks() {
         drop(upstream);
     };
     let settings = settings(Duration::from_secs(3600));
-    let (end, ()) = tokio::join!(relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings), peers);
+    let (subjects, moved) = (unlimited(), &counters);
+    let relaying = relay(BytesMut::new(), &ours_client, &ours_upstream, moved, &settings, &subjects);
+    let (end, ()) = tokio::join!(relaying, peers);
     assert_eq!(end, TunnelEnd::Finished);
     assert_eq!(counters.received.load(Ordering::Relaxed), 10);
 }
@@ -119,8 +139,9 @@ async fn a_reset_says_whose_side_broke() {
     let ((ours_client, client), (ours_upstream, _upstream)) = tokio::join!(pair(), pair());
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("linger");
     drop(client);
+    let subjects = unlimited();
     let settings = settings(Duration::from_secs(60));
-    let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings).await;
+    let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings, &subjects).await;
     assert_eq!(end, TunnelEnd::ClientClosed);
 }
 
@@ -138,10 +159,11 @@ async fn a_client_that_ended_in_order_and_is_then_gone_has_finished() {
         }
     };
     drop(client);
+    let subjects = unlimited();
     let settings = settings(Duration::from_secs(60));
     let counters = Counters::default();
     let end = tokio::select! {
-        end = relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings) => end,
+        end = relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings, &subjects) => end,
         () = async { peers.await; std::future::pending().await } => unreachable!("the relay ends first"),
     };
     assert_eq!(end, TunnelEnd::Finished);

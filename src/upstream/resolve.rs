@@ -106,6 +106,11 @@ impl Resolver {
         self.servers.list.iter().map(|server| server.address)
     }
 
+    /// Whether what is known of `name` will do, so that nobody is asked.
+    pub fn knows(&self, name: &DnsName) -> bool {
+        self.hosts.contains_key(name) || self.answers.keeps(name)
+    }
+
     /// The addresses of `name`: never empty, at most eight of a family, IPv6 first (static hosts as they are written).
     ///
     /// # Errors

@@ -8,10 +8,10 @@ use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sekisho::addrs::ClientAddr;
-use sekisho::admit::Limits;
+use sekisho::admit::Subjects;
 use sekisho::config;
 use sekisho::drain::Drain;
-use sekisho::exchange::pace::Deadlines;
+use sekisho::exchange::patience::Deadlines;
 use sekisho::inspect::scope::{Ruling, Scope};
 use sekisho::names::Authority;
 use sekisho::policy::{Claim, Decision, Destination};
@@ -37,8 +37,6 @@ mode = "inspect"
 [[service.header]]
 name = "Restrict-Access-To-Tenants"
 value = "city.example.lg.jp"
-[limits.per_client]
-requests_per_second = 1000000
 [issuing_ca]
 certificate = "ca.pem"
 key = "ca.key"
@@ -51,7 +49,7 @@ pub struct Stage {
     pub runtime: Runtime,
     pub recorder: Recorder,
     record: PathBuf,
-    limits: Arc<Limits>,
+    subjects: Arc<Subjects>,
     pressure: Arc<Pressure>,
     deadlines: Deadlines,
     destination: Destination,
@@ -79,7 +77,7 @@ impl Stage {
             runtime: runtime.expect("a runtime"),
             recorder,
             record,
-            limits: Limits::new(config.limits),
+            subjects: Subjects::unlimited(),
             pressure: Pressure::new(&config.pressure),
             deadlines: config.inspect.deadlines,
             destination: permit.destination().clone(),
@@ -103,7 +101,7 @@ impl Stage {
             destination: self.destination.clone(),
             ruling: Arc::clone(&self.ruling),
             reloads: tokio::sync::watch::Sender::new(0).subscribe(),
-            limits: Arc::clone(&self.limits),
+            subjects: Arc::clone(&self.subjects),
             recorder: self.recorder.clone(),
             drain: Drain::never(),
             pressure: Arc::clone(&self.pressure),

@@ -1,6 +1,8 @@
 //! Only scenes about limits belong here: how many, how fast, who holds a slot, and when it is free again.
 
+mod pacing;
 mod slots;
+mod subjects;
 
 use super::support::client::{Tls, connect_from};
 use super::support::{Config, Origin, Sekisho};

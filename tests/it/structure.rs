@@ -20,19 +20,19 @@ const MODULES: [(&str, &[&str]); 31] = [
     ("seldom", &[]),
     ("sockets", &[]),
     ("tls", &[]),
-    ("tunnel", &["seldom", "sockets"]),
-    ("flight", &["reason"]),
     ("admit", &["addrs", "reason"]),
     ("pressure", &["sockets"]),
+    ("tunnel", &["admit", "seldom", "sockets"]),
+    ("flight", &["reason"]),
     ("client", &["addrs", "sockets"]),
     ("http1", &["reason"]),
     ("reply", &["http1", "reason"]),
     ("record", &["addrs", "names", "reason"]),
     ("policy", &["addrs", "names", "reason"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),
-    ("upstream", &["addrs", "flight", "names", "policy", "reason", "sockets", "tls"]),
+    ("upstream", &["addrs", "admit", "flight", "names", "policy", "reason", "sockets", "tls"]),
     ("exchange", &["pressure", "reason", "record", "reply"]),
-    ("forward", &["exchange", "http1", "reason"]),
+    ("forward", &["admit", "exchange", "http1", "reason"]),
     (
         "inspect",
         &[
@@ -54,7 +54,7 @@ const MODULES: [(&str, &[&str]); 31] = [
             "names", "policy", "pressure", "reason", "record", "reply", "seldom", "tunnel", "upstream",
         ],
     ),
-    ("admin", &["connection", "pressure", "reason", "record", "telemetry"]),
+    ("admin", &["admit", "connection", "pressure", "reason", "record", "telemetry"]),
     (
         "probe",
         &[
@@ -100,7 +100,7 @@ const MODULES: [(&str, &[&str]); 31] = [
 const ANYONE: &[&str] = &["*"];
 
 /// What may be written in one file only: the text, and the file.
-const MADE_IN: [(&str, &str); 13] = [
+const MADE_IN: [(&str, &str); 15] = [
     // A literal table.
     ("Permit::new(", "src/policy/decision.rs"),
     ("Destination {", "src/policy/decision.rs"),
@@ -108,6 +108,8 @@ const MADE_IN: [(&str, &str); 13] = [
     ("VettedAddr(", "src/upstream/vet.rs"),
     ("VerifiedUpstream {", "src/upstream/verify.rs"),
     ("Admission {", "src/admit.rs"),
+    ("Visit { slots", "src/admit.rs"),
+    ("Slots {", "src/admit/subjects.rs"),
     ("Established(())", "src/client.rs"),
     ("Attempt::new(", "src/record.rs"),
     (".witnessed()", "src/probe.rs"),

@@ -1,6 +1,5 @@
 //! A relay between two raw peers, and what its tests ask of it.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +11,9 @@ use tokio::task::JoinHandle;
 use super::raw::*;
 use super::{Ended, UpstreamError, open_upstream, run};
 use crate::addrs::ClientAddr;
-use crate::admit::{self, Limits, PerClient};
+use crate::admit::Subjects;
 use crate::drain::{Drain, Stopper};
-use crate::exchange::pace::Deadlines;
+use crate::exchange::patience::Deadlines;
 use crate::inspect::scope::{Ruling, Scope};
 use crate::names::DnsName;
 use crate::policy::{
@@ -60,9 +59,6 @@ pub fn scope(drain: Drain) -> (Arc<Scope>, Log) {
     let networks = vec!["10.0.0.0/8".parse().expect("a network")];
     let groups = vec![GroupSource { name: "office".to_owned(), networks, line: 1 }];
     let policy = Policy::compile(PolicySource { groups, services: vec![service] }).expect("a policy");
-    let many = NonZeroU32::new(1_000_000).expect("positive");
-    let per_client =
-        PerClient { connections: 1, new_connections_per_second: many, burst: many, requests_per_second: many };
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("access.jsonl");
     let settings = record::Settings { path: path.clone(), when_unwritable: WhenUnwritable::Deny };
@@ -73,7 +69,7 @@ pub fn scope(drain: Drain) -> (Arc<Scope>, Log) {
         destination: Destination::new(name, 443),
         ruling: Arc::new(ArcSwap::from_pointee(Ruling { policy: Arc::new(policy), revision: "1".into() })),
         reloads: tokio::sync::watch::Sender::new(0).subscribe(),
-        limits: Limits::new(admit::Settings { connections: 1, per_client }),
+        subjects: Subjects::unlimited(),
         pressure: Arc::clone(&pressure),
         recorder: recorder.clone(),
         drain,

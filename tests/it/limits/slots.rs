@@ -11,7 +11,7 @@ use crate::support::{Config, Origin, Sekisho, within};
 
 /// A connection to the proxy from an address of loopback's own choosing.
 #[expect(clippy::disallowed_methods, reason = "the test is a client")]
-async fn from(ip: Ipv4Addr, to: SocketAddr) -> Wire<TcpStream> {
+pub(super) async fn from(ip: Ipv4Addr, to: SocketAddr) -> Wire<TcpStream> {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(SocketAddr::new(IpAddr::V4(ip), 0)).expect("an address of loopback");
     Wire::new(within("connecting", socket.connect(to)).await.expect("the proxy accepts"))

@@ -60,6 +60,11 @@ impl Service {
         self
     }
 
+    pub fn limits(mut self, lines: &str) -> Self {
+        let _ = write!(self.tables, "[service.limits]\n{lines}\n");
+        self
+    }
+
     pub fn tenant(mut self, lines: &str) -> Self {
         let _ = write!(self.tables, "[service.tenant]\n{lines}\n");
         self

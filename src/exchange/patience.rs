@@ -46,7 +46,7 @@ pub enum Stuck {
 
 /// One peer's part of an exchange, one way.
 #[derive(Debug)]
-pub struct Pace {
+pub struct Patience {
     idle: Duration,
     progress: Duration,
     /// Nothing is owed once this is set: the two sides converse.
@@ -55,7 +55,7 @@ pub struct Pace {
     moved: usize,
 }
 
-impl Pace {
+impl Patience {
     pub fn new(deadlines: &Deadlines) -> Self {
         let Deadlines { idle, progress, .. } = *deadlines;
         Self { idle, progress, relieved: None, waited: Duration::ZERO, moved: 0 }
@@ -157,7 +157,7 @@ mod tests {
             (LEAST, 21, Some((Late::Idle, 20))),
             (LEAST, 1000, Some((Late::Idle, 20))),
         ] {
-            let mut pace = Pace::new(&DEADLINES);
+            let mut pace = Patience::new(&DEADLINES);
             let began = Instant::now();
             let mut late = None;
             for _ in 0..1000 {
@@ -175,7 +175,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_does_not_wait_for_the_peer_is_not_charged_to_it() {
-        let mut pace = Pace::new(&DEADLINES);
+        let mut pace = Patience::new(&DEADLINES);
         for _ in 0..1000 {
             sleep(SECOND * 50).await;
             assert_eq!(pace.wait(std::future::ready(())).await, Ok(()));
@@ -186,7 +186,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_converses_owes_nothing_and_one_that_does_not_yet_does() {
         let relieved = Arc::new(AtomicBool::new(false));
-        let mut pace = Pace::watched(&DEADLINES, Some(Arc::clone(&relieved)));
+        let mut pace = Patience::watched(&DEADLINES, Some(Arc::clone(&relieved)));
         let began = Instant::now();
         assert_eq!(pace.wait(sleep(SECOND * 61)).await, Err(Late::TooSlow));
         assert_eq!(began.elapsed(), DEADLINES.progress);
@@ -201,7 +201,7 @@ mod tests {
             [(LEAST / 8, Ok(())), (64, Err(Stuck::Late(Late::TooSlow))), (0, Err(Stuck::Late(Late::Idle)))]
         {
             let (mut near, mut far) = duplex(1024);
-            let mut pace = Pace::new(&DEADLINES);
+            let mut pace = Patience::new(&DEADLINES);
             let reading = async {
                 let mut taken = vec![0; take];
                 loop {
@@ -219,8 +219,8 @@ mod tests {
         }
         let (mut near, far) = duplex(1024);
         drop(far);
-        assert_eq!(Pace::new(&DEADLINES).write(&mut near, b"x").await, Err(Stuck::Broken));
-        let never = timeout(SECOND, Pace::new(&DEADLINES).flush(&mut near)).await;
+        assert_eq!(Patience::new(&DEADLINES).write(&mut near, b"x").await, Err(Stuck::Broken));
+        let never = timeout(SECOND, Patience::new(&DEADLINES).flush(&mut near)).await;
         assert_eq!(never, Ok(Ok(())), "a pipe holds nothing back");
     }
 }
