@@ -390,9 +390,9 @@ async fn h05_o04_without_descriptors_the_self_probe_fails_the_watchdog_hungers_a
         prlimit(Some(sekisho.pid()), Resource::Nofile, none).expect("lowered");
         within("a failing self-probe", async {
             loop {
+                // A state of overload may be told before it.
                 let answer = readiness(&mut admin).await;
-                if answer.status == 503 {
-                    assert_eq!(answer.text(), "self_probe_failed\n");
+                if answer.status == 503 && answer.text() == "self_probe_failed\n" {
                     return;
                 }
                 sleep(Duration::from_millis(50)).await;
