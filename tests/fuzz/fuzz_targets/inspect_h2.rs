@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use self::stage::{HOST, OURS, Stage, TENANT};
 
+#[expect(clippy::duplicate_mod, reason = "a program of its own, but for the replay")]
 #[path = "../stage.rs"]
 mod stage;
 
