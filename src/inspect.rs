@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod constraints;
 pub mod h1;
 pub mod h2;
+mod h2_fault;
 mod h2_frames;
 mod h2_head;
 mod h2_pump;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
 
 /// Gives memory back to the system within seconds of a flood, which neither glibc's nor mimalloc's does without being asked
-/// (`manual/performance`). `.cargo/config.toml` has its settings; C code (aws-lc) allocates with it too.
+/// (`manual/performance`). `.cargo/config.toml` has its settings.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

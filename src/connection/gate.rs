@@ -29,7 +29,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// `previous` lends its resolver, answers and all, where the settings are the same.
+    /// `previous` lends its resolver, answers and all, where the settings are the same, and its leaves where the CA is.
     pub fn new(config: Config, previous: Option<&Self>) -> Self {
         let same = previous.filter(|live| live.config.resolver == config.resolver);
         let resolver =
@@ -38,7 +38,10 @@ impl Live {
             tracing::warn!("no DNS server: only the names of [resolver.hosts] can be reached");
         }
         let selves = SelfAddrs::new(config.listeners.iter().copied().chain(config.admin).collect());
-        let leaves = config.issuing.as_ref().map(|issuer| Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)));
+        let leaves = config.issuing.as_ref().map(|issuer| {
+            let kept = previous.and_then(|live| live.leaves.as_ref()).filter(|kept| kept.is_of(issuer));
+            kept.map_or_else(|| Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)), Arc::clone)
+        });
         Self { config, resolver, selves, leaves }
     }
 }

@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -16,6 +16,7 @@ use tokio::select;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
+use super::h2_fault::{Fault, client_fault, is_malformed, reset_by, upstream_fault};
 use super::h2_frames::Streams;
 use super::h2_head::{self as head, Expectation, Form, RequestHead};
 use super::h2_pump::{Awaited, Course, Halt, Last, Progress, pump, send};
@@ -58,28 +59,6 @@ enum Sent {
     Nothing,
     Head,
     All,
-}
-
-/// Why an exchange did not run to its end.
-#[derive(Debug, Clone, Copy)]
-enum Fault {
-    ClientGone,
-    /// The client's content is not what its head announced (E15); the crate has reset the stream.
-    ClientMalformed,
-    /// The request's trailers are more than is taken.
-    ClientTrailers,
-    /// The upstream has certainly not acted on the request. This code tells the client that it may try again.
-    Unprocessed(Code),
-    /// The upstream failed. The code is for a client that has the head already.
-    Upstream(Reason, Code),
-    Stalled(Awaited),
-    /// The client sends or takes less than it owes.
-    ClientSlow,
-    /// No memory for what the far side does not take.
-    NoRoom,
-    /// A reload took away the permission of a WebSocket, which has no further request to be judged by.
-    Withdrawn,
-    Internal,
 }
 
 /// Runs one stream to its end.
@@ -365,44 +344,4 @@ impl Stream {
 
 fn poll_response(response: &mut ResponseFuture, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Fault>> {
     Pin::new(response).poll(cx).map_err(|error| upstream_fault(&error))
-}
-
-/// Why the client's stream is no more. The crate resets it with these where the content is not as long as announced (E15) or
-/// more than the window; a client that leaves says CANCEL.
-fn reset_by(reset: &Result<Code, h2::Error>) -> Fault {
-    match reset {
-        Ok(Code::PROTOCOL_ERROR | Code::FLOW_CONTROL_ERROR) => Fault::ClientMalformed,
-        Ok(_) | Err(_) => Fault::ClientGone,
-    }
-}
-
-/// Whether it was this stream that the crate found malformed. A reset's code looks the same where another stream brought down the
-/// whole connection, or where the client chose it.
-fn is_malformed(body: &mut RecvStream) -> bool {
-    match body.poll_data(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(Some(Err(error))) => error.is_library() && error.is_reset(),
-        // Content came in whole before it turned out malformed.
-        Poll::Ready(Some(Ok(_))) | Poll::Pending => true,
-        Poll::Ready(None) => false,
-    }
-}
-
-/// The client's leg broke while its content was read.
-fn client_fault(error: &h2::Error) -> Fault {
-    if error.is_library() && error.is_reset() { Fault::ClientMalformed } else { Fault::ClientGone }
-}
-
-/// What an error of an upstream's stream means. The crate reports a GOAWAY only to streams behind its last stream identifier,
-/// which the upstream has not processed (RFC 9113 section 6.8).
-fn upstream_fault(error: &h2::Error) -> Fault {
-    let code = error.reason().unwrap_or(Code::INTERNAL_ERROR);
-    match code {
-        _ if error.is_library() => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),
-        _ if error.is_go_away() => Fault::Unprocessed(Code::REFUSED_STREAM),
-        // After HTTP_1_1_REQUIRED a browser comes back with HTTP/1.1, which ALPN then mirrors to the upstream.
-        Code::REFUSED_STREAM | Code::HTTP_1_1_REQUIRED => Fault::Unprocessed(code),
-        Code::CANCEL => Fault::Upstream(Reason::UpstreamClosed, code),
-        // Other codes speak of the upstream's leg; NO_ERROR would even pass for a complete answer.
-        _ => Fault::Upstream(Reason::UpstreamClosed, Code::INTERNAL_ERROR),
-    }
 }

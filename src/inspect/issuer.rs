@@ -68,7 +68,8 @@ pub struct Issuer {
     certificate: CaCertificate,
     key: KeyPair,
     /// One P-256 key for every leaf of this load: a thief of one would hold the process, and so all of them, anyway; and a
-    /// handshake with a new name costs one signature less. Never written anywhere; a reload makes a new one.
+    /// handshake with a new name costs one signature less. Never written anywhere; a reload with another
+    /// certificate makes a new one.
     leaf_key: KeyPair,
     leaf_signer: Arc<dyn SigningKey>,
 }
@@ -83,6 +84,11 @@ impl fmt::Debug for Issuer {
 }
 
 impl Issuer {
+    /// The same certificate.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.certificate.fingerprint() == other.certificate.fingerprint()
+    }
+
     /// Loads the CA. `certificate` is PEM with the issuing certificate first (a root of the site's own is taken too; what
     /// follows is ignored: clients hold whatever is above the issuing certificate), `key` its private key.
     ///

@@ -53,7 +53,7 @@ pub enum LeafError {
     Limited(Refused),
 }
 
-/// The cache of one issuing CA. A reload makes a new one, so that leaves and tickets of an old CA are gone with it.
+/// The cache of one issuing CA. A reload with another CA makes a new one, so that leaves and tickets of the old one are gone with it.
 pub struct LeafCache {
     issuer: Arc<Issuer>,
     provider: Arc<CryptoProvider>,
@@ -88,6 +88,11 @@ impl LeafCache {
     /// The CA whose leaves these are.
     pub fn issuer(&self) -> &Issuer {
         &self.issuer
+    }
+
+    /// Whether it is of this very CA, by its certificate: a key that does not fit that was refused when it was loaded.
+    pub fn is_of(&self, issuer: &Issuer) -> bool {
+        self.issuer.is_same(issuer)
     }
 
     /// How many names are kept at the moment.

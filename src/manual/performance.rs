@@ -83,7 +83,9 @@
 //!   | jemalloc 5.3.1, a thread of its own that gives back after 1 s | 16 | 114 | 29 |
 //!   | the same, for the C code of aws-lc too | 15 | 113 | 19 |
 //!
-//!   The last is built in (`src/main.rs`, `.cargo/config.toml`); what is left are caches, which are bounded.
+//!   The last but one is built in (`src/main.rs`, `.cargo/config.toml`). With the last, a library that is loaded before it and
+//!   itself allocates (libfaketime, by which the tests set the clock) waits for it for ever at the start. What is left are caches,
+//!   which are bounded, and what aws-lc has freed, which the next connections take.
 //!
 //! # What was tried, or thought through, and left
 //!

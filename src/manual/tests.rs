@@ -64,7 +64,7 @@ fn the_page_of_operations_has_the_defaults_of_the_configuration() {
     }
     limits.push(("limits.ipv6_prefix".to_owned(), config.limits.ipv6_prefix.to_string()));
     let memory = if config.pressure.memory == Ceiling::OfMachine { "3/4" } else { "another" };
-    limits.push(("limits.memory".to_owned(), memory.to_owned()));
+    limits.insert(1, ("limits.memory".to_owned(), memory.to_owned()));
     let expected = [
         ("timeouts.request_head", show_duration(config.identify.request_head)),
         ("timeouts.client_hello", show_duration(config.identify.client_hello)),

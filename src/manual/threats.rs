@@ -184,7 +184,7 @@
 //! | J04 | a leaf that can do too much | [`Issuer::mint`](crate::inspect::issuer::Issuer::mint) | one SAN, serverAuth, 14 days |
 //! | J05 | a stolen CA signs anything | name constraints: [`constraints`](crate::inspect::constraints) | `issuing_failed` outside of them |
 //! | J06 | leaves for denied or unverified names | a leaf is asked for with an [`Agreed`](crate::policy::Agreed)`<`[`Inspect`](crate::policy::Inspect)`>` in hand | no leaf |
-//! | J08 | rotation | a reload makes a new [`LeafCache`](crate::inspect::leaf::LeafCache); open connections go on | no failure |
+//! | J08 | rotation | a reload with another CA makes a new [`LeafCache`](crate::inspect::leaf::LeafCache); open connections go on | no failure |
 //!
 //! # K. The record
 //!

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::Signal;
 
-use super::support::client::{Tls, connect};
+use super::support::client::{Tls, connect, connect_from};
 use super::support::h2c::H2;
 use super::support::record::{Record, parse};
 use super::support::sekisho::{binary, mode, prepare, run, text};
@@ -363,6 +364,7 @@ struct Limited {
     child: Child,
     proxy: std::net::SocketAddr,
     admin: std::net::SocketAddr,
+    turns: AtomicU16,
 }
 
 impl Limited {
@@ -377,7 +379,7 @@ impl Limited {
             .stdout(Stdio::null())
             .spawn()
             .expect("sh");
-        let limited = Self { dir, child, proxy: listeners[0], admin };
+        let limited = Self { dir, child, proxy: listeners[0], admin, turns: AtomicU16::new(0) };
         within("readiness", async {
             while limited.ready().await != Some(200) {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -392,8 +394,10 @@ impl Limited {
         wire.get("localhost", "/readyz").await.map(|answer| answer.status)
     }
 
+    /// From an address of its own each time: refusals of one client would become a count.
     async fn refused(&self) -> u16 {
-        let mut wire = connect(self.proxy).await.expect("connected");
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let mut wire = connect_from(&format!("127.1.{}.{}", turn / 250, turn % 250 + 1), self.proxy).await;
         let long = "a"
             .repeat(200)
             .as_bytes()
