@@ -259,8 +259,8 @@
 //!
 //! The targets of `tests/fuzz` search, guided by coverage, for octets that break what must hold of them; `tests/fuzz/run 600` runs each
 //! for ten minutes, on the stable compiler. The ordinary tests replay their seeds, and feed `names` and `policy_decision` from a
-//! generator. *Runs* and *edges* are those of 606 s each on 2026-11-28, two cores of a virtual machine that others kept busy, at the
-//! lowest priority; nothing was found then but what two oracles had asked too much.
+//! generator. *Runs* and *edges* are those of 606 s each on 2026-11-28 (the last two: four minutes) at the lowest priority beside a
+//! load of 10 to 20 on two cores, so the runs say more than the time. Nothing was found but what two oracles had asked too much.
 //!
 //! | target | fed with | must hold | runs | edges |
 //! |---|---|---|---|---|
@@ -274,8 +274,8 @@
 //! | `inspect_h2` | the frames of one | upstream, one authority and our field once; a record for every request | 33004 | 9713 |
 //! | `names` | what stands where a name is due | six doors, one answer: CONNECT, URI, `Host`, `:authority`, SNI, configuration | 103223 | 2130 |
 //! | `policy_decision` | a policy and questions | the verdict of a naive reading of the precedence | 136933 | 2463 |
-//! | `policy_pattern` | a pattern | a normal form is its own | PP |
-//! | `record_line` | every text of a line | one line, one JSON object, nothing a terminal obeys | RL |
+//! | `policy_pattern` | a pattern | a normal form is its own | 79803 | 2791 |
+//! | `record_line` | every text of a line | one line, one JSON object, nothing a terminal obeys | 20542 | 452 |
 //!
 //! # Residual risks
 //!
