@@ -80,6 +80,7 @@ const MODULES: [(&str, &[&str]); 31] = [
         &[
             "addrs",
             "admin",
+            "admit",
             "config",
             "connection",
             "drain",
