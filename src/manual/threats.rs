@@ -277,6 +277,41 @@
 //! | `policy_pattern` | a pattern | a normal form is its own | 79803 | 2791 |
 //! | `record_line` | every text of a line | one line, one JSON object, nothing a terminal obeys | 20542 | 452 |
 //!
+//! # The scorecard
+//!
+//! `tests/run` ends with every attack in turn against the release build, each from one address for a few seconds, beside two clients that
+//! behave: new tunnels, 40 a second, and requests on kept inspected connections, 150 a second, in open loop. `tests/run --long` does so
+//! at full length, and holds 9,000 tunnels for ten minutes under 1,000 reloads. That no good request fails, that memory stays below
+//! `limits.memory` and descriptors come back, and that records are as many as attempts is asserted; latencies are not, as attackers,
+//! clients, origin and proxy share the processors: on two of them an attack costs the clients their turn whatever the proxy does.
+//!
+//! The short form on 2026-11-28, 2 cores, limits by default, ceiling 512 MiB; 712,300 connections, requests and frames were tried, and
+//! 396,777 records expected and found.
+//!
+//! | attack | tried | tunnel p99, µs: alone, beside | inspected p99, µs: alone, beside | peak MiB | descriptors back | memory back |
+//! |---|---|---|---|---|---|---|
+//! | connection flood (H03) | 48472 | 37407, 66047 (1.8×) | 997, 5063 (5.1×) | 17 | 0.0 s | 0.0 s |
+//! | silent connections (H03, H05) | 56138 | 26127, 52863 (2.0×) | 710, 16295 (23.0×) | 20 | 0.0 s | 0.0 s |
+//! | hello dribble (D05) | 47744 | 25615, 80959 (3.2×) | 793, 10679 (13.5×) | 22 | 0.0 s | 0.0 s |
+//! | slow heads (H02) | 56580 | 25343, 83455 (3.3×) | 982, 6099 (6.2×) | 22 | 0.0 s | 0.0 s |
+//! | slow bodies (H02) | 100 | 23423, 62975 (2.7×) | 1145, 1563 (1.4×) | 21 | 0.1 s | 0.0 s |
+//! | slow readers (H02, H07) | 60 | 29695, 193279 (6.5×) | 772, 47071 (61.0×) | 25 | 0.1 s | 0.7 s |
+//! | refused flood (H10) | 74372 | 30735, 74047 (2.4×) | 978, 3113 (3.2×) | 18 | 0.0 s | 0.0 s |
+//! | malformed heads (E01 to E11) | 65462 | 31983, 48351 (1.5×) | 1074, 3289 (3.1×) | 18 | 0.0 s | 0.0 s |
+//! | heads too large (H01) | 8575 | 31007, 112127 (3.6×) | 1170, 8239 (7.0×) | 19 | 0.0 s | 0.0 s |
+//! | rapid reset (F01) | 16820 | 32799, 49759 (1.5×) | 753, 3519 (4.7×) | 19 | 0.0 s | 0.0 s |
+//! | provoked resets (F02) | 16773 | 23375, 74815 (3.2×) | 922, 4483 (4.9×) | 19 | 0.0 s | 0.0 s |
+//! | CONTINUATION flood (F03) | 45352 | 24911, 26687 (1.1×) | 918, 3047 (3.3×) | 19 | 0.0 s | 0.0 s |
+//! | PING and SETTINGS flood (F04) | 76190 | 28479, 167935 (5.9×) | 1365, 50463 (37.0×) | 19 | 0.0 s | 0.0 s |
+//! | empty DATA flood (F05) | 81432 | 40767, 85055 (2.1×) | 1801, 3841 (2.1×) | 19 | 0.0 s | 0.0 s |
+//! | HPACK bomb (F06) | 33802 | 43743, 82239 (1.9×) | 2143, 4005 (1.9×) | 19 | 0.0 s | 0.0 s |
+//! | window stall (F07, F10) | 2020 | 58239, 145791 (2.5×) | 810, 1027 (1.3×) | 61 | 0.1 s | 1.9 s |
+//! | mint flood (H06) | 15562 | 40767, 50207 (1.2×) | 1429, 4519 (3.2×) | 21 | 0.0 s | 0.0 s |
+//! | limiter keys (H04) | 66846 | 46719, 74175 (1.6×) | 987, 4367 (4.4×) | 23 | 0.0 s | 0.0 s |
+//!
+//! The goal was a 99th percentile at most doubled. That is missed here for most rows, by the processors above all; the long form on a
+//! machine with a processor for each is what would tell.
+//!
 //! # Residual risks
 //!
 //! * **Fronting inside a tunnel (A20).** What is asked for inside a tunnel's TLS cannot be seen. Where one address serves many

@@ -29,6 +29,7 @@ mod overload;
 mod policy;
 mod real_clients;
 mod record;
+mod scorecard;
 mod slow;
 mod structure;
 mod tenant;
