@@ -155,6 +155,7 @@ pub struct Pressure {
 struct Sampling {
     standing: Standing,
     descriptors: Descriptors,
+    backlog: readings::Backlog,
     retained: u64,
 }
 
@@ -262,7 +263,7 @@ impl Pressure {
             charged,
             budget: self.memory.budget(),
             ceiling: self.memory.ceiling(),
-            backlog: readings::backlog(outside.listeners),
+            backlog: sampling.backlog.read(outside.listeners),
             queue: outside.queue,
             newcomers: self.newcomers.len(),
             open: outside.open,

@@ -2,14 +2,17 @@
 //! pressing, never an error: every bound that counts is kept elsewhere.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 
 use rustix::process::{Resource, getrlimit};
 
 /// `VmRSS` of /proc/self/status, in octets.
 pub(super) fn resident() -> Option<u64> {
-    resident_in(&fs::read_to_string("/proc/self/status").ok()?)
+    // With room for all of it: a growing buffer would ask the kernel for it piece by piece.
+    let mut text = String::with_capacity(8 * 1024);
+    File::open("/proc/self/status").ok()?.read_to_string(&mut text).ok()?;
+    resident_in(&text)
 }
 
 fn resident_in(status: &str) -> Option<u64> {
@@ -44,29 +47,45 @@ impl Descriptors {
     }
 }
 
-/// Connections in the longest queue of our listeners.
-pub(super) fn backlog(listeners: &[SocketAddr]) -> u64 {
+/// The queues of the listeners, which are asked for once a second: behind the sockets that listen the kernel looks through all
+/// there are for one that does not, only for us to see that the list is over.
+#[derive(Default)]
+pub(super) struct Backlog {
+    told: u64,
+    /// Samples until they are asked for again.
+    wait: u8,
+}
+
+impl Backlog {
+    /// Connections in the longest.
+    pub(super) fn read(&mut self, listeners: &[SocketAddr]) -> u64 {
+        const EVERY: u8 = 10;
+        if self.wait == 0 {
+            self.told = backlog(listeners);
+            self.wait = EVERY;
+        }
+        self.wait -= 1;
+        self.told
+    }
+}
+
+fn backlog(listeners: &[SocketAddr]) -> u64 {
     let longest = |path, ipv6: bool| {
         let ports: Vec<u16> = listeners.iter().filter(|own| own.is_ipv6() == ipv6).map(SocketAddr::port).collect();
-        if ports.is_empty() { 0 } else { longest_queue(&beginning(path), &ports) }
+        let Some(file) = Some(path).filter(|_| !ports.is_empty()).and_then(|path| File::open(path).ok()) else {
+            return 0;
+        };
+        longest_queue(BufReader::with_capacity(LINES, file), &ports)
     };
     longest("/proc/self/net/tcp", false).max(longest("/proc/self/net/tcp6", true))
 }
 
-/// The kernel lists sockets that listen before all others, and makes no more lines than are asked for: of a long list this is all
-/// that is of use, and cheap.
-fn beginning(path: &str) -> String {
-    const OCTETS: u64 = 16 * 1024;
-    let mut text = Vec::new();
-    if let Ok(file) = File::open(path) {
-        // What was read before an error is as good.
-        let _ = file.take(OCTETS).read_to_end(&mut text);
-    }
-    String::from_utf8_lossy(&text).into_owned()
-}
+/// Octets asked for at a time, a few lines. The kernel lists sockets that listen before all others, and makes no more lines than
+/// are asked for.
+const LINES: usize = 1024;
 
 /// The longest `rx_queue` of the sockets that listen on one of `ports` (proc_net_tcp.txt of the kernel's documentation).
-fn longest_queue(text: &str, ports: &[u16]) -> u64 {
+fn longest_queue(text: impl BufRead, ports: &[u16]) -> u64 {
     const LISTEN: &str = "0A";
     let queue = |line: &str| {
         let mut words = line.split_ascii_whitespace().skip(1);
@@ -75,7 +94,8 @@ fn longest_queue(text: &str, ports: &[u16]) -> u64 {
         let queue = u64::from_str_radix(words.next()?.split_once(':')?.1, 16).ok()?;
         Some((state == LISTEN, port, queue))
     };
-    let listening = text.lines().skip(1).map_while(|line| queue(line).filter(|(listens, ..)| *listens));
+    let lines = text.lines().map_while(Result::ok).skip(1);
+    let listening = lines.map_while(|line| queue(&line).filter(|(listens, ..)| *listens));
     listening.filter(|(_, port, _)| ports.contains(port)).map(|(.., queue)| queue).max().unwrap_or(0)
 }
 
@@ -93,10 +113,10 @@ mod tests {
                     2: 0100007F:1F91 00000000:0000 0A 00000000:000000FF 00:0\n\
                     3: 0100007F:1F90 0100007F:0001 01 00000000:000F0000 00:0\n";
         for (ports, longest) in [(&[8080][..], 10), (&[8081], 255), (&[8082], 0), (&[], 0)] {
-            assert_eq!(longest_queue(text, ports), longest, "{ports:?}");
+            assert_eq!(longest_queue(text.as_bytes(), ports), longest, "{ports:?}");
         }
-        assert_eq!(longest_queue("", &[8080]), 0);
-        assert_eq!(longest_queue("nothing\nof the kind\n", &[8080]), 0);
+        assert_eq!(longest_queue(&b""[..], &[8080]), 0);
+        assert_eq!(longest_queue(&b"nothing\nof the kind\n"[..], &[8080]), 0);
     }
 
     #[test]
