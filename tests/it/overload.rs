@@ -188,8 +188,9 @@ async fn h05_n05_accept_goes_on_after_a_time_without_any_descriptor() {
         assert_eq!(asks(&sekisho, &at).await.expect("an answer").status, 200, "round {round}");
         sekisho.lifecycle("normal", round).await;
     }
+    // A descriptor that the self-probe gives back may be the one that an accept takes: then nothing failed.
     let failed = sekisho.stderr().matches("accept failed").count();
-    assert!((3..=30).contains(&failed), "a line for each time, not for each attempt: {failed}");
+    assert!((1..=30).contains(&failed), "a line for each time, not for each attempt: {failed}");
     conserved(&sekisho).await;
 }
 
