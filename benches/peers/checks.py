@@ -85,7 +85,7 @@ def check(started):
 
 
 def logged(started, attempts):
-    """A line for each attempt at least; what is written late is waited for."""
+    """A line for each attempt at least, or its part of a count; what is written late is waited for."""
     deadline = time.monotonic() + PATIENCE
     while (lines := started.log_lines()) < attempts:
         if time.monotonic() > deadline:

@@ -127,7 +127,7 @@
 //!   nginx is steered by SNI here: it closes without an answer, where a CONNECT is owed its 403, is kept open for the next one, and ends
 //!   when the client ends it, which is one packet and one wake-up more. Against those who answer the CONNECT it is 0.42 and 0.13.
 //! * **Keep-alive requests in a tunnel**: 1.07 times nginx; 0.98, 1.04 and 1.08 in three runs of 2026-11-28 before its timers and waits were
-//!   put behind a [`Seldom`](crate::seldom::Seldom). Not measured since.
+//!   put behind a [`Seldom`](crate::seldom::Seldom), 0.96 after.
 //! * **A new inspected connection**: 369 µs, where 300 was wished. The upstream's session is resumed, with an X25519MLKEM768 exchange that
 //!   the peers do not make; connections kept for the same client's next one would spare it.
 //! * **An inspected HTTP/1.1 request**: 22 µs, where 15 was wished; two thirds are the kernel's. **Inspected bulk**: 1.04 CPU-s/GiB, where
@@ -141,6 +141,8 @@
 //!   takes 9 % more (296 against 273 µs in alternation with the same program before them and with the same allocator, seven rounds,
 //!   2026-11-28: 15 of it in user mode), a refusal by name 9 % (57.7 against 52.7), and the idle service 7.5 ms of a second, where it was
 //!   0.2 (reading what presses ten times a second, a beat on each thread, the self-probe). Not looked for yet: the two allocations and some
-//!   ten loads of shared pointers of each attempt, and a future of 2,152 octets instead of 1,792. The table is to be measured anew.
+//!   ten loads of shared pointers of each attempt, and a future of 2,152 octets instead of 1,792. In
+//!   three rounds beside the peers (`--repeat 3 --batch-cpu 0.3`, the same day) a new tunnel was 0.82 of Squid and 1.39 of nginx by SNI, and a
+//!   keep-alive request 0.96 of nginx. The table is to be measured anew.
 //! * **A decision among a million patterns** is 515 instructions whatever the length of the list, by the gate; in nanoseconds it was
 //!   seen between 124 and 600 on a busy machine, and not yet on a quiet one.
