@@ -45,6 +45,7 @@ pub fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listener: Li
             let relaying = trip.relaying();
             let ending = pin!(relaying.ended_before_it(gate.drain()));
             let driven = tokio::select! {
+                biased;
                 driven = drive(&mut trip, claimed, &mut client, &admission) => driven,
                 reason = Seldom::new(ending) => Err(trip.cut(reason)),
             };

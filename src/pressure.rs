@@ -39,7 +39,7 @@ pub use self::memory::{Charge, INSPECTED, Memory, NEWCOMER, REQUEST, Stalls};
 pub use self::newcomers::{Newcomer, Newcomers};
 pub use self::pulse::Pulse;
 use self::pulse::Standing;
-use self::readings::Descriptors;
+use self::readings::{Backlog, Descriptors, Resident};
 
 /// How often readings are taken.
 pub const EVERY: Duration = Duration::from_millis(100);
@@ -151,18 +151,26 @@ pub struct Pressure {
 }
 
 /// What one sample leaves for the next.
-#[derive(Default)]
 struct Sampling {
     standing: Standing,
+    resident: Resident,
     descriptors: Descriptors,
-    backlog: readings::Backlog,
+    backlog: Backlog,
     retained: u64,
+}
+
+impl Sampling {
+    fn new(resident: Resident) -> Self {
+        let (standing, descriptors, backlog) = (Standing::default(), Descriptors::default(), Backlog::default());
+        Self { standing, resident, descriptors, backlog, retained: 0 }
+    }
 }
 
 impl Pressure {
     /// What is resident now is what the configuration takes: connections have the rest.
     pub fn new(settings: &Settings) -> Arc<Self> {
-        let memory = Arc::new(Memory::new(readings::resident().unwrap_or(0)));
+        let resident = Resident::new();
+        let memory = Arc::new(Memory::new(resident.read().unwrap_or(0)));
         memory.set_ceiling(settings.memory.octets());
         Arc::new(Self {
             told: ArcSwap::default(),
@@ -172,7 +180,7 @@ impl Pressure {
             accept_failed: AtomicBool::new(false),
             shed: Default::default(),
             entered: Default::default(),
-            sampling: Mutex::default(),
+            sampling: Mutex::new(Sampling::new(resident)),
         })
     }
 
@@ -248,7 +256,7 @@ impl Pressure {
     fn read(&self, outside: &Outside<'_>) -> Readings {
         let mut sampling = lock(&self.sampling);
         let late = lock(&self.pulses).iter().map(|pulse| pulse.late()).max().unwrap_or_default();
-        let (resident, charged) = (readings::resident().unwrap_or(0), self.memory.charged());
+        let (resident, charged) = (sampling.resident.read().unwrap_or(0), self.memory.charged());
         if charged <= self.memory.budget() / 20 {
             sampling.retained = resident;
         }

@@ -7,8 +7,6 @@ mod page;
 
 pub use page::Page;
 
-use std::fmt;
-
 use crate::reason::Reason;
 
 /// Status code and RFC 9209 error type of a reason.
@@ -114,27 +112,25 @@ pub fn alert_record(description: u8) -> [u8; 7] {
 }
 
 /// The value of `Proxy-Status` (RFC 9209).
-pub fn proxy_status(reason: Reason) -> impl fmt::Display {
-    fmt::from_fn(move |f| write!(f, "sekisho; error={}; details=\"{reason}\"", http_answer(reason).error))
+pub fn proxy_status(reason: Reason) -> String {
+    ["sekisho; error=", http_answer(reason).error, "; details=\"", reason.as_str(), "\""].concat()
 }
 
 /// The head of a refused CONNECT: no body, and the connection stays open for the next request where `keep_alive` says so.
 pub fn connect_refusal(reason: Reason, keep_alive: KeepAlive) -> String {
-    let answer = http_answer(reason);
+    let status = http_answer(reason).status;
+    let [name, colon, value, end] = extra_fields(reason).map_or([""; 4], |(name, value)| [name, ": ", value, "\r\n"]);
     let connection = match keep_alive {
-        KeepAlive::Yes => "keep-alive",
-        KeepAlive::No => "close",
+        KeepAlive::Yes => "keep-alive\r\n\r\n",
+        KeepAlive::No => "close\r\n\r\n",
     };
-    let extra = fmt::from_fn(|f| match extra_fields(reason) {
-        Some((name, value)) => write!(f, "{name}: {value}\r\n"),
-        None => Ok(()),
-    });
-    format!(
-        "HTTP/1.1 {} {}\r\nProxy-Status: {}\r\n{extra}Content-Length: 0\r\nCache-Control: no-store\r\nConnection: {connection}\r\n\r\n",
-        answer.status,
-        reason_phrase(answer.status),
-        proxy_status(reason),
-    )
+    // Put together, not formatted: in a flood of refusals this is made each time.
+    [
+        ["HTTP/1.1 ", &status.to_string(), " ", reason_phrase(status), "\r\n"].concat(),
+        ["Proxy-Status: ", &proxy_status(reason), "\r\n", name, colon, value, end].concat(),
+        ["Content-Length: 0\r\nCache-Control: no-store\r\nConnection: ", connection].concat(),
+    ]
+    .concat()
 }
 
 /// Whether the connection may carry a further request.

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 pub struct Seldom<F> {
     future: F,
-    bell: Arc<Bell>,
+    /// From the first poll on.
+    bell: Option<Arc<Bell>>,
     /// The bell's, as far as this end knows.
     task: Option<Waker>,
 }
@@ -37,7 +38,7 @@ impl Wake for Bell {
 
 impl<F: Future + Unpin> Seldom<F> {
     pub fn new(future: F) -> Self {
-        Self { future, bell: Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::new(None) }), task: None }
+        Self { future, bell: None, task: None }
     }
 }
 
@@ -45,15 +46,17 @@ impl<F: Future + Unpin> Future for Seldom<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
-            self.task = Some(cx.waker().clone());
-            *self.bell.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        let Self { future, bell, task } = &mut *self;
+        let bell = bell.get_or_insert_with(|| Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::new(None) }));
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+            *bell.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         }
         // The waker is in place before the bell is looked at: a ring from here on wakes the task.
-        while self.bell.rung.load(Ordering::Acquire) {
-            self.bell.rung.store(false, Ordering::Relaxed);
-            let bell = Waker::from(Arc::clone(&self.bell));
-            if let Poll::Ready(output) = Pin::new(&mut self.future).poll(&mut Context::from_waker(&bell)) {
+        while bell.rung.load(Ordering::Acquire) {
+            bell.rung.store(false, Ordering::Relaxed);
+            let waker = Waker::from(Arc::clone(bell));
+            if let Poll::Ready(output) = Pin::new(&mut *future).poll(&mut Context::from_waker(&waker)) {
                 return Poll::Ready(output);
             }
         }

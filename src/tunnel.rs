@@ -71,7 +71,7 @@ thread_local! {
 }
 
 /// Copies until both directions have ended, or one broke, or nothing moved for as long as `settings` permit. `prefix` is what the
-/// client sent already (its ClientHello) and goes first.
+/// client sent already (its ClientHello) and goes first. The end of the side that ended last is passed on by dropping the sockets.
 pub async fn relay(
     prefix: BytesMut,
     client: &TcpStream,
@@ -98,10 +98,18 @@ pub async fn relay(
             if let Poll::Ready(Err(broken)) = down.poll(cx) {
                 return Poll::Ready(Some(end(&broken, client, upstream, &up, &down)));
             }
-            match (up.open, down.open) {
-                (false, false) => Poll::Ready(Some(TunnelEnd::Finished)),
-                (true, false) | (false, true) if halves == Halves::Both => Poll::Ready(None),
-                _ => Poll::Pending,
+            let ended = match (up.open, down.open) {
+                (false, false) => return Poll::Ready(Some(TunnelEnd::Finished)),
+                (true, true) => return Poll::Pending,
+                _ if halves == Halves::One => return Poll::Pending,
+                (false, true) => &up,
+                (true, false) => &down,
+            };
+            // The half that ended is closed onwards; the other may go on for as long as it moves. Its own end is followed by the close
+            // of both sockets, which says the same.
+            match SockRef::from(ended.sink).shutdown(Shutdown::Write) {
+                Ok(()) => Poll::Ready(None),
+                Err(_) => Poll::Ready(Some(end(&Broken(ended.sink), client, upstream, &up, &down))),
             }
         });
         let idle = pin!(idle_for(limit, counters));
@@ -183,7 +191,10 @@ impl<'a> Direction<'a> {
         let portion = ready!(self.poll_portion(cx)).min(CHUNK);
         BUFFER.with_borrow_mut(|buffer| {
             let n = match receive(self.source, &mut buffer[..portion]) {
-                Ok(0) => return Poll::Ready(self.end()),
+                Ok(0) => {
+                    self.open = false;
+                    return Poll::Ready(Ok(()));
+                }
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Poll::Ready(Ok(())),
                 Err(_) => return Poll::Ready(Err(Broken(self.source))),
@@ -256,12 +267,6 @@ impl<'a> Direction<'a> {
 
     fn poll_portion(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         self.pace.poll_portion(cx, || self.counters.wait())
-    }
-
-    /// The half that ended is closed onwards; the other may go on for as long as it moves.
-    fn end(&mut self) -> Result<(), Broken<'a>> {
-        self.open = false;
-        SockRef::from(self.sink).shutdown(Shutdown::Write).map_err(|_| Broken(self.sink))
     }
 }
 

@@ -161,6 +161,7 @@ impl Trip {
 
     async fn send(&self, answer: &[u8], client: &mut Client) -> Next {
         tokio::select! {
+            biased;
             sent = client.send(answer) => if sent.is_ok() { Next::Close } else { Next::Abort },
             () = self.gate.drain().cut() => Next::Abort,
         }
@@ -182,6 +183,8 @@ async fn wait(gate: &Gate, client: &mut Client, newcomer: &Newcomer) -> Waited {
     let awaited = {
         let idle = client.buffer().is_empty();
         tokio::select! {
+            // What is there already is read before any of the others is registered with.
+            biased;
             awaited = identify::next_head(client, &mut reader, settings) => awaited,
             // A connection on which nothing was asked has nothing to finish.
             () = drain.draining(), if idle => return Waited::Ended(Reason::ShuttingDown),

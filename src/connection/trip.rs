@@ -105,7 +105,7 @@ impl Trip {
         let live = gate.live();
         let mut attempt = gate.recorder().begin(action).await;
         attempt.fields.set_source(client);
-        attempt.fields.listener = Some(listener.to_string().as_str().into());
+        attempt.fields.listener = Some(listener);
         attempt.fields.config_revision = Some(Arc::clone(&live.config.revision).into());
         Self {
             gate: Arc::clone(gate),

@@ -1,5 +1,6 @@
 //! How late a thread is: a task of its own there wakes at set times, behind whatever else waits to run.
 
+use std::mem;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -27,12 +28,20 @@ impl Pulse {
     }
 
     /// Beats on the thread that runs it, without end.
+    ///
+    /// By two timers in turn: the one that is set when the other has rung is not the next to ring. Of a timer that is, a runtime is
+    /// told by a system call, even on its own thread; no deadline of a connection need be one as long as this beats beside it.
     pub async fn beat(&self) {
+        let first = Instant::now() + BEAT;
+        let (mut next, mut behind) = (Box::pin(sleep_until(first)), Box::pin(sleep_until(first)));
+        behind.as_mut().reset(first + BEAT);
         loop {
-            let due = Instant::now() + BEAT;
+            let due = next.deadline();
             lock(&self.0).due = due;
-            sleep_until(due).await;
+            next.as_mut().await;
             lock(&self.0).late = due.elapsed();
+            next.as_mut().reset(behind.deadline().max(Instant::now()) + BEAT);
+            mem::swap(&mut next, &mut behind);
         }
     }
 

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use crate::addrs::{ClientAddr, UpstreamAddr};
+use crate::addrs::{ClientAddr, ListenAddr, UpstreamAddr};
 use crate::reason::{Outcome, Reason};
 use crate::record::id::EventId;
 use crate::record::lifecycle::Lifecycle;
@@ -79,7 +79,7 @@ fields! {
     pub source_ip: IpAddr = "source.ip", "Address of the client that connected. Nothing a client sends can change it.";
     pub source_port: u16 = "source.port", "Port of the client.";
     pub client: Text = "sekisho.client", "The `[[clients]]` group of the client.";
-    pub listener: Text = "sekisho.listener", "The `[[listener]]` that accepted the connection.";
+    pub listener: ListenAddr = "sekisho.listener", "The `[[listener]]` that accepted the connection.";
     pub connection: EventId = "sekisho.connection", "For a request: `event.id` of the connection it came by.";
 
     pub rule_id: Text = "rule.id", "Identifier of the rule that decided.";

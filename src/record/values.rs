@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+use crate::addrs::ListenAddr;
 use crate::names::{Authority, DnsName};
 use crate::reason::{Outcome, Reason};
 use crate::record::line;
@@ -258,17 +259,38 @@ impl Value for IpAddr {
 
     fn write(&self, out: &mut Vec<u8>) {
         out.push(b'"');
-        match self {
-            Self::V4(ip) => {
-                for (place, octet) in ip.octets().into_iter().enumerate() {
-                    if place > 0 {
-                        out.push(b'.');
-                    }
-                    line::number(out, u64::from(octet));
+        address(out, *self);
+        out.push(b'"');
+    }
+}
+
+fn address(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            for (place, octet) in ip.octets().into_iter().enumerate() {
+                if place > 0 {
+                    out.push(b'.');
                 }
+                line::number(out, u64::from(octet));
             }
-            Self::V6(ip) => line::plain(out, ip),
         }
+        IpAddr::V6(ip) => line::plain(out, ip),
+    }
+}
+
+/// As its [`Display`](std::fmt::Display) has it.
+impl Value for ListenAddr {
+    const KIND: &'static str = "keyword";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let (ip, before, behind) = match self.ip() {
+            ip @ IpAddr::V4(_) => (ip, &b"\""[..], &b":"[..]),
+            ip @ IpAddr::V6(_) => (ip, &b"\"["[..], &b"]:"[..]),
+        };
+        out.extend_from_slice(before);
+        address(out, ip);
+        out.extend_from_slice(behind);
+        line::number(out, u64::from(self.port()));
         out.push(b'"');
     }
 }
@@ -346,6 +368,15 @@ mod tests {
         ];
         for (asked, shown) in rows {
             assert_eq!(AskedAuthority::from(asked).0.as_str(), shown, "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_listener_stands_as_an_administrator_writes_it() {
+        for address in ["192.0.2.1:3128", "0.0.0.0:65535", "[2001:db8::1]:80", "[::]:3128"] {
+            let mut out = Vec::new();
+            ListenAddr::new(address.parse().expect("an address")).write(&mut out);
+            assert_eq!(out, format!("\"{address}\"").as_bytes());
         }
     }
 

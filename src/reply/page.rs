@@ -25,7 +25,7 @@ impl Page {
         let mut fields = vec![
             ("date", http_date(now)),
             ("content-type", "text/html; charset=utf-8".to_owned()),
-            ("proxy-status", proxy_status(reason).to_string()),
+            ("proxy-status", proxy_status(reason)),
             ("cache-control", "no-store".to_owned()),
             ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'".to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),

@@ -41,7 +41,8 @@ pub(super) async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc
             let _ = tokio::spawn(pass_over(present, client, address)).await;
             sleep(PAUSE_REFUSED).await;
         } else {
-            tokio::spawn(serve(present, stream, client, address));
+            // Boxed: a task that is made, run and finished is moved as a whole each time.
+            tokio::spawn(Box::pin(serve(present, stream, client, address)));
         }
     }
 }

@@ -5,17 +5,10 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::pin::pin;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
-use tokio::time::interval;
-
-/// A runtime is told by a system call of a timer that ends before all others, even on its own thread. With one that is always
-/// near, the deadlines of a connection are none of those.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Ends its threads when dropped, and with them every task that is left there.
 pub struct Workers {
@@ -51,17 +44,8 @@ impl Worker {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            runtime.block_on(async {
-                let mut tick = interval(TICK);
-                let mut stopped = pin!(stopped);
-                loop {
-                    tokio::select! {
-                        // An error is the sender's end, which is what is waited for.
-                        _ = &mut stopped => return,
-                        _ = tick.tick() => {}
-                    }
-                }
-            });
+            // An error is the sender's end, which is what is waited for.
+            let _ = runtime.block_on(stopped);
         })?;
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }

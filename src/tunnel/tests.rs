@@ -37,10 +37,13 @@ async fn n05_half_close_passes_on_and_the_other_half_goes_on() {
     };
     let subjects = unlimited();
     let settings = settings(Duration::from_secs(60));
-    let (end, ()) = tokio::join!(
-        relay("hello ".as_bytes().into(), &ours_client, &ours_upstream, &counters, &settings, &subjects),
-        peers
-    );
+    let relaying = async {
+        let hello = "hello ".as_bytes().into();
+        let end = relay(hello, &ours_client, &ours_upstream, &counters, &settings, &subjects).await;
+        drop((ours_client, ours_upstream));
+        end
+    };
+    let (end, ()) = tokio::join!(relaying, peers);
     assert_eq!(end, TunnelEnd::Finished);
     assert_eq!(counters.sent.load(Ordering::Relaxed), 13);
     assert_eq!(counters.received.load(Ordering::Relaxed), 11);

@@ -27,7 +27,7 @@ fn full(wire: &[u8]) -> Fields {
         source_ip: Some(Ipv4Addr::LOCALHOST.into()),
         source_port: Some(40_000),
         client: Some("office".into()),
-        listener: Some("0.0.0.0:8080".into()),
+        listener: Some(ListenAddr::new(([0, 0, 0, 0], 8080).into())),
         connection: Some(ids.next()),
         rule_id: Some("r1".into()),
         rule_name: Some("関所".into()),

@@ -3,6 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use super::*;
+use crate::addrs::ListenAddr;
 use crate::reason::Outcome;
 use crate::record::Text;
 
@@ -14,7 +15,7 @@ fn refusal(client: &str, reason: Reason, authority: &str) -> Fields {
         reason: Some(reason),
         duration: Some(Duration::from_millis(2)),
         source_ip: Some(client.parse().expect(client)),
-        listener: Some("proxy".into()),
+        listener: Some(ListenAddr::new(([0, 0, 0, 0], 8080).into())),
         authority: Some(authority.into()),
         ..Fields::default()
     }
@@ -67,7 +68,7 @@ fn h10_a_line_says_what_all_had_in_common_and_when_the_first_and_the_last_were()
     assert_eq!((line.count, line.at), (Some(40), Some(UNIX_EPOCH + Duration::from_secs(1))));
     assert_eq!(line.duration, Some(Duration::from_millis(39 + 2)));
     assert_eq!((line.source_ip, line.source_port), (fields.source_ip, None));
-    assert_eq!((line.listener.clone(), line.authority.clone()), (fields.listener, None));
+    assert_eq!((line.listener, line.authority.clone()), (fields.listener, None));
     let first_sixteen = (0..16).map(|n| format!("h{n}.test:443"));
     assert_eq!(line.authorities, Some(first_sixteen.map(Text::from).collect()));
     assert_eq!(
