@@ -29,6 +29,7 @@
 //! | [`upstream`] | resolve → vet → connect → verify |
 //! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
 //! | [`seldom`] | a future that is polled only when it was woken itself |
+//! | [`turns`] | a task that has much to do lets others run |
 //! | [`sockets`] | what every TCP connection of ours has |
 //! | [`tls`] | what the TLS of both legs has in common |
 //! | [`tunnel`] | both directions copied untouched |
@@ -112,6 +113,7 @@ pub mod flight;
 
 // Relay.
 pub mod tunnel;
+pub mod turns;
 
 pub mod inspect;
 

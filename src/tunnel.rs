@@ -223,6 +223,7 @@ impl<'a> Direction<'a> {
             return Poll::Pending;
         };
         readable.map_err(|_| Broken(self.source))?;
+        ready!(self.pace.poll_turn(cx));
         let Poll::Ready(portion) = self.pace.poll_portion(cx, || self.counters.wait()) else {
             // Whoever waits for its turn holds no pipe meanwhile.
             self.held = Held::Nothing;

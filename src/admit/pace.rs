@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::quota::Way;
 use super::rate::Tick;
 use super::subjects::Subjects;
+use crate::turns::Turns;
 
 /// So much of a rate, in nanoseconds, may be unpaid: what keeps a fast connection from waiting for every read.
 const CREDIT: u64 = 250_000_000;
@@ -45,11 +46,12 @@ pub(super) fn portion(rate: u64) -> usize {
     usize::try_from((rate / TURNS).max(LEAST)).unwrap_or(usize::MAX)
 }
 
-/// One way of one relay, under the rates of its subjects. Without any it costs a look at a flag.
+/// One way of one relay, under the rates of its subjects. Without any it costs a look at a flag. It takes its turns in any case.
 pub struct Pace {
     subjects: Arc<Subjects>,
     way: Way,
     waiting: Option<Box<Waiting>>,
+    turns: Turns,
 }
 
 struct Waiting {
@@ -59,16 +61,22 @@ struct Waiting {
 
 impl Pace {
     pub fn new(subjects: &Arc<Subjects>, way: Way) -> Self {
-        Self { subjects: Arc::clone(subjects), way, waiting: None }
+        Self { subjects: Arc::clone(subjects), way, waiting: None, turns: Turns::default() }
     }
 
     pub fn way(&self) -> Way {
         self.way
     }
 
-    /// How many octets may be moved now; pending while those moved before are not paid for. `beat` is called now and then while
+    /// Pending where others of the thread are to run first.
+    pub fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.turns.poll(cx)
+    }
+
+    /// How many octets may be moved now, when it is their turn; pending while those moved before are not paid for. `beat` is called now and then while
     /// that lasts.
     pub fn poll_portion(&mut self, cx: &mut Context<'_>, beat: impl Fn()) -> Poll<usize> {
+        ready!(self.poll_turn(cx));
         if self.waiting.is_none() {
             if !self.subjects.paces() {
                 return Poll::Ready(usize::MAX);
@@ -91,6 +99,7 @@ impl Pace {
 
     /// Octets that were moved.
     pub fn moved(&mut self, octets: usize) {
+        self.turns.did(octets);
         if self.subjects.paces() {
             self.wait(self.subjects.bill(self.way, octets));
         }

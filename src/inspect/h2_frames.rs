@@ -10,12 +10,13 @@ use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::reason::Reason;
+use crate::turns::Turns;
 
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
@@ -28,6 +29,9 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const REFUSED_STREAM: u32 = 7;
+
+/// What any frame costs, in octets that would be relayed meanwhile: a PING is answered, a SETTINGS acknowledged.
+const FRAME: usize = 1024;
 
 /// Streams remembered for their last header block; a block is asked about as soon as it has come.
 const LONG_ENDS: usize = 256;
@@ -287,15 +291,20 @@ pub struct Watched<C> {
     streams: Streams,
     inbound: Frames,
     outbound: Frames,
+    turns: Turns,
 }
 
 impl<C> Watched<C> {
     pub fn client(io: C, streams: Streams) -> Self {
-        Self { io, peer: Peer::Client, streams, inbound: Frames::after_preface(), outbound: Frames::default() }
+        Self::new(io, Peer::Client, streams, Frames::after_preface(), Frames::default())
     }
 
     pub fn upstream(io: C, streams: Streams) -> Self {
-        Self { io, peer: Peer::Upstream, streams, inbound: Frames::default(), outbound: Frames::after_preface() }
+        Self::new(io, Peer::Upstream, streams, Frames::default(), Frames::after_preface())
+    }
+
+    fn new(io: C, peer: Peer, streams: Streams, inbound: Frames, outbound: Frames) -> Self {
+        Self { io, peer, streams, inbound, outbound, turns: Turns::default() }
     }
 
     /// The boundaries behind `slices`, unless a frame among them has to wait.
@@ -323,11 +332,14 @@ impl<C> Watched<C> {
 impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        ready!(this.turns.poll(cx));
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
         if let Some(read) = buf.filled().get(before..).filter(|read| !read.is_empty()) {
             let mut ledger = this.streams.ledger();
+            this.turns.did(read.len());
             let _ = this.inbound.feed(read, |frame| {
+                this.turns.did(FRAME);
                 ledger.received(frame, this.peer);
                 ControlFlow::Continue(())
             });

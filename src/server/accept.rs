@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::addrs::{ClientAddr, ListenAddr};
@@ -17,9 +18,15 @@ const PAUSE_FAILED: Duration = Duration::from_millis(50);
 /// quick enough for who would try elsewhere, and cost a flooded thread nearly nothing.
 const PAUSE_REFUSED: Duration = Duration::from_millis(1);
 
+/// Connections taken up before those that are served get their turn again.
+const AT_ONCE: u64 = 16;
+
 pub(super) async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {
     let mut failing = false;
-    loop {
+    for taken in 1_u64.. {
+        if taken.is_multiple_of(AT_ONCE) {
+            yield_now().await;
+        }
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {

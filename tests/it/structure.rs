@@ -10,7 +10,7 @@ const MAX_FUNCTION_LINES: usize = 60;
 
 /// Every module, each with those it imports. A module may import only what stands above it, so there is no cycle; what it imports
 /// must stand in its row, and what stands there must be imported. `cli` may ask anyone.
-const MODULES: [(&str, &[&str]); 31] = [
+const MODULES: [(&str, &[&str]); 32] = [
     // A literal table.
     ("names", &[]),
     ("addrs", &[]),
@@ -18,9 +18,10 @@ const MODULES: [(&str, &[&str]); 31] = [
     ("drain", &[]),
     ("telemetry", &[]),
     ("seldom", &[]),
+    ("turns", &[]),
     ("sockets", &[]),
     ("tls", &[]),
-    ("admit", &["addrs", "reason"]),
+    ("admit", &["addrs", "reason", "turns"]),
     ("pressure", &["sockets"]),
     ("tunnel", &["admit", "seldom", "sockets"]),
     ("flight", &["reason"]),
@@ -37,7 +38,7 @@ const MODULES: [(&str, &[&str]); 31] = [
         "inspect",
         &[
             "addrs", "admit", "drain", "exchange", "forward", "http1", "names", "policy", "pressure", "reason",
-            "record", "reply", "tls",
+            "record", "reply", "tls", "turns",
         ],
     ),
     (
