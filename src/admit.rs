@@ -6,6 +6,7 @@
 //! | `quota` | the words, and what each may have: [`Settings`] |
 //! | `meter` | what one of those who are limited has used |
 //! | `rate` | what comes too fast is refused |
+//! | `delay` | refusals that are held back |
 //! | `pace` | octets that go too fast are slowed: [`Pace`] |
 //! | `clients` | the bounded store of the clients' meters |
 //! | `subjects` | those an attempt is under, asked together: [`Subjects`], [`Slots`] |
@@ -14,6 +15,7 @@
 //! keeps the meters: slots stay held, a rate keeps what it knows. Nothing a client sends (`X-Forwarded-For`) is asked here (B09).
 
 mod clients;
+mod delay;
 mod meter;
 mod pace;
 mod quota;
@@ -27,6 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use self::clients::{ClientKey, Clients};
+use self::delay::Delays;
 pub use self::pace::Pace;
 pub use self::quota::{Counted, GroupQuotas, Limit, Quotas, Rate, Rated, Refused, ServiceQuotas, Settings, Way, Whose};
 use self::rate::Clock;
@@ -52,6 +55,7 @@ pub struct Limits {
     paces: AtomicBool,
     /// How often each limit refused or slowed something.
     reached: [[AtomicU64; Whose::ALL.len()]; Limit::ALL.len()],
+    delays: Delays,
 }
 
 /// Who is limited by name.
@@ -88,6 +92,7 @@ impl Limits {
             table: ArcSwap::from_pointee(Table::new(settings, None, clock)),
             paces: settings.paces().into(),
             reached: Default::default(),
+            delays: Delays::default(),
             clock,
         })
     }
@@ -122,6 +127,11 @@ impl Limits {
         let held = u64::from(self.clients.meter(key, self.clock.tick()).0.held(Counted::Connections));
         held >= FREE
             && held.saturating_mul(self.holders.load(Ordering::Relaxed)) >= self.held(Counted::Connections).into()
+    }
+
+    /// Takes as long as the refusal of who came too fast is held back.
+    pub async fn hold_back(&self) {
+        self.delays.hold_back().await;
     }
 
     /// Held now by all together.

@@ -1,7 +1,7 @@
 //! The tunnel: both directions of an agreed, verified connection copied untouched, until both have ended.
 //!
 //! A waiting tunnel holds no buffer: each direction waits for readiness, borrows the thread's buffer for one read and the write
-//! behind it, and only what the far side would not take at once is kept. A direction that fills the buffer is bulk: it goes on by
+//! behind it, and only what the far side would not take at once is kept, and charged. A direction that fills the buffer is bulk: it goes on by
 //! `splice(2)` until it falls dry. One coarse timer watches for idleness. Where octets are limited, each read waits for its turn.
 
 mod pipes;
@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::pipes::Lent;
 use crate::admit::{Pace, Subjects, Way};
+use crate::pressure::{Charge, Memory};
 use crate::seldom::Seldom;
 use crate::sockets::receive;
 
@@ -65,6 +66,8 @@ pub enum TunnelEnd {
 }
 
 const CHUNK: usize = 64 * 1024;
+/// Octets read at once where there is no memory for what might not be taken of more: a tunnel's own charge has room for both ways.
+const TIGHT: usize = 2 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
@@ -79,12 +82,17 @@ pub async fn relay(
     counters: &Counters,
     settings: &Settings,
     subjects: &Arc<Subjects>,
+    memory: &Arc<Memory>,
 ) -> TunnelEnd {
-    let held = if prefix.is_empty() { Held::Nothing } else { Held::Octets(prefix) };
-    let pace = |way| Pace::new(subjects, way);
-    let mut up = Direction { source: client, sink: upstream, counters, pace: pace(Way::Upload), held, open: true };
-    let held = Held::Nothing;
-    let mut down = Direction { source: upstream, sink: client, counters, pace: pace(Way::Download), held, open: true };
+    let way = |source, sink, way| {
+        let pace = Pace::new(subjects, way);
+        Direction { source, sink, counters, memory, pace, held: Held::Nothing, open: true }
+    };
+    let (mut up, mut down) = (way(client, upstream, Way::Upload), way(upstream, client, Way::Download));
+    if !prefix.is_empty() {
+        // What a connection that is not established is charged for.
+        up.held = Held::Octets(Box::new(Rest { octets: prefix, _charge: None }));
+    }
     let mut halves = Halves::Both;
     loop {
         let limit = match halves {
@@ -158,6 +166,7 @@ struct Direction<'a> {
     source: &'a TcpStream,
     sink: &'a TcpStream,
     counters: &'a Counters,
+    memory: &'a Arc<Memory>,
     pace: Pace,
     held: Held,
     /// The source has not ended yet.
@@ -167,9 +176,15 @@ struct Direction<'a> {
 /// What has been read and not been written.
 enum Held {
     Nothing,
-    Octets(BytesMut),
+    Octets(Box<Rest>),
     /// Bulk goes this way, and the pipe is empty or not.
     Pipe(Lent),
+}
+
+/// What one read brought and the sink did not take, and what that is charged.
+struct Rest {
+    octets: BytesMut,
+    _charge: Option<Charge>,
 }
 
 impl<'a> Direction<'a> {
@@ -188,7 +203,8 @@ impl<'a> Direction<'a> {
     /// One read into the thread's buffer, and the write behind it.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<'a>>> {
         ready!(self.source.poll_read_ready(cx)).map_err(|_| Broken(self.source))?;
-        let portion = ready!(self.poll_portion(cx)).min(CHUNK);
+        let most = if self.memory.has_room_to_hold(CHUNK as u64) { CHUNK } else { TIGHT };
+        let portion = ready!(self.poll_portion(cx)).min(most);
         BUFFER.with_borrow_mut(|buffer| {
             let n = match receive(self.source, &mut buffer[..portion]) {
                 Ok(0) => {
@@ -207,13 +223,18 @@ impl<'a> Direction<'a> {
             };
             self.count(written);
             if written < n {
-                self.held = Held::Octets(buffer[written..n].into());
-            } else if n == CHUNK {
+                self.held = Held::Octets(Box::new(self.rest(&buffer[written..n])));
+            } else if n == most {
                 // As much as one read can: there is more.
                 self.held = Lent::take().map_or(Held::Nothing, Held::Pipe);
             }
             Poll::Ready(Ok(()))
         })
+    }
+
+    fn rest(&self, octets: &[u8]) -> Rest {
+        let charge = (octets.len() > TIGHT).then(|| self.memory.charge(octets.len() as u64)).flatten();
+        Rest { octets: octets.into(), _charge: charge }
     }
 
     /// Takes what the source has into the pipe. One that has no more for now gives the pipe back.
@@ -244,7 +265,7 @@ impl<'a> Direction<'a> {
         ready!(self.sink.poll_write_ready(cx)).map_err(|_| Broken(self.sink))?;
         let written = match &mut self.held {
             Held::Nothing => Ok(0),
-            Held::Octets(rest) => self.sink.try_write(rest).inspect(|n| rest.advance(*n)),
+            Held::Octets(rest) => self.sink.try_write(&rest.octets).inspect(|n| rest.octets.advance(*n)),
             Held::Pipe(pipe) => pipe.drain(self.sink),
         };
         match written {
@@ -252,7 +273,7 @@ impl<'a> Direction<'a> {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => return Poll::Ready(Err(Broken(self.sink))),
         }
-        if matches!(&self.held, Held::Octets(rest) if rest.is_empty()) {
+        if matches!(&self.held, Held::Octets(rest) if rest.octets.is_empty()) {
             self.held = Held::Nothing;
         }
         Poll::Ready(Ok(()))

@@ -289,7 +289,7 @@ async fn moves(admission: &Admission, octets: usize) -> Duration {
 
 /// As long as the rate says, but for the credit and the turns that are under way.
 fn about(span: Duration, seconds: f64) -> bool {
-    (seconds - 0.7..seconds + 0.3).contains(&span.as_secs_f64())
+    (seconds - 0.8..seconds + 0.3).contains(&span.as_secs_f64())
 }
 
 #[tokio::test(start_paused = true)]

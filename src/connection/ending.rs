@@ -42,11 +42,13 @@ pub struct Ended {
     pub detail: Option<String>,
     /// Whether this ending leaves the client's next request to be found on its connection.
     pub keep_alive: KeepAlive,
+    /// The answer is held back for a while: the client comes too fast.
+    pub held_back: bool,
 }
 
 impl Ended {
     pub fn new(side: Side, stage: Stage, reason: Reason) -> Self {
-        Self { side, stage, reason, detail: None, keep_alive: KeepAlive::Yes }
+        Self { side, stage, reason, detail: None, keep_alive: KeepAlive::Yes, held_back: false }
     }
 
     /// The service ends it: it is stopping and its patience is over, or there has to be room.
@@ -57,7 +59,8 @@ impl Ended {
     /// A limit is used up; what comes next on the connection may find leave again.
     pub fn limited(stage: Stage, refused: Refused) -> Self {
         let side = if refused.whose == Whose::Client { Side::Client } else { Side::Sekisho };
-        Self::new(side, stage, refused.reason()).because(refused)
+        let reason = refused.reason();
+        Self { held_back: reason == Reason::RateLimited, ..Self::new(side, stage, reason).because(refused) }
     }
 
     pub fn because(self, detail: impl ToString) -> Self {

@@ -129,6 +129,9 @@ impl Trip {
         if silent {
             return Next::Abort;
         }
+        if ended.held_back {
+            self.hold_back().await;
+        }
         if matches!(client.far(), Far::Established | Far::Alerted) {
             return self.alert(ended.reason, client).await;
         }
@@ -156,6 +159,13 @@ impl Trip {
             }
             (Far::Established, Manner::Close) | (Far::Alerted, _) => Next::Close,
             (Far::Head | Far::Relayed, _) => Next::Abort,
+        }
+    }
+
+    async fn hold_back(&self) {
+        tokio::select! {
+            () = self.gate.limits().hold_back() => {}
+            () = self.gate.drain().cut() => {}
         }
     }
 
@@ -209,7 +219,9 @@ pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, why: NotAdmitted) {
         }
         NotAdmitted::Limit(refused) => Ended::limited(Stage::Admit, refused),
     };
-    let ended = ended.last();
+    let mut ended = ended.last();
+    // Half of them are for answers that are sent at once.
+    ended.held_back &= ANSWERING.available_permits() > TURNED_AWAY / 2;
     let Ok(_answering) = ANSWERING.try_acquire() else {
         trip.record_only(&ended);
         return;

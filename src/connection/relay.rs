@@ -49,12 +49,14 @@ impl Trip {
             self.attempt.established();
             let counters = tunnel::Counters::default();
             let (prefix, socket) = client.stream().into_parts();
-            let settings = &self.live.config.tunnel;
+            let (settings, memory) = (&self.live.config.tunnel, self.gate.pressure().memory());
             let end = {
                 let stopped = pin!(self.stopped());
                 tokio::select! {
                     biased;
-                    end = tunnel::relay(prefix, socket.tcp(), &stream, &counters, settings, visit.subjects()) => Ok(end),
+                    end = tunnel::relay(prefix, socket.tcp(), &stream, &counters, settings, visit.subjects(), memory) => {
+                        Ok(end)
+                    }
                     reason = Seldom::new(stopped) => Err(reason),
                 }
             };

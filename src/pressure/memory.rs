@@ -71,6 +71,12 @@ impl Memory {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Whether `octets` more may be held that a peer has not taken. Half of the budget is for that: relays that stand still leave
+    /// room for who is new.
+    pub fn has_room_to_hold(&self, octets: u64) -> bool {
+        self.charged().saturating_add(octets) <= self.budget() / 2
+    }
+
     /// `None`: there is no room for it.
     pub fn charge(self: &Arc<Self>, octets: u64) -> Option<Charge> {
         let budget = self.budget();

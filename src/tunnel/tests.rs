@@ -15,6 +15,17 @@ fn unlimited() -> Arc<Subjects> {
     Subjects::unlimited()
 }
 
+fn unbounded() -> Arc<Memory> {
+    Arc::new(Memory::new(0))
+}
+
+/// With so much to charge.
+fn memory(budget: u64) -> Arc<Memory> {
+    let memory = Memory::new(0);
+    memory.set_ceiling(Some(budget / 3 * 4));
+    Arc::new(memory)
+}
+
 fn settings(idle: Duration) -> Settings {
     Settings { idle, half_closed: Duration::from_secs(60) }
 }
@@ -39,7 +50,7 @@ async fn n05_half_close_passes_on_and_the_other_half_goes_on() {
     let settings = settings(Duration::from_secs(60));
     let relaying = async {
         let hello = "hello ".as_bytes().into();
-        let end = relay(hello, &ours_client, &ours_upstream, &counters, &settings, &subjects).await;
+        let end = relay(hello, &ours_client, &ours_upstream, &counters, &settings, &subjects, &unbounded()).await;
         drop((ours_client, ours_upstream));
         end
     };
@@ -51,6 +62,18 @@ async fn n05_half_close_passes_on_and_the_other_half_goes_on() {
 
 #[tokio::test]
 async fn every_byte_arrives_through_full_socket_buffers() {
+    eight_million_arrive(&unbounded()).await;
+}
+
+/// Slower than where there is room, and all the same.
+#[tokio::test]
+async fn h02_every_byte_arrives_where_there_is_no_memory_for_what_is_not_taken() {
+    let memory = memory(3);
+    eight_million_arrive(&memory).await;
+    assert_eq!(memory.refused(), 0, "nothing was read that would have had to be charged");
+}
+
+async fn eight_million_arrive(memory: &Arc<Memory>) {
     let ((ours_client, mut client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
     let counters = Counters::default();
     let sent: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
@@ -71,10 +94,40 @@ async fn every_byte_arrives_through_full_socket_buffers() {
     };
     let subjects = unlimited();
     let settings = settings(Duration::from_secs(60));
-    let (end, ()) =
-        tokio::join!(relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings, &subjects), peers);
+    let (end, ()) = tokio::join!(
+        relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings, &subjects, memory),
+        peers
+    );
     assert_eq!(end, TunnelEnd::Finished);
     assert_eq!(counters.received.load(Ordering::Relaxed), 8_000_000);
+}
+
+#[tokio::test]
+async fn h02_h07_what_a_slow_reader_leaves_with_us_is_charged_until_it_is_taken() {
+    let ((ours_client, mut client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
+    SockRef::from(&ours_client).set_send_buffer_size(4096).expect("a small buffer");
+    let (memory, counters, subjects) = (memory(3_000_000), Counters::default(), unlimited());
+    let settings = settings(Duration::from_secs(60));
+    let until = async |charged: fn(u64) -> bool| {
+        while !charged(memory.charged()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let peers = async {
+        let reading = async {
+            until(|charged| charged > TIGHT as u64).await;
+            let mut got = vec![0; 2_000_000];
+            client.read_exact(&mut got).await.expect("read");
+            assert!(got.iter().all(|octet| *octet == 7));
+            until(|charged| charged == 0).await;
+        };
+        let (written, ()) = tokio::join!(upstream.write_all(&[7; 2_000_000]), reading);
+        written.expect("written");
+        drop((client, upstream));
+    };
+    let relaying = relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings, &subjects, &memory);
+    let (end, ()) = tokio::join!(relaying, peers);
+    assert_eq!(end, TunnelEnd::Finished);
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,7 +136,9 @@ async fn h03_a_tunnel_over_which_nothing_moves_is_ended() {
     let began = Instant::now();
     let subjects = unlimited();
     let settings = settings(Duration::from_secs(3600));
-    let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings, &subjects).await;
+    let end =
+        relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings, &subjects, &unbounded())
+            .await;
     assert_eq!(end, TunnelEnd::Idle);
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(3600) && took <= Duration::from_secs(4500), "{took:?}");
@@ -106,6 +161,7 @@ async fn h03_n05_a_tunnel_of_which_one_half_has_ended_does_not_wait_for_the_othe
             &Counters::default(),
             &settings,
             &Subjects::unlimited(),
+            &unbounded(),
         )
         .await;
         assert_eq!(end, TunnelEnd::Idle);
@@ -131,7 +187,8 @@ async fn n05_the_other_half_may_take_its_time_while_it_speaks() {
     };
     let settings = settings(Duration::from_secs(3600));
     let (subjects, moved) = (unlimited(), &counters);
-    let relaying = relay(BytesMut::new(), &ours_client, &ours_upstream, moved, &settings, &subjects);
+    let memory = unbounded();
+    let relaying = relay(BytesMut::new(), &ours_client, &ours_upstream, moved, &settings, &subjects, &memory);
     let (end, ()) = tokio::join!(relaying, peers);
     assert_eq!(end, TunnelEnd::Finished);
     assert_eq!(counters.received.load(Ordering::Relaxed), 10);
@@ -144,7 +201,9 @@ async fn a_reset_says_whose_side_broke() {
     drop(client);
     let subjects = unlimited();
     let settings = settings(Duration::from_secs(60));
-    let end = relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings, &subjects).await;
+    let end =
+        relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings, &subjects, &unbounded())
+            .await;
     assert_eq!(end, TunnelEnd::ClientClosed);
 }
 
@@ -165,8 +224,9 @@ async fn a_client_that_ended_in_order_and_is_then_gone_has_finished() {
     let subjects = unlimited();
     let settings = settings(Duration::from_secs(60));
     let counters = Counters::default();
+    let memory = unbounded();
     let end = tokio::select! {
-        end = relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings, &subjects) => end,
+        end = relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings, &subjects, &memory) => end,
         () = async { peers.await; std::future::pending().await } => unreachable!("the relay ends first"),
     };
     assert_eq!(end, TunnelEnd::Finished);

@@ -23,7 +23,7 @@ const MODULES: [(&str, &[&str]); 32] = [
     ("tls", &[]),
     ("admit", &["addrs", "reason", "turns"]),
     ("pressure", &["sockets"]),
-    ("tunnel", &["admit", "seldom", "sockets"]),
+    ("tunnel", &["admit", "pressure", "seldom", "sockets"]),
     ("flight", &["reason"]),
     ("client", &["addrs", "sockets"]),
     ("http1", &["reason"]),
