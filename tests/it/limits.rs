@@ -7,6 +7,7 @@ mod subjects;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::net::TcpStream;
 
 use super::support::client::{Tls, Wire, connect_from};
 use super::support::{Config, Origin, Sekisho};
@@ -106,7 +107,7 @@ async fn h10_who_begins_again_with_every_refusal_is_slowed() {
     let quotas = [("new_connections_per_second", "1"), ("burst", "1")];
     let config = quotas.iter().fold(Config::new(), |config, (key, value)| config.set("limits.per_client", key, value));
     let sekisho = Sekisho::start(&config).await;
-    let asks = async |mut wire: Wire| {
+    let asks = async |mut wire: Wire<TcpStream>| {
         let _ = wire.try_send("CONNECT denied.test:443 HTTP/1.1\r\nHost: denied.test:443\r\n\r\n").await;
         wire.response("CONNECT").await.status
     };
@@ -121,7 +122,7 @@ async fn h10_who_begins_again_with_every_refusal_is_slowed() {
     assert_eq!(asks(connect_from("127.0.0.2", sekisho.addr()).await).await, 403);
     let records = sekisho.terminals("connection", 6).await;
     let held = records.iter().filter(|record| record.reason() == "rate_limited");
-    assert_eq!(held.map(|record| record.count()).sum::<u64>(), limited.into());
+    assert_eq!(held.map(|record| record.count()).sum::<u64>(), u64::from(limited));
 }
 
 #[tokio::test]

@@ -253,13 +253,13 @@ async fn h11_look_ups_that_wait_are_counted_and_known_names_are_none() {
         }
     })
     .await;
+    Tls::named("known.allowed.test").over(sekisho.tunnel(&known).await).await.bye().await;
+    sekisho.next_connection().await.says("allowed", "");
     let asked = dns.queries().len();
     let record = sekisho.refused(&origin.at("slow9.allowed.test"), 429, "rate_limited").await;
     record.says("denied", "rate_limited").with("sekisho.stage", "dial");
     assert!(record.text("sekisho.detail").contains("per_client.dns_lookups"), "{record:?}");
     assert!(dns.queries()[asked.min(dns.queries().len())..].iter().all(|query| !query.contains("slow9")));
-    Tls::named("known.allowed.test").over(sekisho.tunnel(&known).await).await.bye().await;
-    sekisho.next_connection().await.says("allowed", "");
     // Another client has look-ups of its own.
     silent.store(false, Ordering::Relaxed);
     assert_eq!(status(&sekisho, Ipv4Addr::new(127, 0, 0, 9), &origin.at("slow9.allowed.test")).await, 200);
