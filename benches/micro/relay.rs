@@ -1,9 +1,11 @@
 //! The tunnel's relay between two TCP connections of this process over loopback. The far ends are in the figures too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use sekisho::admit::Subjects;
+use sekisho::pressure::Memory;
 use sekisho::tunnel::{Counters, Settings, relay};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,7 +30,8 @@ fn ends() -> Ends {
     runtime.spawn(async move {
         let settings = Settings { idle: IDLE, half_closed: IDLE };
         let (counters, subjects) = (Counters::default(), Subjects::unlimited());
-        relay(BytesMut::new(), &near_client, &near_upstream, &counters, &settings, &subjects).await
+        let memory = Arc::new(Memory::new(0));
+        relay(BytesMut::new(), &near_client, &near_upstream, &counters, &settings, &subjects, &memory).await
     });
     Ends { runtime, client, upstream }
 }

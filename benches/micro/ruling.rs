@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::SystemTime;
 
-use sekisho::addrs::ClientAddr;
+use sekisho::addrs::{ClientAddr, ListenAddr};
 use sekisho::names::{Authority, DnsName, Host};
 use sekisho::policy::{
     Claim, Decision, GroupSource, HeaderHosts, HostPattern, Mode, Policy, PolicySource, ServiceSource, SetHeader,
@@ -124,7 +124,7 @@ pub fn refusal_in_a_flood() -> Work {
             for _ in 0..times {
                 let mut attempt = recorder.begin(Action::Connection).await;
                 attempt.fields.set_source(client());
-                attempt.fields.listener = Some("proxy".into());
+                attempt.fields.listener = Some(ListenAddr::new(([192, 0, 2, 1], 8080).into()));
                 attempt.fields.config_revision = Some("4f2a90c1".into());
                 attempt.fields.authority = Some((&b"denied.example:443"[..]).into());
                 attempt.fields.domain = Some("denied.example".into());
@@ -138,7 +138,7 @@ fn fill_in(attempt: &mut Attempt) {
     let fields = &mut attempt.fields;
     fields.set_source(client());
     fields.client = Some("office".into());
-    fields.listener = Some("proxy".into());
+    fields.listener = Some(ListenAddr::new(([192, 0, 2, 1], 8080).into()));
     fields.config_revision = Some("4f2a90c1".into());
     fields.rule_id = Some("bench/tunnel".into());
     fields.rule_name = Some("bench".into());

@@ -6,27 +6,28 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 
-use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
 
-/// Resident memory, by the second word of /proc/self/statm, which is kept open: it is asked ten times a second.
+/// `VmRSS` of /proc/self/status, which is kept open: it is asked ten times a second.
 pub(super) struct Resident(Option<File>);
 
 impl Resident {
     pub(super) fn new() -> Self {
-        Self(File::open("/proc/self/statm").ok())
+        Self(File::open("/proc/self/status").ok())
     }
 
     /// In octets.
     pub(super) fn read(&self) -> Option<u64> {
-        let mut text = [0; 128];
+        // With room for all of it, which is some 1500 octets.
+        let mut text = [0; 4096];
         let told = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
-        resident_in(std::str::from_utf8(text.get(..told)?).ok()?, page_size() as u64)
+        resident_in(&String::from_utf8_lossy(text.get(..told)?))
     }
 }
 
-fn resident_in(statm: &str, page: u64) -> Option<u64> {
-    statm.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(page)
+fn resident_in(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// The descriptors, of which Linux tells the number since 6.2. Before, they have to be counted, which is done once a second.
@@ -114,8 +115,8 @@ mod tests {
 
     #[test]
     fn the_kernels_words_are_understood() {
-        assert_eq!(resident_in("94405 8801 1170 7100 0 30055 0\n", 4096), Some(36_048_896));
-        assert_eq!(resident_in("94405", 4096), None);
+        assert_eq!(resident_in("Name:\tx\nVmRSS:\t    1234 kB\n"), Some(1_263_616));
+        assert_eq!(resident_in("VmRSS:\t1234 MB\n"), None);
         let text = "  sl  local_address rem_address   st tx_queue rx_queue tr\n\
                     0: 0100007F:1F90 00000000:0000 0A 00000000:00000003 00:0\n\
                     1: 0100007F:1F90 00000000:0000 0A 00000000:0000000A 00:0\n\
