@@ -1,7 +1,10 @@
 //! Only bad inputs belong here: every seed of the fuzzers that a client can send, as octets to the running proxy, by a client that then
 //! closes. Seeds that no client sends (answers, configurations, policies) are left out.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::super::corpus::seeds;
 use super::super::support::client::{Tls, connect_from};
@@ -17,6 +20,8 @@ pub const INSPECTED: &str = "login.test";
 const IN_SEEDS: &[u8] = b"login.example.jp";
 
 const SENDER: &str = "127.0.0.4";
+/// A client to whom nothing is said for so long closes.
+const QUIET: Duration = Duration::from_millis(50);
 
 pub struct Outcome {
     pub seeds: usize,
@@ -140,9 +145,12 @@ async fn send(sekisho: &Sekisho, port: u16, place: Place, octets: &[u8]) {
     }
 }
 
-/// Says it, closes, and waits for the other end to close. What is refused may be closed before all was said.
+/// Says it, hears the answers until nothing more comes, closes, and waits for the other end to close. What is refused may be closed
+/// before all was said.
 async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, octets: &[u8]) {
-    if stream.write_all(octets).await.is_ok() {
+    if stream.write_all(octets).await.is_ok() && stream.flush().await.is_ok() {
+        let mut answer = [0; 16 * 1024];
+        while matches!(timeout(QUIET, stream.read(&mut answer)).await, Ok(Ok(1..))) {}
         let _ = stream.shutdown().await;
     }
     let _ = stream.read_to_end(&mut Vec::new()).await;

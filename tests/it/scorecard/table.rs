@@ -34,10 +34,20 @@ fn attacks(rows: &[Row]) -> String {
 }
 
 /// With what sharing the process costs: the third by the second.
-#[expect(clippy::cast_precision_loss, reason = "microseconds")]
 fn three(row: &Row, of: fn(&Figures) -> u64) -> String {
-    let (alone, elsewhere, beside) = (of(&row.alone), of(&row.elsewhere), of(&row.beside));
-    format!("{alone}, {elsewhere}, {beside} ({:.1}×)", beside as f64 / elsewhere.max(1) as f64)
+    format!("{}, {}, {} ({:.1}×)", of(&row.alone), of(&row.elsewhere), of(&row.beside), shared(row, of))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds")]
+fn shared(row: &Row, of: fn(&Figures) -> u64) -> f64 {
+    of(&row.beside) as f64 / of(&row.elsewhere).max(1) as f64
+}
+
+/// Of all attacks: a single row's figure is a few seconds of a machine that does other things too.
+fn median(rows: &[Row], of: fn(&Figures) -> u64) -> f64 {
+    let mut all: Vec<f64> = rows.iter().map(|row| shared(row, of)).collect();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or_default()
 }
 
 fn faults(rows: &[survival::Row]) -> String {
@@ -76,6 +86,7 @@ fn summary(card: &Card) -> String {
         "connections held: {} for {} s under {} reloads, half of them broken; unexpected ends: {}\n\
          faults survived: {} of {}, the slowest recovery {:.2} s; not run: {not_run}\n\
          attacks ridden out: {}, of {tried} connections, requests and frames; {elsewhere} more at the decoy\n\
+         beside by elsewhere, the median of them: tunnel p99 {:.1}×, inspected p99 {:.1}×\n\
          good requests: {good} alone and beside the attacks, {} beside the reloads, failed: {failed}\n\
          bad inputs tried: {}, of {} seeds\n\
          records: {} expected, {} found; of the decoy {} and {}",
@@ -87,6 +98,8 @@ fn summary(card: &Card) -> String {
         faults.len() - not_run,
         recoveries.max().unwrap_or_default().as_secs_f64(),
         rows.len(),
+        median(rows, |figures| figures.tunnel_p99),
+        median(rows, |figures| figures.inspected_p99),
         held.requests,
         inputs.tried,
         inputs.seeds,
