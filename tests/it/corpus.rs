@@ -66,14 +66,21 @@ fn entries(dir: &str) -> Vec<String> {
 
 /// Every seed by itself, so that a failure names its file; `expected` of them, so that none is lost unnoticed.
 fn replay(target: &str, expected: usize, run: fn(&[u8])) {
-    let seeds = entries(&format!("corpus/{target}"));
-    assert_eq!(seeds.len(), expected, "seeds of {target}: {seeds:?}");
-    for seed in seeds {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(target).join(&seed);
-        let data = fs::read(&path).expect("a seed");
+    let seeds = seeds(target);
+    let names: Vec<_> = seeds.iter().map(|(name, _)| name).collect();
+    assert_eq!(seeds.len(), expected, "seeds of {target}: {names:?}");
+    for (name, data) in seeds {
         let outcome = std::panic::catch_unwind(|| run(&data));
-        assert!(outcome.is_ok(), "{} makes the target fail, see above", path.display());
+        assert!(outcome.is_ok(), "{name} makes the target fail, see above");
     }
+}
+
+/// The seeds of a target by their names, `target/seed`.
+pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    let named = |seed: String| format!("{target}/{seed}");
+    let names = entries(&format!("corpus/{target}")).into_iter().map(named);
+    names.map(|name| (name.clone(), fs::read(corpus.join(&name)).expect("a seed"))).collect()
 }
 
 #[test]

@@ -8,14 +8,16 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 
 use super::client::{Response, Wire, connect};
 use super::record::{Record, parse};
 use super::toml::Config;
-use super::{pki, until};
+use super::{PATIENCE, pki, until};
 
 /// A running `sekisho run`.
 pub struct Sekisho {
@@ -131,7 +133,7 @@ impl Sekisho {
                 {
                     return;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await;
             }
         })
         .await;
@@ -313,7 +315,7 @@ impl Sekisho {
                 if metrics.iter().filter(|(name, _)| name.contains("in_progress")).all(|(_, value)| *value == 0.0) {
                     return metrics;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await;
             }
         })
         .await
@@ -321,8 +323,15 @@ impl Sekisho {
 
     /// Attempts minus records is nothing: those of each action, by the counters and by the lines.
     pub async fn conserved(&self) {
+        assert_eq!(self.unrecorded().await, 0, "attempts minus records");
+    }
+
+    /// Attempts minus records, by the lines, once no attempt is in progress; the counters have to agree. What is not written yet is
+    /// waited for.
+    pub async fn unrecorded(&self) -> i64 {
         let metrics = self.quiet().await;
         assert_eq!(metrics["sekisho_record_lost_total"], 0.0);
+        let mut left = 0;
         for action in ["connection", "request"] {
             let attempts = metrics[&format!("sekisho_attempts_total{{action=\"{action}\"}}")];
             let counted = |(name, value): (&String, &f64)| {
@@ -331,11 +340,20 @@ impl Sekisho {
             assert_eq!(metrics.iter().filter_map(counted).sum::<f64>(), attempts, "{action}s by their counters");
             let lines = || {
                 let records = self.records().into_iter();
-                records.filter(|record| record.is_terminal() && record.action() == action).map(|record| record.count())
+                let terminal = records.filter(|record| record.is_terminal() && record.action() == action);
+                terminal.map(|record| record.count()).sum::<u64>()
             };
-            until(&format!("as many records as {action}s"), || (lines().sum::<u64>() as f64 == attempts).then_some(()))
-                .await;
+            #[expect(clippy::cast_possible_truncation, reason = "a count")]
+            let unwritten = || attempts as i64 - i64::try_from(lines()).expect("a count");
+            let written = async {
+                while unwritten() != 0 {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let _ = timeout(PATIENCE, written).await;
+            left += unwritten();
         }
+        left
     }
 
     /// Octets resident in memory (proc(5): `VmRSS`).
