@@ -295,7 +295,9 @@ async fn l07_reloads_under_load_give_no_wrong_verdict() {
     let (attempts, ()) = tokio::join!(load, reloads);
     let records = sekisho.terminals("connection", attempts).await;
     assert_eq!(records.iter().filter(|record| record.outcome() == "allowed").count(), 60);
-    assert_eq!(records.iter().filter(|record| record.reason() == "not_allowlisted").count(), 60);
+    // More than 50 within a second are counted together.
+    let refused = records.iter().filter(|record| record.reason() == "not_allowlisted");
+    assert_eq!(refused.map(|record| record.count()).sum::<u64>(), 60);
     assert!(connect(sekisho.addr()).await.is_ok());
 }
 
