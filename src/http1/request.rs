@@ -201,7 +201,7 @@ fn target_end(view: &[u8], start: usize, scanned: usize, max: usize) -> Result<O
 const VERSION: &[u8; 10] = b"HTTP/1.?\r\n";
 
 fn version(tail: &[u8]) -> Result<Option<Version>, HeadError> {
-    let fits = |(&is, &due): (&u8, &u8)| is == due || (due == b'?' && matches!(is, b'0' | b'1'));
+    let fits = |(&is, &due): (&u8, &u8)| if due == b'?' { matches!(is, b'0' | b'1') } else { is == due };
     if !tail.iter().zip(VERSION).all(fits) {
         return Err(HeadError::Malformed("the request line does not end in one space, HTTP/1.0 or HTTP/1.1, and CRLF"));
     }

@@ -369,6 +369,18 @@ fn e10_g05_field_names_are_tokens() {
     }
 }
 
+/// Found by the fuzz target `connect_head`: the pattern's own mark for the minor version was taken for one.
+#[test]
+fn e11_connect_head_4862df83_the_minor_version_is_0_or_1_and_no_other_octet() {
+    for octet in 0..=u8::MAX {
+        let head = [b"CONNECT a.test:443 HTTP/1.".as_slice(), &[octet], b"\r\nHost: a.test:443\r\n\r\n"].concat();
+        match octet {
+            b'0' | b'1' => drop(accepted(&head)),
+            _ => refused(&head, "request line does not end"),
+        }
+    }
+}
+
 #[test]
 fn e11_the_request_line() {
     let with = |line: &str| format!("{line}\r\nHost: a.test\r\n\r\n").into_bytes();

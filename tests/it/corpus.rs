@@ -44,7 +44,7 @@ targets! {
     chunked: "../fuzz/fuzz_targets/chunked.rs", 15;
     client_hello: "../fuzz/fuzz_targets/client_hello.rs", 15;
     config: "../fuzz/fuzz_targets/config.rs", 16;
-    connect_head: "../fuzz/fuzz_targets/connect_head.rs", 18;
+    connect_head: "../fuzz/fuzz_targets/connect_head.rs", 19;
     http1_request: "../fuzz/fuzz_targets/http1_request.rs", 16;
     http1_response: "../fuzz/fuzz_targets/http1_response.rs", 15;
     inspect_h1: "../fuzz/fuzz_targets/inspect_h1.rs", 23;

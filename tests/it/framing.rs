@@ -123,6 +123,7 @@ async fn e11_request_lines_that_are_none_are_400() {
         "GET / HTTP/1.10",
         "GET / HTTP/2.0",
         "GET / HTTP/1.2",
+        "GET / HTTP/1.?",
         "GET /",
         "get / HTTP/1.1",
         "G(T / HTTP/1.1",

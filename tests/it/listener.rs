@@ -130,6 +130,7 @@ async fn e01_e12_malformed_heads_are_400_and_the_end() {
         ("E11 tab", line(&format!("CONNECT\t{at} HTTP/1.1"))),
         ("E11 HTTP/1.10", line(&format!("CONNECT {at} HTTP/1.10"))),
         ("E11 HTTP/2.0", line(&format!("CONNECT {at} HTTP/2.0"))),
+        ("E11 HTTP/1.?", line(&format!("CONNECT {at} HTTP/1.?"))),
         ("E11 HTTP/0.9", format!("CONNECT {at}\r\n\r\n").into_bytes()),
         ("E11 lower case", line(&format!("connect {at} HTTP/1.1"))),
         ("A06 two Hosts", with(&format!("Host: {at}\r\n"))),
