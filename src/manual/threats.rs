@@ -259,23 +259,24 @@
 //!
 //! The targets of `tests/fuzz` search, guided by coverage, for octets that break what must hold of them; `tests/fuzz/run 600` runs each
 //! for ten minutes, on the stable compiler. The ordinary tests replay their seeds, and feed `names` and `policy_decision` from a
-//! generator. *Runs* and *edges* are those of 606 s each on 2026-11-28 (the last two: four minutes) at the lowest priority beside a
-//! load of 10 to 20 on two cores, so the runs say more than the time. Nothing was found but what two oracles had asked too much.
+//! generator. *Runs* and *edges* are those of 600 s each on 2026-11-28, two at a time, at the lowest priority beside compilers. What was
+//! found: `connect_head` was given `HTTP/1.?`, which was taken for HTTP/1.1, as the pattern that a version is compared with marks the
+//! digit so; its seed and a test are named after it, and its figures are those of the search behind the correction.
 //!
 //! | target | fed with | must hold | runs | edges |
 //! |---|---|---|---|---|
-//! | `chunked` | chunked content | the same in pieces; what is written anew reads back the same | 1257473 | 354 |
-//! | `client_hello` | a ClientHello | the same verdict wherever it is cut; no verdict changes with more octets | 1652822 | 1019 |
-//! | `config` | a configuration | problems or none, each with a message | 76299 | 3574 |
+//! | `chunked` | chunked content | the same in pieces; what is written anew reads back the same | 16384399 | 363 |
+//! | `client_hello` | a ClientHello | the same verdict wherever it is cut; no verdict changes with more octets | 8245754 | 1082 |
+//! | `config` | a configuration | problems or none, each with a message | 2823803 | 6272 |
 //! | `connect_head` | what a client says first | the same claim in pieces; one authority, by a naive reading too | 1337956 | 1552 |
-//! | `http1_request` | a request's head | the same in pieces; what is written anew reads back the same | 1078500 | 630 |
-//! | `http1_response` | a response's head | the same | 970240 | 475 |
-//! | `inspect_h1` | the requests of an inspected connection | upstream, a strict reader of its own finds one framing, one `Host`, our field once, and as many requests as the record | 39173 | 5965 |
-//! | `inspect_h2` | the frames of one | upstream, one authority and our field once; a record for every request | 33004 | 9713 |
-//! | `names` | what stands where a name is due | six doors, one answer: CONNECT, URI, `Host`, `:authority`, SNI, configuration | 103223 | 2130 |
-//! | `policy_decision` | a policy and questions | the verdict of a naive reading of the precedence | 136933 | 2463 |
-//! | `policy_pattern` | a pattern | a normal form is its own | 79803 | 2791 |
-//! | `record_line` | every text of a line | one line, one JSON object, nothing a terminal obeys | 20542 | 452 |
+//! | `http1_request` | a request's head | the same in pieces; what is written anew reads back the same | 28799990 | 673 |
+//! | `http1_response` | a response's head | the same | 14837526 | 482 |
+//! | `inspect_h1` | the requests of an inspected connection | upstream, a strict reader of its own finds one framing, one `Host`, our field once, and as many requests as the record | 1383618 | 7020 |
+//! | `inspect_h2` | the frames of one | upstream, one authority and our field once; a record for every request | 476558 | 10675 |
+//! | `names` | what stands where a name is due | six doors, one answer: CONNECT, URI, `Host`, `:authority`, SNI, configuration | 2681404 | 2282 |
+//! | `policy_decision` | a policy and questions | the verdict of a naive reading of the precedence | 2892646 | 2939 |
+//! | `policy_pattern` | a pattern | a normal form is its own | 3039302 | 10193 |
+//! | `record_line` | every text of a line | one line, one JSON object, nothing a terminal obeys | 661298 | 453 |
 //!
 //! # The scorecard
 //!
@@ -295,32 +296,37 @@
 //! bad input the proxy answers; good requests pass again within 5 s of a fault; and records are as many as attempts, of both proxies,
 //! of the bad inputs and of every fault. Latencies are printed and not asserted.
 //!
-//! The short form on 2026-11-28, 2 cores, limits by default, ceiling 512 MiB; 712,300 connections, requests and frames were tried, and
-//! 396,777 records expected and found.
+//! The short form on 2026-11-28, 2 cores, limits by default, ceiling 512 MiB, beside other work of the machine: 624,782 connections, requests and
+//! frames were tried, and 334,804 records expected and found; 50,058 good requests beside the attacks and 1,168 beside 20 reloads, of
+//! which none failed; 230 bad inputs; 58 faults, all survived, the slowest recovery 4.0 s (a name server's NXDOMAIN is kept for 5 s).
+//! *Beside* by *elsewhere*, the median of the attacks: 1.1 for new tunnels and 1.3 for inspected requests.
 //!
-//! | attack | tried | tunnel p99, µs: alone, beside | inspected p99, µs: alone, beside | peak MiB | descriptors back | memory back |
+//! | attack | tried | tunnel p99, µs: alone, elsewhere, beside | inspected p99, µs: alone, elsewhere, beside | peak MiB | descriptors back | memory back |
 //! |---|---|---|---|---|---|---|
-//! | connection flood (H03) | 48472 | 37407, 66047 (1.8×) | 997, 5063 (5.1×) | 17 | 0.0 s | 0.0 s |
-//! | silent connections (H03, H05) | 56138 | 26127, 52863 (2.0×) | 710, 16295 (23.0×) | 20 | 0.0 s | 0.0 s |
-//! | hello dribble (D05) | 47744 | 25615, 80959 (3.2×) | 793, 10679 (13.5×) | 22 | 0.0 s | 0.0 s |
-//! | slow heads (H02) | 56580 | 25343, 83455 (3.3×) | 982, 6099 (6.2×) | 22 | 0.0 s | 0.0 s |
-//! | slow bodies (H02) | 100 | 23423, 62975 (2.7×) | 1145, 1563 (1.4×) | 21 | 0.1 s | 0.0 s |
-//! | slow readers (H02, H07) | 60 | 29695, 193279 (6.5×) | 772, 47071 (61.0×) | 25 | 0.1 s | 0.7 s |
-//! | refused flood (H10) | 74372 | 30735, 74047 (2.4×) | 978, 3113 (3.2×) | 18 | 0.0 s | 0.0 s |
-//! | malformed heads (E01 to E11) | 65462 | 31983, 48351 (1.5×) | 1074, 3289 (3.1×) | 18 | 0.0 s | 0.0 s |
-//! | heads too large (H01) | 8575 | 31007, 112127 (3.6×) | 1170, 8239 (7.0×) | 19 | 0.0 s | 0.0 s |
-//! | rapid reset (F01) | 16820 | 32799, 49759 (1.5×) | 753, 3519 (4.7×) | 19 | 0.0 s | 0.0 s |
-//! | provoked resets (F02) | 16773 | 23375, 74815 (3.2×) | 922, 4483 (4.9×) | 19 | 0.0 s | 0.0 s |
-//! | CONTINUATION flood (F03) | 45352 | 24911, 26687 (1.1×) | 918, 3047 (3.3×) | 19 | 0.0 s | 0.0 s |
-//! | PING and SETTINGS flood (F04) | 76190 | 28479, 167935 (5.9×) | 1365, 50463 (37.0×) | 19 | 0.0 s | 0.0 s |
-//! | empty DATA flood (F05) | 81432 | 40767, 85055 (2.1×) | 1801, 3841 (2.1×) | 19 | 0.0 s | 0.0 s |
-//! | HPACK bomb (F06) | 33802 | 43743, 82239 (1.9×) | 2143, 4005 (1.9×) | 19 | 0.0 s | 0.0 s |
-//! | window stall (F07, F10) | 2020 | 58239, 145791 (2.5×) | 810, 1027 (1.3×) | 61 | 0.1 s | 1.9 s |
-//! | mint flood (H06) | 15562 | 40767, 50207 (1.2×) | 1429, 4519 (3.2×) | 21 | 0.0 s | 0.0 s |
-//! | limiter keys (H04) | 66846 | 46719, 74175 (1.6×) | 987, 4367 (4.4×) | 23 | 0.0 s | 0.0 s |
+//! | connection flood (H03) | 57432 | 62687, 88319, 87295 (1.0×) | 2587, 8155, 7959 (1.0×) | 17 | 1.0 s | 0.0 s |
+//! | silent connections (H03, H05) | 50573 | 24143, 79487, 156159 (2.0×) | 851, 6051, 9991 (1.7×) | 20 | 0.0 s | 0.0 s |
+//! | hello dribble (D05) | 42102 | 89919, 89407, 93119 (1.0×) | 2055, 9487, 8959 (0.9×) | 22 | 0.8 s | 0.0 s |
+//! | slow heads (H02) | 49028 | 35007, 67711, 105599 (1.6×) | 2431, 5363, 7055 (1.3×) | 22 | 0.0 s | 0.0 s |
+//! | slow bodies (H02) | 100 | 28431, 30303, 93439 (3.1×) | 3235, 2081, 1076 (0.5×) | 21 | 0.1 s | 0.0 s |
+//! | slow readers (H02, H07) | 60 | 26367, 165887, 122495 (0.7×) | 1797, 11831, 28831 (2.4×) | 24 | 0.0 s | 1.3 s |
+//! | refused flood (H10) | 1148 | 56159, 27951, 74303 (2.7×) | 2811, 2875, 1682 (0.6×) | 18 | 0.0 s | 0.0 s |
+//! | malformed heads (E01 to E11) | 1082 | 29103, 66175, 70783 (1.1×) | 3123, 2459, 1663 (0.7×) | 18 | 0.0 s | 0.0 s |
+//! | heads too large (H01) | 546 | 27951, 116607, 63551 (0.5×) | 3933, 3565, 3657 (1.0×) | 19 | 0.0 s | 0.0 s |
+//! | rapid reset (F01) | 22366 | 20175, 57311, 86271 (1.5×) | 1940, 5419, 5423 (1.0×) | 18 | 0.0 s | 0.0 s |
+//! | provoked resets (F02) | 20831 | 63487, 47295, 48671 (1.0×) | 3813, 4471, 5927 (1.3×) | 18 | 0.0 s | 0.0 s |
+//! | CONTINUATION flood (F03) | 55538 | 55551, 30463, 70143 (2.3×) | 3249, 6023, 5079 (0.8×) | 19 | 0.0 s | 0.0 s |
+//! | PING and SETTINGS flood (F04) | 100162 | 27119, 76735, 92159 (1.2×) | 2002, 5875, 11535 (2.0×) | 19 | 0.0 s | 0.0 s |
+//! | empty DATA flood (F05) | 112939 | 59935, 64831, 50271 (0.8×) | 2935, 3075, 5443 (1.8×) | 18 | 0.0 s | 0.0 s |
+//! | HPACK bomb (F06) | 37053 | 32447, 70079, 50687 (0.7×) | 3149, 4571, 6699 (1.5×) | 19 | 0.0 s | 0.0 s |
+//! | window stall (F07, F10) | 2020 | 22527, 171391, 76543 (0.4×) | 2167, 3215, 5231 (1.6×) | 58 | 0.1 s | 2.7 s |
+//! | mint flood (H06) | 1226 | 19391, 31935, 33151 (1.0×) | 1554, 2375, 4251 (1.8×) | 21 | 0.0 s | 0.0 s |
+//! | limiter keys (H04) | 70576 | 23647, 28703, 50687 (1.8×) | 884, 5207, 5931 (1.1×) | 23 | 0.0 s | 0.0 s |
 //!
-//! The goal was a 99th percentile at most doubled. That is missed here for most rows, by the processors above all; the long form on a
-//! machine with a processor for each is what would tell.
+//! The goal was a 99th percentile at most doubled. Against the machine under the same attack that is so for all but four of the
+//! thirty-six figures, which lie between 2.3 and 3.1 and were others in the run before: a percentile of some 300 requests is three of them.
+//! Against an undisturbed machine it is missed, as attackers and proxy take the clients' turns on two processors. Who asks for what is
+//! refused, sends malformed heads or has certificates minted faster than it may is held to a fiftieth of what it tried before its
+//! refusals were held back.
 //!
 //! # Residual risks
 //!

@@ -109,7 +109,7 @@ async fn the_scorecard() {
     let mut decoy = Target::start(&config, &origin, length).await;
     let mut rows = Vec::new();
     // Twice: what the first run leaves in caches is not what an attack takes.
-    good::run(&proxy.sekisho, &origin, length.seconds).await;
+    good::run(&proxy.sekisho, &origin, length.seconds, good::QUIET).await;
     for attack in ATTACKS {
         say(&format!("{} ({})", attack.name, attack.rows));
         rows.push(ride_out(attack, &proxy, &decoy, &origin, length).await);
@@ -191,7 +191,7 @@ fn config(origin: &LoadOrigin, dns: &Dns) -> Config {
 }
 
 async fn ride_out(attack: &'static Attack, proxy: &Target, decoy: &Target, origin: &LoadOrigin, length: Length) -> Row {
-    let good = || good::run(&proxy.sekisho, origin, length.seconds);
+    let good = || good::run(&proxy.sekisho, origin, length.seconds, good::QUIET);
     let alone = good().await;
     let (elsewhere, ..) = under(attack, decoy, good()).await;
     let tried = proxy.field.tried.load(Ordering::Relaxed);

@@ -11,6 +11,12 @@ use super::super::support::sekisho::binary;
 /// Their own addresses, on which no attack's limit falls.
 const TUNNELLING: &str = "127.0.0.2";
 const INSPECTED: &str = "127.0.0.3";
+const REFUSED: &str = "127.0.0.4";
+
+/// Inspected requests a second beside an attack.
+pub const QUIET: u32 = 150;
+/// And while tunnels are held: with the new tunnels and the refusals, a thousand.
+pub const BUSY: u32 = 870;
 
 /// What they saw.
 #[derive(Debug, Default, Clone)]
@@ -19,32 +25,45 @@ pub struct Figures {
     pub failed: u64,
     /// New tunnels, 80 a second: below what `limits.per_client` lets one address open.
     pub tunnel_p99: u64,
-    /// Requests on kept inspected connections, 150 a second.
+    /// Requests on kept inspected connections.
     pub inspected_p99: u64,
 }
 
 /// Both at once for so long.
-pub async fn run(sekisho: &Sekisho, origin: &LoadOrigin, seconds: u64) -> Figures {
+pub async fn run(sekisho: &Sekisho, origin: &LoadOrigin, seconds: u64, inspected: u32) -> Figures {
     let root = origin.root().display().to_string();
     let issuing = sekisho.path("ca-root.pem").display().to_string();
     let tunnel = ["--scenario", "new", "--rate", "80", "--connections", "16", "--client-address", TUNNELLING];
-    let inspect = ["--scenario", "h1", "--rate", "150", "--connections", "8", "--client-address", INSPECTED];
+    let inspected = inspected.to_string();
+    let inspect = ["--scenario", "h1", "--rate", &inspected, "--connections", "8", "--client-address", INSPECTED];
     let (tunnel, inspect) = tokio::join!(
         one(sekisho, origin, "load.test", &root, seconds, &tunnel),
         one(sekisho, origin, "inspected.test", &issuing, seconds, &inspect),
     );
-    let number = |json: &Value, pointer: &str| json.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-    // What was never sent is in the latency of what was: the generator's own connections were all busy for two seconds.
-    let failed = |json: &Value| -> u64 {
-        let errors = json["errors"].as_object().into_iter().flatten().filter(|(kind, _)| *kind != "not_sent");
-        errors.filter_map(|(_, count)| count.as_u64()).sum()
-    };
     Figures {
         requests: number(&tunnel, "/requests") + number(&inspect, "/requests"),
         failed: failed(&tunnel) + failed(&inspect),
         tunnel_p99: number(&tunnel, "/latency_us/p99"),
         inspected_p99: number(&inspect, "/latency_us/p99"),
     }
+}
+
+/// One that asks for what is refused, 50 times a second: its failures are verdicts that were wrong.
+pub async fn refused(sekisho: &Sekisho, origin: &LoadOrigin, seconds: u64) -> Figures {
+    let root = origin.root().display().to_string();
+    let arguments = ["--scenario", "refused", "--rate", "50", "--connections", "4", "--client-address", REFUSED];
+    let json = one(sekisho, origin, "load.test", &root, seconds, &arguments).await;
+    Figures { requests: number(&json, "/requests"), failed: failed(&json), ..Figures::default() }
+}
+
+fn number(json: &Value, pointer: &str) -> u64 {
+    json.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// What was never sent is in the latency of what was: the generator's own connections were all busy for two seconds.
+fn failed(json: &Value) -> u64 {
+    let errors = json["errors"].as_object().into_iter().flatten().filter(|(kind, _)| *kind != "not_sent");
+    errors.filter_map(|(_, count)| count.as_u64()).sum()
 }
 
 async fn one(

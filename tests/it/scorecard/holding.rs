@@ -45,9 +45,13 @@ pub async fn run(config: &Config, sekisho: &mut Sekisho, origin: &LoadOrigin, le
         requests: 0,
         failed: 0,
     };
-    let (figures, ()) =
-        tokio::join!(good::run(sekisho, origin, length.hold_seconds), reloads(&config, sekisho, length));
-    (outcome.requests, outcome.failed) = (figures.requests, figures.failed);
+    let seconds = length.hold_seconds;
+    let (figures, refused, ()) = tokio::join!(
+        good::run(sekisho, origin, seconds, good::BUSY),
+        good::refused(sekisho, origin, seconds),
+        reloads(&config, sekisho, length)
+    );
+    (outcome.requests, outcome.failed) = (figures.requests + refused.requests, figures.failed + refused.failed);
     said.read_to_string(&mut line).expect("text");
     holder.wait().expect("waited");
     let json = std::fs::read_to_string(origin.dir.path().join("out.json")).expect("figures");
