@@ -249,6 +249,10 @@
 //!
 //! What is over a limit is refused before a name is looked up or an upstream is spoken to, and the record's `sekisho.detail` names the
 //! limit; octets wait. `sekisho_limit_reached_total` counts both by limit and by whose it is, `sekisho_limit_held` is what is held now.
+//! The refusal of a connection, a CONNECT or a plain request that came too fast (`rate_limited`) is held back for a second, so that
+//! who begins again with each refusal is slowed to one a second on each of its connections; where 4096 are held back already, or 32 of
+//! connections that got no slot, the next is answered at once. Requests on an inspected connection are answered at once: the
+//! connection ends behind a hundred that came too fast.
 //! A reload changes limits at once, open connections' too: nothing that is held is cut, and what a rate has counted stays counted.
 //!
 //! # Slow peers
