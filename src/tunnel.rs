@@ -58,6 +58,8 @@ impl Counters {
 pub enum TunnelEnd {
     /// Both directions were closed in order.
     Finished,
+    /// The upstream's was, and the upstream gone before the client had said its end.
+    UpstreamFinished,
     Idle,
     /// The client's side broke.
     ClientClosed,
@@ -147,14 +149,15 @@ fn end(
     up: &Direction<'_>,
     down: &Direction<'_>,
 ) -> TunnelEnd {
-    let (side, said_its_end) = match std::ptr::eq(broken.0, client) {
-        true => (TunnelEnd::ClientClosed, !up.open),
-        false => {
+    match (std::ptr::eq(broken.0, client), up.open, down.open) {
+        (true, true, _) => TunnelEnd::ClientClosed,
+        (true, false, _) | (false, false, false) => TunnelEnd::Finished,
+        (false, true, false) => TunnelEnd::UpstreamFinished,
+        (false, _, true) => {
             debug_assert!(std::ptr::eq(broken.0, upstream));
-            (TunnelEnd::UpstreamClosed, !down.open)
+            TunnelEnd::UpstreamClosed
         }
-    };
-    if said_its_end { TunnelEnd::Finished } else { side }
+    }
 }
 
 /// The socket that broke.

@@ -77,7 +77,8 @@ impl Trip {
             client.ended();
         }
         let (side, reason, next) = match end {
-            Ok(TunnelEnd::Finished) => (None, None, Next::Close),
+            // What the client was sent may not have been taken yet: its connection is closed with patience.
+            Ok(TunnelEnd::Finished | TunnelEnd::UpstreamFinished) => (None, None, Next::Close),
             Ok(TunnelEnd::Idle) => (Some(Side::Sekisho), Some(Reason::IdleTimeout), Next::Abort),
             Ok(TunnelEnd::ClientClosed) => (Some(Side::Client), Some(Reason::ClientClosed), Next::Abort),
             Ok(TunnelEnd::UpstreamClosed) => (Some(Side::Upstream), Some(Reason::UpstreamClosed), Next::Abort),

@@ -231,3 +231,27 @@ async fn a_client_that_ended_in_order_and_is_then_gone_has_finished() {
     };
     assert_eq!(end, TunnelEnd::Finished);
 }
+
+/// Its answer may still be on the way to the client, which has not said its end: that connection must not be closed over unread octets.
+#[tokio::test]
+async fn n02_an_upstream_that_ended_and_is_gone_leaves_the_client_its_time() {
+    let ((ours_client, mut client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
+    let (counters, subjects, memory) = (Counters::default(), unlimited(), unbounded());
+    let settings = settings(Duration::from_secs(60));
+    let peers = async {
+        upstream.write_all(b"answer").await.expect("write");
+        drop(upstream);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.expect("read to the end");
+        assert_eq!(answer, b"answer");
+        loop {
+            client.write_all(b"x").await.expect("our side takes it");
+            tokio::task::yield_now().await;
+        }
+    };
+    let end = tokio::select! {
+        end = relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings, &subjects, &memory) => end,
+        () = peers => unreachable!("the relay ends first"),
+    };
+    assert_eq!(end, TunnelEnd::UpstreamFinished);
+}
