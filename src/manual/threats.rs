@@ -325,8 +325,8 @@
 //! The goal was a 99th percentile at most doubled. Against the machine under the same attack that is so for all but four of the
 //! thirty-six figures, which lie between 2.3 and 3.1 and were others in the run before: a percentile of some 300 requests is three of them.
 //! Against an undisturbed machine it is missed, as attackers and proxy take the clients' turns on two processors. Who asks for what is
-//! refused, sends malformed heads or has certificates minted faster than it may is held to a fiftieth of what it tried before its
-//! refusals were held back.
+//! refused, sends malformed heads or has certificates minted faster than it may tried a twelfth to a sixtieth of what it had tried
+//! in the run before its refusals were held back.
 //!
 //! # Residual risks
 //!
