@@ -77,59 +77,71 @@ thread_local! {
 
 /// Copies until both directions have ended, or one broke, or nothing moved for as long as `settings` permit. `prefix` is what the
 /// client sent already (its ClientHello) and goes first. The end of the side that ended last is passed on by dropping the sockets.
-pub async fn relay(
+///
+/// Made before the future begins, as [`copy`] is: a future that moves what it was given keeps room for both places.
+pub fn relay<'a>(
     prefix: BytesMut,
-    client: &TcpStream,
-    upstream: &TcpStream,
-    counters: &Counters,
-    settings: &Settings,
+    client: &'a TcpStream,
+    upstream: &'a TcpStream,
+    counters: &'a Counters,
+    settings: &'a Settings,
     subjects: &Arc<Subjects>,
-    memory: &Arc<Memory>,
-) -> TunnelEnd {
+    memory: &'a Arc<Memory>,
+) -> impl Future<Output = TunnelEnd> {
     let way = |source, sink, way| {
         let pace = Pace::new(subjects, way);
         Direction { source, sink, counters, memory, pace, held: Held::Nothing, open: true }
     };
-    let (mut up, mut down) = (way(client, upstream, Way::Upload), way(upstream, client, Way::Download));
+    let (mut up, down) = (way(client, upstream, Way::Upload), way(upstream, client, Way::Download));
     if !prefix.is_empty() {
         // What a connection that is not established is charged for.
         up.held = Held::Octets(Box::new(Rest { octets: prefix, _charge: None }));
     }
-    let mut halves = Halves::Both;
-    loop {
-        let limit = match halves {
-            Halves::Both => settings.idle,
-            Halves::One => settings.half_closed.min(settings.idle),
-        };
-        let step = poll_fn(|cx| {
-            if let Poll::Ready(Err(broken)) = up.poll(cx) {
-                return Poll::Ready(Some(end(&broken, client, upstream, &up, &down)));
-            }
-            if let Poll::Ready(Err(broken)) = down.poll(cx) {
-                return Poll::Ready(Some(end(&broken, client, upstream, &up, &down)));
-            }
-            let ended = match (up.open, down.open) {
-                (false, false) => return Poll::Ready(Some(TunnelEnd::Finished)),
-                (true, true) => return Poll::Pending,
-                _ if halves == Halves::One => return Poll::Pending,
-                (false, true) => &up,
-                (true, false) => &down,
+    copy(up, down, settings)
+}
+
+fn copy<'a>(
+    mut up: Direction<'a>,
+    mut down: Direction<'a>,
+    settings: &'a Settings,
+) -> impl Future<Output = TunnelEnd> + 'a {
+    async move {
+        let (counters, mut halves) = (up.counters, Halves::Both);
+        loop {
+            let limit = match halves {
+                Halves::Both => settings.idle,
+                Halves::One => settings.half_closed.min(settings.idle),
             };
-            // The half that ended is closed onwards; the other may go on for as long as it moves. Its own end is followed by the close
-            // of both sockets, which says the same.
-            match SockRef::from(ended.sink).shutdown(Shutdown::Write) {
-                Ok(()) => Poll::Ready(None),
-                Err(_) => Poll::Ready(Some(end(&Broken(ended.sink), client, upstream, &up, &down))),
+            let step = poll_fn(|cx| {
+                if let Poll::Ready(Err(broken)) = up.poll(cx) {
+                    return Poll::Ready(Some(end(&broken, &up, &down)));
+                }
+                if let Poll::Ready(Err(broken)) = down.poll(cx) {
+                    return Poll::Ready(Some(end(&broken, &up, &down)));
+                }
+                let ended = match (up.open, down.open) {
+                    (false, false) => return Poll::Ready(Some(TunnelEnd::Finished)),
+                    (true, true) => return Poll::Pending,
+                    _ if halves == Halves::One => return Poll::Pending,
+                    (false, true) => &up,
+                    (true, false) => &down,
+                };
+                // The half that ended is closed onwards; the other may go on for as long as it moves. Its own end is followed by the close
+                // of both sockets, which says the same.
+                match SockRef::from(ended.sink).shutdown(Shutdown::Write) {
+                    Ok(()) => Poll::Ready(None),
+                    Err(_) => Poll::Ready(Some(end(&Broken(ended.sink), &up, &down))),
+                }
+            });
+            let idle = pin!(idle_for(limit, counters));
+            tokio::select! {
+                biased;
+                end = step => match end {
+                    Some(end) => return end,
+                    None => halves = Halves::One,
+                },
+                () = Seldom::new(idle) => return TunnelEnd::Idle,
             }
-        });
-        let idle = pin!(idle_for(limit, counters));
-        tokio::select! {
-            biased;
-            end = step => match end {
-                Some(end) => return end,
-                None => halves = Halves::One,
-            },
-            () = Seldom::new(idle) => return TunnelEnd::Idle,
         }
     }
 }
@@ -142,19 +154,13 @@ enum Halves {
 }
 
 /// A side that has said its end takes no more: that the other's close_notify found it gone is no break.
-fn end(
-    broken: &Broken<'_>,
-    client: &TcpStream,
-    upstream: &TcpStream,
-    up: &Direction<'_>,
-    down: &Direction<'_>,
-) -> TunnelEnd {
-    match (std::ptr::eq(broken.0, client), up.open, down.open) {
+fn end(broken: &Broken<'_>, up: &Direction<'_>, down: &Direction<'_>) -> TunnelEnd {
+    match (std::ptr::eq(broken.0, up.source), up.open, down.open) {
         (true, true, _) => TunnelEnd::ClientClosed,
         (true, false, _) | (false, false, false) => TunnelEnd::Finished,
         (false, true, false) => TunnelEnd::UpstreamFinished,
         (false, _, true) => {
-            debug_assert!(std::ptr::eq(broken.0, upstream));
+            debug_assert!(std::ptr::eq(broken.0, down.source));
             TunnelEnd::UpstreamClosed
         }
     }

@@ -14,17 +14,17 @@ pub const TURN: usize = 256 * 1024;
 
 /// How much was done in this turn.
 #[derive(Debug, Default)]
-pub struct Turns(usize);
+pub struct Turns(u32);
 
 impl Turns {
     /// Done, in octets.
     pub fn did(&mut self, octets: usize) {
-        self.0 = self.0.saturating_add(octets);
+        self.0 = self.0.saturating_add(octets.try_into().unwrap_or(u32::MAX));
     }
 
     /// Pending once behind every turn; the task is woken behind the others that are ready, and behind news from the sockets.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.0 < TURN {
+        if (self.0 as usize) < TURN {
             return Poll::Ready(());
         }
         self.0 = 0;
