@@ -147,7 +147,8 @@ where
                 accepted = self.client.accept() => match accepted {
                     Some(Ok((request, respond))) => {
                         self.opened.accepted(respond.stream_id().as_u32());
-                        self.streams.spawn(stream::serve(self.shared.clone(), request, respond));
+                        // Boxed: a task that is made, run and finished is moved as a whole each time.
+                        self.streams.spawn(Box::pin(stream::serve(self.shared.clone(), request, respond)));
                         continue;
                     }
                     Some(Err(error)) => Event::ClientOver(Some(error)),
