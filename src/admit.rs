@@ -7,6 +7,7 @@
 //! | `meter` | what one of those who are limited has used |
 //! | `rate` | what comes too fast is refused |
 //! | `delay` | refusals that are held back |
+//! | `ledger` | a rate of octets, and what those who share it owe |
 //! | `pace` | octets that go too fast are slowed: [`Pace`] |
 //! | `clients` | the bounded store of the clients' meters |
 //! | `subjects` | those an attempt is under, asked together: [`Subjects`], [`Slots`] |
@@ -16,6 +17,7 @@
 
 mod clients;
 mod delay;
+mod ledger;
 mod meter;
 mod pace;
 mod quota;

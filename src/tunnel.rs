@@ -6,7 +6,7 @@
 
 mod pipes;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
@@ -100,6 +100,7 @@ pub fn relay<'a>(
     copy(up, down, settings)
 }
 
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and the variables they become")]
 fn copy<'a>(
     mut up: Direction<'a>,
     mut down: Direction<'a>,
@@ -213,7 +214,7 @@ impl<'a> Direction<'a> {
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<'a>>> {
         ready!(self.source.poll_read_ready(cx)).map_err(|_| Broken(self.source))?;
         let most = if self.memory.has_room_to_hold(CHUNK as u64) { CHUNK } else { TIGHT };
-        let portion = ready!(self.poll_portion(cx)).min(most);
+        let portion = ready!(self.poll_portion(cx))?.min(most);
         BUFFER.with_borrow_mut(|buffer| {
             let n = match receive(self.source, &mut buffer[..portion]) {
                 Ok(0) => {
@@ -248,17 +249,18 @@ impl<'a> Direction<'a> {
 
     /// Takes what the source has into the pipe. One that has no more for now gives the pipe back.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<'a>>> {
-        let (Poll::Ready(readable), Held::Pipe(pipe)) = (self.source.poll_read_ready(cx), &mut self.held) else {
+        let Poll::Ready(readable) = self.source.poll_read_ready(cx) else {
             self.held = Held::Nothing;
             return Poll::Pending;
         };
         readable.map_err(|_| Broken(self.source))?;
         ready!(self.pace.poll_turn(cx));
-        let Poll::Ready(portion) = self.pace.poll_portion(cx, || self.counters.wait()) else {
+        let Poll::Ready(portion) = self.poll_portion(cx)? else {
             // Whoever waits for its turn holds no pipe meanwhile.
             self.held = Held::Nothing;
             return Poll::Pending;
         };
+        let Held::Pipe(pipe) = &mut self.held else { return Poll::Ready(Ok(())) };
         match pipe.fill(self.source, portion) {
             // The end is for the next read to find.
             Ok(0) => self.held = Held::Nothing,
@@ -296,8 +298,24 @@ impl<'a> Direction<'a> {
         moved.fetch_add(octets as u64, Ordering::Relaxed);
     }
 
-    fn poll_portion(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        self.pace.poll_portion(cx, || self.counters.wait())
+    /// How much may be moved, when it may. Whoever waits for that asks its sockets for nothing, and would learn only behind its wait
+    /// that one of them has broken: so they are looked at with every beat. Not the upstream where it is the source: what it had said
+    /// before can still be read.
+    fn poll_portion(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken<'a>>> {
+        let beat = Cell::new(false);
+        let portion = self.pace.poll_portion(cx, || {
+            self.counters.wait();
+            beat.set(true);
+        });
+        if beat.get() {
+            let client = (self.pace.way() == Way::Upload).then_some(self.source);
+            for socket in client.into_iter().chain([self.sink]) {
+                if !matches!(socket.take_error(), Ok(None)) {
+                    return Poll::Ready(Err(Broken(socket)));
+                }
+            }
+        }
+        portion.map(Ok)
     }
 }
 

@@ -85,9 +85,13 @@ def check(started):
 
 
 def logged(started, attempts):
-    """A line for each attempt at least, or its part of a count; what is written late is waited for."""
+    """A line for each attempt at least, or its part of a count; what is written late is waited for. Of a peer's one in a hundred may be
+    missing: HAProxy drops a line that its log does not take at once. Returns how many are."""
     deadline = time.monotonic() + PATIENCE
-    while (lines := started.log_lines()) < attempts:
+    while (missing := attempts - started.log_lines()) > 0:
         if time.monotonic() > deadline:
-            raise Failed(f"{started.proxy.title} ({started.role}) logged {lines} lines for {attempts} attempts")
+            if started.proxy.key == "sekisho" or missing * 100 > attempts:
+                raise Failed(f"{started.proxy.title} ({started.role}): no log line of {missing} in {attempts} attempts")
+            return missing
         time.sleep(0.1)
+    return 0

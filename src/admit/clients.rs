@@ -19,8 +19,11 @@ const FEW: usize = 1_024;
 const BETWEEN: u64 = 1_000_000_000;
 
 /// Whom a limit counts as one: an IPv4 address, or the IPv6 addresses of one prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ClientKey(u128);
+
+/// Of all who are not told apart: the unspecified address, which no client has.
+pub(super) const STRANGERS: ClientKey = ClientKey(0);
 
 impl ClientKey {
     pub(super) fn of(client: ClientAddr, ipv6_prefix: u8) -> Self {
@@ -67,7 +70,7 @@ impl Clients {
         if known.meters.len() >= MAX_KEYS {
             return self.strangers.clone();
         }
-        known.meters.entry(key).or_default().clone()
+        known.meters.entry(key).or_insert_with(|| Metered::of(key)).clone()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,22 +1,40 @@
-//! What one of those who are limited has used: counts of what lasts, and for each rate a time.
+//! What one of those who are limited has used: counts of what lasts, for each rate a time, and what is owed.
 //!
 //! A meter knows no limit. What is in force is asked of it each time, so that a reload changes limits and not what is known.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::clients::{ClientKey, STRANGERS};
+use super::ledger::Ledger;
 use super::quota::{Counted, Rated, Way};
 use super::rate::Tick;
 
-#[derive(Default)]
 pub(super) struct Meter {
+    /// Whose it is, where it is a client's.
+    key: ClientKey,
     held: [AtomicU32; Counted::ALL.len()],
     /// Of each rate the "theoretical arrival time" of its GCRA; 0: nothing came yet.
     arrivals: [AtomicU64; Rated::ALL.len()],
-    /// Each way the time at which what was moved is paid for.
-    paid: [AtomicU64; Way::ALL.len()],
+    /// Each way what was moved and is not paid for; made when octets are limited.
+    ledgers: [OnceLock<Box<Mutex<Ledger>>>; Way::ALL.len()],
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self::of(STRANGERS)
+    }
 }
 
 impl Meter {
+    pub(super) fn of(key: ClientKey) -> Self {
+        Self { key, held: Default::default(), arrivals: Default::default(), ledgers: Default::default() }
+    }
+
+    pub(super) fn key(&self) -> ClientKey {
+        self.key
+    }
+
     /// Counts one more, unless there are `most`; how many there were.
     pub(super) fn take(&self, what: Counted, most: Option<u32>) -> Option<u32> {
         let most = most.unwrap_or(u32::MAX);
@@ -37,14 +55,20 @@ impl Meter {
         &self.arrivals[what as usize]
     }
 
-    pub(super) fn paid(&self, way: Way) -> &AtomicU64 {
-        &self.paid[way as usize]
+    pub(super) fn ledger(&self, way: Way) -> MutexGuard<'_, Ledger> {
+        lock(self.ledgers[way as usize].get_or_init(Box::default))
     }
 
     /// Whether nothing is held and every rate is as if nothing had ever come.
     pub(super) fn is_as_new(&self, now: Tick) -> bool {
         let past = |time: &AtomicU64| time.load(Ordering::Relaxed) <= now.nanoseconds();
         self.held.iter().all(|held| held.load(Ordering::Relaxed) == 0)
-            && self.arrivals.iter().chain(&self.paid).all(past)
+            && self.arrivals.iter().all(past)
+            && self.ledgers.iter().filter_map(OnceLock::get).all(|ledger| lock(ledger).is_paid(now))
     }
+}
+
+fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    // Nothing here can panic half-way through a change.
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,6 +17,7 @@ use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
+use super::clients::ClientKey;
 use super::meter::Meter;
 use super::quota::{Quotas, Rate, Rated};
 
@@ -82,6 +83,12 @@ impl clock::Clock for Clock {
 /// A meter as it is handed about. It equals itself and no other.
 #[derive(Clone, Default)]
 pub(super) struct Metered(pub(super) Arc<Meter>);
+
+impl Metered {
+    pub(super) fn of(client: ClientKey) -> Self {
+        Self(Arc::new(Meter::of(client)))
+    }
+}
 
 impl PartialEq for Metered {
     fn eq(&self, other: &Self) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::Limits;
-use super::pace;
+use super::ledger::{Ledger, Place};
 use super::quota::{Counted, Quotas, Rated, Refused, Settings, Way, Whose};
 use super::rate::{Clock, Metered, Terms};
 
@@ -37,6 +37,9 @@ impl Subject {
         Self { meter: Metered::default(), terms: InForce::new(quotas, clock) }
     }
 }
+
+/// The ends of a client's bills with each of those who limit octets.
+pub(super) type Places = [Option<Place>; Whose::ALL.len()];
 
 /// A client, its group and, behind the decision, its service; everybody is always among them.
 pub struct Subjects {
@@ -109,38 +112,56 @@ impl Subjects {
         self.limits.paces.load(Ordering::Relaxed)
     }
 
-    /// How long until all of them have paid for what was moved before.
-    pub(super) fn debt(&self, way: Way) -> Duration {
-        let now = self.limits.clock.tick();
-        self.longest(way, self.limited(way, |meter, _| pace::debt(meter.0.paid(way), now)))
+    /// Where what the client owes ends with each of them.
+    pub(super) fn places(&self, way: Way) -> Places {
+        let (client, now) = (self.client.meter.0.key(), self.limits.clock.tick());
+        self.each_limited(way, |ledger, rate| ledger.end_of(client, rate, now))
     }
 
-    /// Puts octets that were moved on every bill, and says how long until they are paid for.
-    pub(super) fn bill(&self, way: Way, octets: usize) -> Duration {
+    /// Puts octets that were moved on the client's bill with each of them.
+    pub(super) fn bill(&self, way: Way, octets: usize) -> Places {
+        let (client, now) = (self.client.meter.0.key(), self.limits.clock.tick());
+        self.each_limited(way, |ledger, rate| ledger.bill(client, octets, rate, now))
+    }
+
+    /// How long until all of them are paid up to these places, as far as that can be said now, and whose rate it is that takes longest.
+    pub(super) fn wait(&self, way: Way, places: &Places) -> Option<(Duration, Whose)> {
         let now = self.limits.clock.tick();
-        self.longest(way, self.limited(way, |meter, rate| pace::bill(meter.0.paid(way), octets, rate, now)))
+        let wait = |(whose, meter, rate): (Whose, &Metered, u64)| {
+            Some((meter.0.ledger(way).wait(places[whose as usize]?, rate, now), whose))
+        };
+        let longest = self.limited(way).filter_map(wait).max_by_key(|(span, _)| *span);
+        longest.filter(|(span, _)| !span.is_zero())
+    }
+
+    /// Counts that a rate slows somebody.
+    pub(super) fn slowed(&self, way: Way, whose: Whose) {
+        self.limits.note(way.limit(), whose);
     }
 
     /// Octets to be moved in one go, so that those who share a rate take turns.
     pub(super) fn portion(&self, way: Way) -> usize {
-        self.limited(way, |_, rate| pace::portion(rate)).map(|(octets, _)| octets).min().unwrap_or(usize::MAX)
+        let connections = self.client.meter.0.held(Counted::Connections);
+        let portions = self.limited(way).map(|(_, meter, rate)| meter.0.ledger(way).portion(connections, rate));
+        portions.min().unwrap_or(usize::MAX)
     }
 
-    fn limited<T>(&self, way: Way, ask: impl Fn(&Metered, u64) -> T) -> impl Iterator<Item = (T, Whose)> {
-        NARROWEST_FIRST.into_iter().filter_map(move |whose| {
-            let subject = self.get(whose)?;
-            let rate = subject.terms.0.load().quotas.octets(way)?;
-            Some((ask(&subject.meter, rate.get()), whose))
-        })
-    }
-
-    /// The longest of these waits, noted for whose limit it is.
-    fn longest(&self, way: Way, waits: impl Iterator<Item = (Duration, Whose)>) -> Duration {
-        let Some((wait, whose)) = waits.max_by_key(|(wait, _)| *wait) else { return Duration::ZERO };
-        if !wait.is_zero() {
-            self.limits.note(way.limit(), whose);
+    fn each_limited(&self, way: Way, ask: impl Fn(&mut Ledger, u64) -> Place) -> Places {
+        let mut places = Places::default();
+        for (whose, meter, rate) in self.limited(way) {
+            places[whose as usize] = Some(ask(&mut meter.0.ledger(way), rate));
         }
-        wait
+        places
+    }
+
+    /// Those whose octets are limited this way, and to how many a second.
+    fn limited(&self, way: Way) -> impl Iterator<Item = (Whose, &Metered, u64)> {
+        let paces = self.paces();
+        NARROWEST_FIRST.into_iter().filter_map(move |whose| {
+            let subject = self.get(whose).filter(|_| paces)?;
+            let rate = subject.terms.0.load().quotas.octets(way)?;
+            Some((whose, &subject.meter, rate.get()))
+        })
     }
 
     fn get(&self, whose: Whose) -> Option<&Subject> {

@@ -254,7 +254,7 @@ fn h04_a_client_without_a_slot_and_with_an_unpaid_bill_is_kept() {
     let key = |n: u32| ClientKey::of(ClientAddr::new((std::net::Ipv4Addr::from_bits(n), 1).into()), 64);
     let owing = {
         let meter = clients.meter(key(1), Tick::at(0)).0;
-        meter.paid(Way::Download).store(3_000_000_000, Ordering::Relaxed);
+        meter.ledger(Way::Download).bill(key(1), 3, 1, Tick::at(0));
         Arc::downgrade(&meter)
     };
     for (seconds, kept) in [(2, true), (3, false)] {
@@ -356,4 +356,65 @@ async fn a_long_wait_shows_that_it_goes_on() {
     // Nor does it hinder the other way.
     let mut up = Pace::new(admission.subjects(), Way::Upload);
     timeout(Duration::from_millis(1), up.take(1 << 30, || ())).await.expect("at once");
+}
+
+/// Keeps a connection busy until it is told that it is enough; how much it moved.
+async fn greedy(admission: &Admission, enough: &std::cell::Cell<bool>) -> usize {
+    let mut pace = Pace::new(admission.subjects(), Way::Download);
+    let mut moved = 0;
+    while !enough.get() {
+        let portion = std::future::poll_fn(|cx| pace.poll_portion(cx, || ())).await;
+        pace.moved(portion);
+        moved += portion;
+    }
+    moved
+}
+
+#[tokio::test(start_paused = true)]
+async fn h02_a_shared_rate_is_divided_by_client_and_not_by_connection() {
+    let all = Quotas { download: NonZeroU64::new(2_000_000), ..Quotas::default() };
+    let limits = Limits::new(&Settings { all, ..Settings::unlimited() });
+    let greedy_ones: Vec<_> =
+        (0..400).map(|_| limits.admit(client("10.0.0.1"), None).expect("a connection of the greedy")).collect();
+    let enough = std::cell::Cell::new(false);
+    let began = Instant::now();
+    let (moved, ()) = tokio::join!(
+        futures_util::future::join_all(greedy_ones.iter().map(|admission| greedy(admission, &enough))),
+        async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            for octets in [1_000, 100_000, 1_000_000] {
+                let other = limits.admit(client("10.0.0.2"), None).expect("another client");
+                let span = moves(&other, octets).await;
+                let alone = octets as f64 / 1_000_000.0;
+                assert!(span.as_secs_f64() <= alone + 0.6, "{octets} octets by half of the rate: {span:?}");
+            }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            enough.set(true);
+        }
+    );
+    // Nothing was lost by the turns, nor gained.
+    let (moved, span) = (moved.iter().sum::<usize>() + 1_101_000, began.elapsed().as_secs_f64());
+    let rate = moved as f64 / span;
+    assert!((1_950_000.0..2_100_000.0).contains(&rate), "{rate}");
+    let newcomer = limits.admit(client("10.0.0.1"), None).expect("one more of the greedy");
+    assert!(moves(&newcomer, 1_000).await < Duration::from_secs(1), "a turn of each of its connections is short");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_owed_under_a_slower_rate_is_paid_at_the_new_one() {
+    let download =
+        |n| Settings { all: Quotas { download: NonZeroU64::new(n), ..Quotas::default() }, ..Settings::unlimited() };
+    let limits = Limits::new(&download(4_000));
+    let admission = limits.admit(client("10.0.0.1"), None).expect("admitted");
+    let mut pace = Pace::new(admission.subjects(), Way::Download);
+    pace.take(400_000, || ()).await;
+    let began = Instant::now();
+    let again = limits.admit(client("10.0.0.1"), None).expect("admitted");
+    tokio::join!(pace.take(1, || ()), async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        limits.reconfigure(&download(10_000_000));
+        Pace::new(again.subjects(), Way::Download).take(1, || ()).await;
+        assert_eq!(began.elapsed().as_secs(), 10, "the new one");
+    });
+    assert_eq!(began.elapsed().as_secs(), 10, "and the one that waited");
 }

@@ -253,12 +253,14 @@
 //! who begins again with each refusal is slowed to one a second on each of its connections; where 4096 are held back already, or 32 of
 //! connections that got no slot, the next is answered at once. Requests on an inspected connection are answered at once: the
 //! connection ends behind a hundred that came too fast.
-//! A reload changes limits at once, open connections' too: nothing that is held is cut, and what a rate has counted stays counted. A
-//! connection stays with the group and the service it was accepted under, and where a reload renames those, with their last limits;
-//! octets billed under a slower rate are paid at it, also by those who share the rate and come later.
+//! A reload changes limits at once, open connections' too: nothing that is held is cut, and what a rate has counted stays counted;
+//! octets that are not paid for are paid at the new rate. A connection stays with the group and the service it was accepted under,
+//! and where a reload renames those, with their last limits.
 //!
-//! A rate of octets is shared by turns of connections, not of clients: under `limits.download` alone, one client with hundreds of bulk
-//! connections makes a newcomer wait for a turn of each. Give `limits.per_client` its own rate or fewer `connections` beside it.
+//! A rate of octets that clients share (`limits.download`, a group's, a service's) is divided among those who are using it, a client's
+//! part falling to the others while it needs none: hundreds of bulk connections of one are worth as much as one of another. A
+//! client's own connections take turns, which are the shorter the more it has open, and no less than 1 KiB. A tunnel whose client is
+//! gone with a reset is ended within a quarter of a second, also where its octets wait for their turn.
 //!
 //! # Slow peers
 //!

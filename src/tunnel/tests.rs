@@ -1,6 +1,11 @@
-use super::*;
+use std::num::NonZeroU64;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+
+use super::*;
+use crate::addrs::ClientAddr;
+use crate::admit::{self, Limits, Quotas};
 
 /// Two ends of one TCP connection: ours and the peer's.
 #[expect(clippy::disallowed_methods, reason = "the test is the destination")]
@@ -205,6 +210,33 @@ async fn a_reset_says_whose_side_broke() {
         relay(BytesMut::new(), &ours_client, &ours_upstream, &Counters::default(), &settings, &subjects, &unbounded())
             .await;
     assert_eq!(end, TunnelEnd::ClientClosed);
+}
+
+/// Its turn would come behind 20 s.
+#[tokio::test]
+async fn h03_a_client_that_is_gone_while_its_octets_wait_for_their_turn_is_noticed() {
+    let ((ours_client, mut client), (ours_upstream, _upstream)) = tokio::join!(pair(), pair());
+    let per_client = Quotas { upload: NonZeroU64::new(1_000), ..Quotas::default() };
+    let limits = Limits::new(&admit::Settings { per_client, ..admit::Settings::unlimited() });
+    let peer = ClientAddr::new(ours_client.peer_addr().expect("an address"));
+    let admission = limits.admit(peer, None).expect("admitted");
+    let (counters, memory, settings) = (Counters::default(), unbounded(), settings(Duration::from_secs(60)));
+    let leaves = async {
+        client.write_all(&[7; 20_000]).await.expect("write");
+        while counters.sent.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("linger");
+        drop(client);
+    };
+    let subjects = admission.subjects();
+    let (end, ()) = tokio::join!(
+        relay(BytesMut::new(), &ours_client, &ours_upstream, &counters, &settings, subjects, &memory),
+        leaves
+    );
+    assert_eq!(end, TunnelEnd::ClientClosed);
+    let sent = counters.sent.load(Ordering::Relaxed);
+    assert!((1..10_000).contains(&sent), "{sent}");
 }
 
 #[tokio::test]
