@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::addrs::{ClientAddr, ListenAddr};
-use crate::sockets::{bound_unsent, receive};
+use crate::sockets::{bound_unsent, receive, spread_probes};
 
 /// How long a client whose last answer has been sent may still drain our bytes, and how much of its own we throw away.
 const LINGER: Duration = Duration::from_secs(1);
@@ -142,6 +142,11 @@ impl Client {
     pub fn lend(&mut self) -> (Socket, BytesMut) {
         self.far = Far::Relayed;
         (self.socket.clone(), std::mem::take(&mut self.buffer))
+    }
+
+    /// For a relay that may be idle for long.
+    pub fn spread_probes(&self) {
+        spread_probes(&self.socket.0);
     }
 
     /// For a relay that measures how fast the client takes what it is sent.

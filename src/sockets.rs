@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
@@ -11,11 +11,17 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// An idle connection is probed after this long, then every quarter of it. How often in vain is [`USER_TIMEOUT`]'s to say: where
-/// it is set the kernel counts no probes (tcp(7)).
-const KEEPALIVE: Duration = Duration::from_secs(60);
-/// RFC 5482: sent bytes that nobody acknowledges for this long end the connection.
-const USER_TIMEOUT: Duration = Duration::from_secs(90);
+/// An idle connection is probed after this long at the earliest, and [`SPREAD`] later at the latest.
+const KEEPALIVE: Duration = Duration::from_secs(45);
+/// Seconds among which connections are spread. Thousands that fell idle in one moment (after a failover, in the morning) would
+/// otherwise be probed in one, and a queue of the system takes a thousand packets at a time: of 9,000 tunnels that had
+/// been opened within 4 s half were given up at the third probe (loopback, `net.core.netdev_max_backlog`).
+const SPREAD: u32 = 60;
+/// Between two probes. How often in vain is [`USER_TIMEOUT`]'s to say: where it is set the kernel counts no probes (tcp(7)).
+const PROBES: Duration = Duration::from_secs(15);
+/// RFC 5482: sent bytes that nobody acknowledges for this long end the connection, and so does a peer that has been silent for as long
+/// and answers no probe; that takes five probes in vain at least.
+const USER_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Descriptors at the top of the table, kept for the service itself.
 const RESERVED: u64 = 64;
@@ -46,10 +52,23 @@ pub fn is_beyond(descriptor: &impl AsRawFd) -> bool {
 /// # Errors
 /// The system's, in practice only on a connection that is already gone.
 pub fn tune(socket: &SockRef<'_>) -> io::Result<()> {
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4);
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_keepalive(&probes())?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Gives a connection that may be idle for long its own time for probes, where it has its listener's. That it is gone is for the next
+/// read to say.
+pub fn spread_probes(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_tcp_keepalive(&probes());
+}
+
+/// The next of the times in turn; neighbours lie far apart.
+fn probes() -> TcpKeepalive {
+    static TURN: AtomicU32 = AtomicU32::new(0);
+    let turn = TURN.fetch_add(1, Ordering::Relaxed);
+    let later = turn.wrapping_mul(37) % (SPREAD + 1);
+    TcpKeepalive::new().with_time(KEEPALIVE + Duration::from_secs(later.into())).with_interval(PROBES)
 }
 
 /// Octets written and not yet sent, beyond which the system takes no more ([`bound_unsent`]).
@@ -110,9 +129,25 @@ mod tests {
         let (ours, _theirs) = pair(&listener).await;
         let ours = SockRef::from(&ours);
         assert!(ours.tcp_nodelay().expect("nodelay") && ours.keepalive().expect("keepalive"));
-        assert_eq!(ours.tcp_keepalive_time().expect("time"), KEEPALIVE);
-        assert_eq!(ours.tcp_keepalive_interval().expect("interval"), KEEPALIVE / 4);
+        assert!((45..=105).contains(&ours.tcp_keepalive_time().expect("time").as_secs()));
+        assert_eq!(ours.tcp_keepalive_interval().expect("interval"), PROBES);
         assert_eq!(ours.tcp_user_timeout().expect("timeout"), Some(USER_TIMEOUT));
+    }
+
+    #[tokio::test]
+    async fn n05_connections_that_fall_idle_together_are_not_probed_together() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let (ours, _theirs) = pair(&listener).await;
+        let mut seen = std::collections::BTreeMap::<u64, u32>::new();
+        for _ in 0..610 {
+            spread_probes(&ours);
+            *seen.entry(SockRef::from(&ours).tcp_keepalive_time().expect("time").as_secs()).or_default() += 1;
+        }
+        assert_eq!(seen.keys().copied().collect::<Vec<_>>(), (45..=105).collect::<Vec<_>>());
+        // Other tests take turns too.
+        assert!(seen.values().all(|times| *times <= 20), "{seen:?}");
+        // The last begins early enough for five in vain.
+        assert!(KEEPALIVE + Duration::from_secs(SPREAD.into()) + 5 * PROBES <= USER_TIMEOUT);
     }
 
     /// Octets `ours` takes for a peer that reads nothing.

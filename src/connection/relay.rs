@@ -46,6 +46,7 @@ impl Trip {
         let stream = upstream.into_stream();
         async move {
             self.begin_relay();
+            client.spread_probes();
             self.attempt.established();
             let counters = tunnel::Counters::default();
             let (prefix, socket) = client.stream().into_parts();
@@ -132,6 +133,7 @@ impl Trip {
         };
         let stream = Box::pin(self.accept(client, agreed.destination(), alpn, visit.subjects())).await?;
         self.begin_relay();
+        client.spread_probes();
         self.attempt.established();
         let scope = Arc::new(self.scope(&agreed, visit, None));
         scope.connection.client_certificate_asked.store(asked, Ordering::Relaxed);

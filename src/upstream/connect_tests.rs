@@ -49,7 +49,7 @@ async fn b02_the_vetted_address_is_the_one_that_is_dialled_and_it_is_tuned() {
     assert!(stream.nodelay().expect("nodelay"));
     let socket = SockRef::from(&stream);
     assert!(socket.keepalive().expect("keepalive"));
-    assert_eq!(socket.tcp_user_timeout().expect("timeout"), Some(Duration::from_secs(90)));
+    assert_eq!(socket.tcp_user_timeout().expect("timeout"), Some(Duration::from_secs(180)));
     drop(accepted);
 }
 
