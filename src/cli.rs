@@ -1,12 +1,14 @@
 //! The commands: arguments → one function per subcommand → exit code. What a person reads is written here, and only here.
 
 mod ca;
+mod catalog;
 mod check;
 mod demo;
 mod explain;
 mod folder;
 mod load;
 mod outcome;
+mod pac;
 mod quickstart;
 mod run;
 mod trial;
@@ -75,6 +77,17 @@ enum Command {
         #[command(subcommand)]
         command: ca::Command,
     },
+    /// Show what is known of cloud services: hosts, what must stay closed, tenant restriction, sources
+    #[command(after_help = "Examples:\n  sekisho catalog list\n  sekisho catalog show microsoft-365/sign-in\n  \
+        sekisho catalog search login.microsoftonline.com")]
+    Catalog {
+        #[command(subcommand)]
+        command: catalog::Command,
+    },
+    /// Print the proxy auto-configuration script (PAC) for browsers, made from the policy
+    #[command(after_help = "Examples:\n  sekisho pac --config sekisho.toml > proxy.pac\n  \
+        sekisho pac --client 10.20.0.7 > office.pac")]
+    Pac(pac::Arguments),
     /// Measure a proxy: an origin and a client that makes load
     #[command(after_help = "Examples:\n  sekisho load origin\n  \
         sekisho load run --proxy 127.0.0.1:8080 --target https://load.test:8443")]
@@ -122,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Ca { command } => ca::ca(&command),
+        Command::Catalog { command } => catalog::catalog(&command),
+        Command::Pac(arguments) => pac::pac(&arguments),
         Command::Load { command } => load::load(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

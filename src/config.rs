@@ -1,7 +1,7 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `tenant`, `header`, `settings`, `limits`, `finding`) the rules that need no other file, `files` the files it names, `problem` what is
+//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `finding`) the rules that need no other file, `catalogue` the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
 //! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
@@ -9,19 +9,23 @@
 //! Deny is what is left when something is missing: no service, no client, an empty list all permit nothing (L01); a file that
 //! is missing, broken or holds an unknown key gives no `Config` at all (L02, L05, L06).
 
+mod catalogue;
 mod document;
 mod files;
 mod finding;
 mod header;
 mod limits;
 mod lower;
+mod pac;
 mod problem;
+mod profiles;
 mod quantity;
 mod reader;
 mod schema;
 mod service;
 mod settings;
 mod summary;
+mod taken;
 mod tenant;
 mod units;
 
@@ -34,6 +38,8 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
 
+use self::catalogue::Shelf;
+pub use self::catalogue::{add_folder, built_in};
 pub use self::limits::{quotas_in_words, quotas_shown};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
@@ -41,6 +47,7 @@ pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
 use crate::inspect::issuer::Issuer;
+use crate::pac as pac_script;
 use crate::policy::{HostPattern, Listed, Mode, Policy};
 use crate::upstream::trust::Sources;
 use crate::upstream::{connect, resolve, verify, vet};
@@ -52,7 +59,7 @@ const MAX_FILE: u64 = 64 << 20;
 /// A configuration that holds: compiled, loaded, immutable.
 #[derive(Clone)]
 pub struct Config {
-    /// 12 hexadecimal digits of the SHA-256 of the file, its trust sources and the issuing certificate.
+    /// 12 hexadecimal digits of the SHA-256 of the file, what it takes from the catalogue, its trust sources and the issuing certificate.
     pub revision: Arc<str>,
     pub file: PathBuf,
     pub site: Site,
@@ -79,6 +86,8 @@ pub struct Config {
     /// How long open connections may go on after SIGTERM.
     pub drain: Duration,
     pub record: record::Settings,
+    /// `None`: no script is made.
+    pub pac: Option<pac_script::Settings>,
     /// What `verify` trusts, as configured, globs expanded.
     pub trust: Sources,
     /// What is worth knowing, in file order; no errors.
@@ -161,7 +170,7 @@ pub fn load(path: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadEr
 pub fn problems_of(file: &str, text: &str) -> Vec<Problem> {
     let mut problems = Problems::new(file, text);
     if let Some(tree) = document::parse(&mut problems) {
-        lower::lower(&tree, Path::new(""), &mut problems);
+        lower::lower(&tree, Path::new(""), Shelf::BuiltIn, &mut problems);
     }
     problems.into_sorted()
 }
@@ -197,12 +206,12 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
     let text = problems.text();
     let tree = document::parse(problems)?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let lowered = lower::lower(&tree, base, problems);
+    let lowered = lower::lower(&tree, base, Shelf::WithFolder, problems);
     let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
     let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
     let issuing_files = lowered.issuing.map(|(files, _)| files);
     Some(Config {
-        revision: revision(text, pulled.trust.revision(), issuing_files.as_ref()),
+        revision: revision(text, &lowered.taken, pulled.trust.revision(), issuing_files.as_ref()),
         file: path.to_owned(),
         site: lowered.site,
         listeners: lowered.listeners,
@@ -226,16 +235,21 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         connection_life: timeouts.connection_life,
         drain: timeouts.drain,
         record: lowered.record,
+        pac: lowered.pac,
         trust: pulled.sources,
         warnings: Vec::new(),
     })
 }
 
 /// The issuing key is not in it: the certificate says which one it is.
-fn revision(text: &str, trust: &str, issuing: Option<&IssuingFiles>) -> Arc<str> {
+fn revision(text: &str, taken: &str, trust: &str, issuing: Option<&IssuingFiles>) -> Arc<str> {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(text.as_bytes());
     context.update(b"\0");
+    if !taken.is_empty() {
+        context.update(taken.as_bytes());
+        context.update(b"\0");
+    }
     context.update(trust.as_bytes());
     if let Some(certificate) = issuing.and_then(|files| fs::read(&files.certificate).ok()) {
         context.update(b"\0");

@@ -26,6 +26,8 @@
 //! | [`identify`] | claim: the request head and the ClientHello, read by sans-IO parsers |
 //! | [`http1`] | the strict HTTP/1 codec that `identify` reads heads with and `forward` writes messages with |
 //! | [`policy`] | decide and reconcile: a pure, total function of facts, and its evidence |
+//! | [`pac`] | the script by which browsers find this proxy, made from the policy |
+//! | [`catalog`] | what is known of cloud services; a `[[service]]` takes hosts from it |
 //! | [`upstream`] | resolve → vet → connect → verify |
 //! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
 //! | [`seldom`] | a future that is polled only when it was woken itself |
@@ -104,6 +106,8 @@ pub mod identify;
 
 pub mod http1;
 
+pub mod catalog;
+pub mod pac;
 pub mod policy;
 
 // Dial and verify.

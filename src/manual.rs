@@ -3,12 +3,14 @@
 //! * [`journey`]: one connection from accept to record, in each mode; refusal, reload, drain.
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
+//! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
 //! * [`record`]: every field of the access record.
 //! * [`performance`]: what it costs, and how that is measured.
 //! * [`load`]: the load tool: scenarios, figures, what may be loaded.
 //!
 //! No code may be here but the tests that compare the pages with what they describe.
 
+pub mod catalog;
 pub mod journey;
 pub mod load;
 pub mod operations;

@@ -5,16 +5,20 @@
 
 use super::header::fold;
 use super::problem::{At, Problems, quoted};
+use super::profiles::{PROFILES, Profile, Restriction};
 use super::service::Service;
-use super::tenant::{self, PROFILES, Profile, Restriction, few};
+use super::tenant::{self, few};
 use super::{Case, Site};
-use crate::policy::Mode;
+use crate::catalog::{Catalogue, Template, Why};
+use crate::policy::{HostPattern, Mode};
 
-/// Device registration signs in with a client certificate, which an opened connection cannot carry on.
-/// learn.microsoft.com/entra/identity/enterprise-apps/tenant-restrictions names both as exceptions.
-static DEVICE_HOSTS: [&str; 2] = ["device.login.microsoftonline.com", "enterpriseregistration.windows.net"];
-
-pub(super) fn look(site: &Site, case_at: &At, services: &[Service], problems: &mut Problems<'_>) {
+pub(super) fn look(
+    site: &Site,
+    case_at: &At,
+    services: &[Service],
+    catalogue: &Catalogue,
+    problems: &mut Problems<'_>,
+) {
     for service in services {
         if let Some(tenant) = &service.tenant {
             tenant::warn_strangers(tenant, &service.hosts, &service.headers, problems);
@@ -30,7 +34,9 @@ pub(super) fn look(site: &Site, case_at: &At, services: &[Service], problems: &m
         }
     }
     refuse_both_microsofts(services, problems);
-    warn_device_hosts(services, problems);
+    warn_never_inspected(services, catalogue, problems);
+    warn_unused_restriction(site, services, catalogue, problems);
+    warn_every_sharepoint(services, problems);
     warn_missing_measure(site, case_at, services, problems);
 }
 
@@ -77,7 +83,15 @@ fn refuse_both_microsofts(services: &[Service], problems: &mut Problems<'_>) {
         let rival = match tenant.profile.restriction {
             Restriction::MicrosoftV1 => PROFILES.iter().find(|profile| profile.restriction == Restriction::MicrosoftV2),
             Restriction::MicrosoftV2 => PROFILES.iter().find(|profile| profile.restriction == Restriction::MicrosoftV1),
-            Restriction::GoogleWorkspace | Restriction::Slack | Restriction::Dropbox => None,
+            Restriction::GoogleWorkspace
+            | Restriction::GoogleCloud
+            | Restriction::YouTube
+            | Restriction::Slack
+            | Restriction::Dropbox
+            | Restriction::Webex
+            | Restriction::GitHub
+            | Restriction::ChatGpt
+            | Restriction::Anthropic => None,
         };
         let Some(rival) = rival else { continue };
         let by_hand = |name: &str| {
@@ -125,22 +139,73 @@ fn meet(one: &Service, other: &Service) -> bool {
             || one.hosts.iter().any(|host| same(other, host.pattern.as_str())))
 }
 
-fn warn_device_hosts(services: &[Service], problems: &mut Problems<'_>) {
-    for device in DEVICE_HOSTS {
-        let by_mode = |mode| services.iter().filter(move |service| service.mode == mode);
-        let is_tunnelled =
-            by_mode(Mode::Tunnel).any(|service| service.hosts.iter().any(|host| host.pattern.as_str() == device));
-        let opened = by_mode(Mode::Inspect).flat_map(|service| &service.hosts);
-        let mut opened = opened.filter(|host| tenant::covers(&host.pattern, device));
-        if let (false, Some(host)) = (is_tunnelled, opened.next()) {
-            let found = format!("{}, so that {device} is inspected", quoted(host.pattern.as_str()));
-            problems
-                .warning(&host.at, found, "this host in a tunnel: devices sign in there with a client certificate")
-                .hint(format!(
-                    "Microsoft excludes it from inspection (and *.login.microsoftonline.com with it):\n\
-                     list {device:?} in a service with mode = \"tunnel\""
-                ));
+/// Hosts that break where they are opened, each service's of one kind together.
+fn warn_never_inspected(services: &[Service], catalogue: &Catalogue, problems: &mut Problems<'_>) {
+    let tunnelled = |host: &Template| {
+        let mut tunnels = services.iter().filter(|service| service.mode == Mode::Tunnel);
+        tunnels.any(|service| service.hosts.iter().any(|own| own.pattern.as_str() == host.as_str()))
+    };
+    for service in services.iter().filter(|service| service.mode == Mode::Inspect) {
+        for (entry, part, exception) in catalogue.never_inspected() {
+            let exceptions = exception.hosts.iter().filter(|host| !host.needs_tenant() && !tunnelled(host));
+            let opened = exceptions.filter_map(|host| {
+                // What a vendor only asks for is no reason against a wide pattern that something else is due for.
+                let reaches = |pattern: &HostPattern| match exception.why {
+                    Why::VendorAsks => pattern.as_str() == host.as_str(),
+                    Why::CertificatePinned | Why::ClientCertificate => tenant::covers(pattern, host.as_str()),
+                };
+                let by = service.hosts.iter().find(|own| reaches(&own.pattern))?;
+                Some((by, host.as_str()))
+            });
+            let opened: Vec<_> = opened.collect();
+            let Some((by, first)) = opened.first() else { continue };
+            let names: Vec<_> = opened.iter().map(|(_, host)| quoted(host)).collect();
+            let found = format!("{}, so that {} is inspected", quoted(by.pattern.as_str()), few(&names));
+            let expected = format!("this host in a tunnel: {}", exception.why.sentence());
+            problems.warning(&by.at, found, expected).hint(format!(
+                "see `sekisho catalog show {}/{}`: list {first:?} in a service with mode = \"tunnel\", or take a pattern that \
+                 does not reach it",
+                entry.id, part.id
+            ));
         }
+    }
+}
+
+/// A part that could be restricted to one's own tenant, and is not; or for which that takes another way than a header.
+fn warn_unused_restriction(site: &Site, services: &[Service], catalogue: &Catalogue, problems: &mut Problems<'_>) {
+    // Case ア has no tenant of its own.
+    if site.case == Some(Case::Authentication) {
+        return;
+    }
+    for service in services.iter().filter(|service| service.headers.is_empty()) {
+        let Some((reference, at)) = &service.catalog else { continue };
+        let Ok((_, part)) = catalogue.part(reference) else { continue };
+        if !part.profiles.is_empty() {
+            let found = format!("{} without a tenant restriction", quoted(reference));
+            let expected = format!(
+                "mode = \"inspect\" and [service.tenant] with profile = \"{}\": anybody's tenant can be signed in to",
+                part.profiles.join("\" or \"")
+            );
+            problems.warning(at, found, expected);
+        } else if let Some(advice) = &part.no_profile
+            && !part.hosts.iter().any(Template::needs_tenant)
+        {
+            problems.warning(at, format!("{}, which no tenant profile restricts", quoted(reference)), advice.as_str());
+        }
+    }
+}
+
+/// Microsoft's own feed permits SharePoint of every tenant in the world.
+fn warn_every_sharepoint(services: &[Service], problems: &mut Problems<'_>) {
+    const EVERY: &str = "*.sharepoint.com";
+    let named = services.iter().find_map(|service| Some((service.tenant_name.as_ref()?, service.at.offset)));
+    let Some((name, offset)) = named else { return };
+    let line = problems.line(offset);
+    for host in services.iter().flat_map(|service| &service.hosts).filter(|host| host.pattern.as_str() == EVERY) {
+        let found = format!("\"{EVERY}\", which is SharePoint of every tenant in the world");
+        let expected =
+            format!("\"{name}.sharepoint.com\" and \"{name}-my.sharepoint.com\", the tenant named in line {line}");
+        problems.warning(&host.at, found, expected);
     }
 }
 

@@ -1,18 +1,20 @@
 //! From the tree of values to what a [`super::Config`] is made of: every rule that needs no file but this one.
 //!
 //! Lowering never stops at a problem: what is wrong is left out or takes its default, and the configuration is refused in the
-//! end. What may not be here: I/O (`files`).
+//! end. The folder of `[catalog]` is read here, as services are made of it. What may not
+//! be here: other I/O (`files`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::catalogue::{self, Shelf};
 use super::problem::{At, MOST, Problems, quoted};
 use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
-use super::{Case, IssuingFiles, Site, finding, limits, schema, units};
+use super::{Case, IssuingFiles, Site, finding, limits, pac, schema, units};
 use crate::addrs::ListenAddr;
 use crate::policy::{Conflict, ConflictKind, HostPattern, Mode, Policy, PolicySource};
 use crate::upstream::resolve;
@@ -34,18 +36,23 @@ pub(super) struct Lowered<'t> {
     pub pressure: pressure::Settings,
     pub timeouts: Timeouts,
     pub record: record::Settings,
+    pub pac: Option<crate::pac::Settings>,
+    /// What services took from the catalogue, as text: a part of what the revision is of.
+    pub taken: String,
 }
 
 /// Paths are resolved against `base`, the directory of the file.
-pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, problems: &mut Problems<'_>) -> Lowered<'t> {
+pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, problems: &mut Problems<'_>) -> Lowered<'t> {
     let root = Table::root(tree, &schema::ROOT, problems);
+    let catalogue = catalogue::of_site(&root, base, shelf, problems);
     let (site, case_at) = site(&root, problems);
     let listeners = listeners(&root, problems);
     let admin = admin(&root, &listeners, problems);
     let limits = limits::limits(&root, problems);
     let mut groups = service::groups(&root, &limits, problems);
-    let mut services = service::services(&root, &groups, &limits, problems);
-    finding::look(&site, &case_at, &services, problems);
+    let mut services = service::services(&root, &groups, &limits, &catalogue, problems);
+    finding::look(&site, &case_at, &services, &catalogue, problems);
+    let taken = service::taken(&services);
     let timeouts = settings::timeouts(&root, problems);
     let resolver = settings::resolver(&root, timeouts.dns, problems);
     let upstream = settings::upstream(&root, base, problems);
@@ -58,6 +65,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, problems: &mut Probl
     let of_services = services.iter_mut().map(|service| (service.name.clone(), std::mem::take(&mut service.limits)));
     let limits = limits::with(limits, of_groups, of_services);
     let record = settings::record(&root, base, problems);
+    let pac = pac::pac(&root, problems);
     let policy = compile(groups, services, problems);
     let listeners = listeners.into_iter().map(|(address, _)| address).collect();
     Lowered {
@@ -73,6 +81,8 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, problems: &mut Probl
         pressure,
         timeouts,
         record,
+        pac,
+        taken,
     }
 }
 

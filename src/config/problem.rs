@@ -171,6 +171,16 @@ impl<'t> Problems<'t> {
         self.push(Severity::Warning, at, found.into(), expected.into())
     }
 
+    /// Takes problems of another file, which come before those of this one.
+    pub fn adopt(&mut self, found: Vec<Problem>) {
+        for problem in found {
+            match problem.severity {
+                Severity::Error => self.errors.push(problem),
+                Severity::Warning => self.warnings.push(problem),
+            }
+        }
+    }
+
     pub fn any_error(&self) -> bool {
         !self.errors.is_empty()
     }
@@ -189,7 +199,8 @@ impl<'t> Problems<'t> {
     pub fn into_sorted(self) -> Vec<Problem> {
         let mut all = self.errors;
         all.extend(self.warnings);
-        all.sort_by_key(|problem| (problem.line, problem.column));
+        let own = self.file.clone();
+        all.sort_by_key(|problem| (problem.file == own, problem.line, problem.column));
         if self.untold > 0 {
             let (file, key) = (self.file, String::new());
             let found = format!("and {} more problems that are not told one by one", self.untold);

@@ -24,8 +24,15 @@ pub(super) static ROOT: Keys = Keys {
         "limits",
         "timeouts",
         "record",
+        "catalog",
+        "pac",
     ],
 };
+pub(super) static PAC: Keys = Keys {
+    section: "[pac]",
+    names: &["proxies", "internal_domains", "internal_proxies", "otherwise", "direct_fallback"],
+};
+pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder"] };
 pub(super) static SITE: Keys = Keys { section: "[site]", names: &["name", "case", "last_line"] };
 pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "address"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
@@ -50,7 +57,20 @@ pub(super) static UPSTREAM: Keys = Keys {
 pub(super) static ISSUING_CA: Keys = Keys { section: "[issuing_ca]", names: &["certificate", "key"] };
 pub(super) static SERVICE: Keys = Keys {
     section: "[[service]]",
-    names: &["name", "hosts", "ports", "mode", "clients", "allow_broad", "plain_http", "tenant", "header", "limits"],
+    names: &[
+        "name",
+        "catalog",
+        "tenant_name",
+        "hosts",
+        "ports",
+        "mode",
+        "clients",
+        "allow_broad",
+        "plain_http",
+        "tenant",
+        "header",
+        "limits",
+    ],
 };
 pub(super) static HEADER: Keys = Keys { section: "[[service.header]]", names: &["name", "value"] };
 pub(super) static LIMITS: Keys = Keys {
@@ -119,7 +139,9 @@ pub(super) static TIMEOUTS: Keys = Keys {
 pub(super) static RECORD: Keys = Keys { section: "[record]", names: &["path", "when_unwritable"] };
 
 /// Where a key that stands in the wrong table may belong. Keys that stand in several sections (`name`) are no help there.
-pub(super) static SECTIONS: [&Keys; 16] = [
+pub(super) static SECTIONS: [&Keys; 18] = [
+    &CATALOG,
+    &PAC,
     &SITE,
     &LISTENER,
     &ADMIN,

@@ -10,8 +10,10 @@ use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
 use super::schema;
 use super::settings::network;
+use super::taken::{self, Taken};
 use super::tenant::{self, Tenant};
 use crate::admit;
+use crate::catalog::{Catalogue, Template, TemplateError};
 use crate::policy::{Breadth, GroupSource, HostPattern, Mode, PatternError, ServiceSource};
 
 const MODES: [(&str, Mode); 2] = [("tunnel", Mode::Tunnel), ("inspect", Mode::Inspect)];
@@ -28,6 +30,10 @@ pub(super) struct Group {
 pub(super) struct Service {
     pub name: String,
     pub at: At,
+    /// `entry/part` of the catalogue that hosts were taken from, and where that stands.
+    pub catalog: Option<(String, At)>,
+    /// The tenant's own name, where hosts are made from it.
+    pub tenant_name: Option<String>,
     pub hosts: Vec<Host>,
     pub ports: Vec<u16>,
     pub mode: Mode,
@@ -62,6 +68,16 @@ impl Service {
     }
 }
 
+/// What was taken from the catalogue: an entry that changes must change the configuration's revision.
+pub(super) fn taken(services: &[Service]) -> String {
+    let taken = services.iter().filter(|service| service.catalog.is_some());
+    let lines = taken.map(|service| {
+        let hosts: Vec<_> = service.hosts.iter().map(|host| host.pattern.as_str()).collect();
+        format!("{} {:?} {} {:?}\n", service.name, service.ports, service.plain_http, hosts)
+    });
+    lines.collect()
+}
+
 pub(super) fn groups<'t>(root: &Table<'t>, all: &admit::Settings, problems: &mut Problems<'_>) -> Vec<Group> {
     let tables = root.tables("clients", &schema::CLIENTS, problems);
     if !root.has("clients") || root.is_empty_list("clients") {
@@ -94,6 +110,7 @@ pub(super) fn services<'t>(
     root: &Table<'t>,
     groups: &[Group],
     all: &admit::Settings,
+    catalogue: &Catalogue,
     problems: &mut Problems<'_>,
 ) -> Vec<Service> {
     let tables = root.tables("service", &schema::SERVICE, problems);
@@ -107,7 +124,7 @@ pub(super) fn services<'t>(
         let (clients, read) = clients(table, groups, problems);
         every_client_read &= read;
         let limits = limits::of_service(table, all, problems);
-        services.push(service(table, clients, limits, &mut names, problems));
+        services.push(service(table, clients, limits, catalogue, &mut names, problems));
     }
     if every_client_read {
         refuse_unused(groups, &services, problems);
@@ -119,11 +136,13 @@ fn service<'t>(
     table: &Table<'t>,
     clients: Option<Vec<String>>,
     limits: admit::Quotas,
+    catalogue: &Catalogue,
     names: &mut HashMap<String, usize>,
     problems: &mut Problems<'_>,
 ) -> Service {
     let name = title(table, "a name for this service", names, problems).unwrap_or_default();
-    let hosts = hosts(table, problems);
+    let taken = taken::read(table, catalogue, problems);
+    let hosts = hosts(table, &taken, problems);
     let (tenant, headers) = tenant::read(table, &hosts, problems).unzip();
     let mut headers: Vec<Placed> = headers.unwrap_or_default();
     headers.extend(header::read(table, problems));
@@ -133,11 +152,13 @@ fn service<'t>(
         name,
         at: table.at.clone(),
         hosts,
-        ports: ports(table, problems),
+        ports: ports(table, &taken, problems),
+        catalog: taken.reference,
+        tenant_name: taken.tenant_name,
         mode: mode.unwrap_or(Mode::Tunnel),
         mode_at: table.place("mode"),
         clients,
-        plain_http: table.flag("plain_http", problems).unwrap_or(false),
+        plain_http: table.flag("plain_http", problems).unwrap_or(taken.plain_http),
         headers,
         tenant,
         limits,
@@ -163,7 +184,7 @@ fn judge_together(service: &Service, table: &Table<'_>, problems: &mut Problems<
         problems
             .error(&service.mode_at, found, "mode = \"inspect\"")
             .hint("a tunnel is not opened, so that nothing can be set in it: write mode = \"inspect\"");
-    } else if service.plain_http && !table.has("ports") {
+    } else if service.plain_http && service.ports == [443] && !table.has("ports") {
         let found = "plain_http = true with the default ports = [443]";
         problems.warning(&plain_at, found, "ports = [80] or [80, 443]: http:// is on port 80");
     } else if !service.plain_http && service.ports.contains(&80) {
@@ -175,19 +196,22 @@ fn judge_together(service: &Service, table: &Table<'_>, problems: &mut Problems<
     }
 }
 
-fn hosts<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Vec<Host> {
-    let texts = table.required_texts(
-        "hosts",
-        "a list of host patterns, such as [\"example.com\", \"*.example.com\"]",
-        problems,
-    );
+/// Those of the catalogue, then the service's own.
+fn hosts<'t>(table: &Table<'t>, taken: &Taken, problems: &mut Problems<'_>) -> Vec<Host> {
+    const EXPECTED: &str = "a list of host patterns, such as [\"example.com\", \"*.example.com\"], or a part of the catalogue (catalog = …)";
+    let mut hosts: Vec<Host> =
+        taken.hosts.iter().map(|pattern| Host { pattern: pattern.clone(), at: table.place("catalog") }).collect();
+    let texts = match table.has("catalog") {
+        true => table.texts("hosts", problems).unwrap_or_default(),
+        false => table.required_texts("hosts", EXPECTED, problems),
+    };
     let allow_broad = table.flag("allow_broad", problems).unwrap_or(false);
     if table.is_empty_list("hosts") {
         problems.warning(&table.place("hosts"), "an empty list", "host patterns: the service permits nothing");
     }
-    let mut hosts = Vec::with_capacity(texts.len());
     for text in texts {
-        let pattern = match HostPattern::parse(text.text) {
+        let pattern = Template::parse(text.text).and_then(|template| template.fill(taken.tenant_name.as_deref()));
+        let pattern = match pattern {
             Ok(pattern) => pattern,
             Err(error) => {
                 refuse_pattern(&text, error, problems);
@@ -202,16 +226,20 @@ fn hosts<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Vec<Host> {
     hosts
 }
 
-fn refuse_pattern(text: &Text<'_>, error: PatternError, problems: &mut Problems<'_>) {
+fn refuse_pattern(text: &Text<'_>, error: TemplateError, problems: &mut Problems<'_>) {
     let expected = match error {
-        PatternError::IpLiteral => "a host name, never an address",
-        PatternError::Lgwan => "a name outside lgwan.jp",
-        PatternError::EchOuter => "the name of a site",
-        PatternError::Empty
-        | PatternError::Name(_)
-        | PatternError::NotOnlyAName
-        | PatternError::StarsInARow
-        | PatternError::StarLabel => "a host pattern such as \"example.com\" or \"*.example.com\"",
+        TemplateError::NoTenant => "tenant_name = \"…\" beside it, or the name itself in its place",
+        TemplateError::Pattern(PatternError::IpLiteral) => "a host name, never an address",
+        TemplateError::Pattern(PatternError::Lgwan) => "a name outside lgwan.jp",
+        TemplateError::Pattern(PatternError::EchOuter) => "the name of a site",
+        TemplateError::Braces
+        | TemplateError::Pattern(
+            PatternError::Empty
+            | PatternError::Name(_)
+            | PatternError::NotOnlyAName
+            | PatternError::StarsInARow
+            | PatternError::StarLabel,
+        ) => "a host pattern such as \"example.com\" or \"*.example.com\"",
     };
     problems.error(&text.at, quoted(text.text), expected).hint(error.to_string());
 }
@@ -239,8 +267,8 @@ fn judge_breadth(text: &Text<'_>, breadth: Breadth, problems: &mut Problems<'_>)
     }
 }
 
-fn ports<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Vec<u16> {
-    let Some(ports) = table.integers("ports", &(1..=65535), "a port", problems) else { return vec![443] };
+fn ports<'t>(table: &Table<'t>, taken: &Taken, problems: &mut Problems<'_>) -> Vec<u16> {
+    let Some(ports) = table.integers("ports", &(1..=65535), "a port", problems) else { return taken.ports.clone() };
     if table.is_empty_list("ports") {
         problems.warning(&table.place("ports"), "an empty list", "ports: the service permits nothing");
     }

@@ -1,37 +1,18 @@
-//! Tenant restrictions: the vendors' profiles, their hosts and headers, the grammar of their values.
+//! Tenant restrictions as a service configures them: the grammar of their values, and the headers they come to.
 //!
-//! Every fact here was read in the vendor's own documentation, which is named at the profile. Values are secrets: a problem
-//! tells their length only. What may not be here: the rules of plain headers (`header`), other services (`finding`).
+//! Values are secrets: a problem tells their length only. What may not be here: facts of vendors (`profiles`), the rules of plain
+//! headers (`header`), other services (`finding`).
 
 use super::header::{self, Placed};
 use super::problem::{At, Problems, quoted};
+use super::profiles::{MICROSOFT_POLICY, MSA_HOST, PROFILES, Profile, Restriction, V1_CONTEXT, V1_LIST};
 use super::reader::{Secrecy, Table, Text};
-use super::schema::Keys;
 use super::service::Host;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+
 use crate::names::DnsName;
 use crate::policy::{HeaderHosts, HostPattern, SetHeader};
-
-/// The profiles by the vendor's restriction they configure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Restriction {
-    MicrosoftV1,
-    MicrosoftV2,
-    GoogleWorkspace,
-    Slack,
-    Dropbox,
-}
-
-/// What is known of one vendor's restriction.
-#[derive(Debug)]
-pub(super) struct Profile {
-    pub name: &'static str,
-    pub restriction: Restriction,
-    /// The header by which a service is seen to carry the restriction.
-    pub header: &'static str,
-    /// The sign-in hosts the vendor lists, as patterns.
-    pub hosts: &'static [&'static str],
-    keys: Keys,
-}
 
 /// A `[service.tenant]`: its profile and where that stands.
 #[derive(Debug)]
@@ -39,65 +20,6 @@ pub(super) struct Tenant {
     pub profile: &'static Profile,
     pub at: At,
 }
-
-const V1_LIST: &str = "Restrict-Access-To-Tenants";
-const V1_CONTEXT: &str = "Restrict-Access-Context";
-const MICROSOFT_POLICY: &str = "sec-Restrict-Tenant-Access-Policy";
-/// Where consumer accounts sign in: `restrict-msa` is for this host only.
-const MSA_HOST: &str = "login.live.com";
-
-/// A table of facts: longer than a function's limit would be.
-pub(super) static PROFILES: [Profile; 5] = [
-    // learn.microsoft.com/entra/identity/enterprise-apps/tenant-restrictions: exactly these three hosts.
-    Profile {
-        name: "microsoft-v1",
-        restriction: Restriction::MicrosoftV1,
-        header: V1_LIST,
-        hosts: &["login.microsoftonline.com", "login.microsoft.com", "login.windows.net"],
-        keys: Keys {
-            section: "[service.tenant] with profile = \"microsoft-v1\"",
-            names: &["profile", "allowed", "context", "restrict_msa"],
-        },
-    },
-    // learn.microsoft.com/entra/external-id/tenant-restrictions-v2: exactly these four hosts.
-    Profile {
-        name: "microsoft-v2",
-        restriction: Restriction::MicrosoftV2,
-        header: MICROSOFT_POLICY,
-        hosts: &["login.microsoftonline.com", "login.microsoft.com", "login.windows.net", MSA_HOST],
-        keys: Keys {
-            section: "[service.tenant] with profile = \"microsoft-v2\"",
-            names: &["profile", "tenant", "policy"],
-        },
-    },
-    // support.google.com/a/answer/1668854: all traffic to google.com.
-    Profile {
-        name: "google-workspace",
-        restriction: Restriction::GoogleWorkspace,
-        header: "X-GoogApps-Allowed-Domains",
-        hosts: &["google.com", "*.google.com"],
-        keys: Keys { section: "[service.tenant] with profile = \"google-workspace\"", names: &["profile", "allowed"] },
-    },
-    // slack.com/help/articles/360024821873.
-    Profile {
-        name: "slack",
-        restriction: Restriction::Slack,
-        header: "X-Slack-Allowed-Workspaces",
-        hosts: &["slack.com", "*.slack.com"],
-        keys: Keys {
-            section: "[service.tenant] with profile = \"slack\"",
-            names: &["profile", "requester", "allowed"],
-        },
-    },
-    // help.dropbox.com/security/network-control.
-    Profile {
-        name: "dropbox",
-        restriction: Restriction::Dropbox,
-        header: "X-Dropbox-allowed-Team-Ids",
-        hosts: &["dropbox.com", "*.dropbox.com"],
-        keys: Keys { section: "[service.tenant] with profile = \"dropbox\"", names: &["profile", "allowed"] },
-    },
-];
 
 /// `[service.tenant]` and the headers it comes to; `None` where there is none, or no profile is known for it.
 pub(super) fn read<'t>(
@@ -120,8 +42,18 @@ pub(super) fn read<'t>(
         Restriction::MicrosoftV1 => microsoft_v1(&table, hosts, problems),
         Restriction::MicrosoftV2 => microsoft_v2(&table, problems),
         Restriction::GoogleWorkspace => google_workspace(&table, problems),
+        Restriction::GoogleCloud => google_cloud(&table, problems),
+        Restriction::YouTube => youtube(&table, problems),
         Restriction::Slack => slack(&table, problems),
-        Restriction::Dropbox => dropbox(&table, problems),
+        Restriction::Dropbox => allowed(&table, profile, "the id of a team: digits, in quotes", is_number, problems),
+        Restriction::Webex => {
+            allowed(&table, profile, "a domain registered with your Webex organisation", is_domain, problems)
+        }
+        Restriction::GitHub => {
+            allowed(&table, profile, "the id of an enterprise: digits, in quotes", is_number, problems)
+        }
+        Restriction::ChatGpt => allowed(&table, profile, "the id (UUID) of a workspace", is_guid, problems),
+        Restriction::Anthropic => allowed(&table, profile, "the id (UUID) of an organisation", is_guid, problems),
     };
     let placed = headers.into_iter().filter_map(|header| {
         if let Err(expected) = header::check_value(&header.value) {
@@ -185,9 +117,48 @@ fn slack<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Vec<SetHeader> {
     vec![set("X-Slack-Allowed-Workspaces-Requester", requester), set("X-Slack-Allowed-Workspaces", allowed)]
 }
 
-fn dropbox<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Vec<SetHeader> {
-    let allowed = list(table, "allowed", "the id of a team: digits, in quotes", is_number, problems);
-    allowed.map(|value| set("X-Dropbox-allowed-Team-Ids", value)).into_iter().collect()
+/// The value is the JSON text of the vendor in the alphabet of RFC 4648 section 5, padded as the vendor's own example is.
+fn google_cloud<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Vec<SetHeader> {
+    const OPTIONS: [(&str, &str); 2] =
+        [("strict", "strict"), ("cloud-storage-read-allowed", "cloudStorageReadAllowed")];
+    let expected = "the id of an organization: digits, in quotes";
+    let organizations = list(table, "organizations", expected, is_number, problems);
+    let options = table.choice("options", &OPTIONS, problems).unwrap_or("strict");
+    let json = organizations.map(|ids| {
+        let resources: Vec<_> = ids.split(',').map(|id| format!("\"organizations/{id}\"")).collect();
+        format!("{{\"resources\":[{}],\"options\":\"{options}\"}}", resources.join(","))
+    });
+    json.map(|json| set("X-Goog-Allowed-Resources", URL_SAFE.encode(json))).into_iter().collect()
+}
+
+fn youtube<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Vec<SetHeader> {
+    const LEVELS: [(&str, &str); 2] = [("strict", "Strict"), ("moderate", "Moderate")];
+    if !table.has("level") {
+        table.missing("level", "\"strict\" or \"moderate\"", problems);
+    }
+    let level = table.choice("level", &LEVELS, problems);
+    level.map(|level| set("YouTube-Restrict", level.to_owned())).into_iter().collect()
+}
+
+/// The one header of a profile, of a list of ids or domains.
+fn allowed<'t>(
+    table: &Table<'t>,
+    profile: &Profile,
+    expected: &str,
+    grammar: fn(&str) -> bool,
+    problems: &mut Problems<'_>,
+) -> Vec<SetHeader> {
+    let value = list(table, "allowed", expected, grammar, problems);
+    let count = value.as_ref().map_or(0, |value| value.split(',').count());
+    if let Some(most) = profile.most.filter(|most| count > *most) {
+        problems.error(
+            &table.place("allowed"),
+            format!("a list of {count}"),
+            format!("at most {most}: the vendor takes no more"),
+        );
+        return Vec::new();
+    }
+    value.map(|value| set(profile.header, value)).into_iter().collect()
 }
 
 fn set(name: &str, value: String) -> SetHeader {
@@ -344,8 +315,23 @@ mod tests {
                     "login.microsoftonline.com login.microsoft.com login.windows.net login.live.com".to_owned()
                 ),
                 ("google-workspace", "google.com *.google.com".to_owned()),
+                ("google-cloud", "*.google.com *.googleapis.com".to_owned()),
+                (
+                    "youtube",
+                    "www.youtube.com m.youtube.com youtubei.googleapis.com youtube.googleapis.com www.youtube-nocookie.com"
+                        .to_owned()
+                ),
                 ("slack", "slack.com *.slack.com".to_owned()),
                 ("dropbox", "dropbox.com *.dropbox.com".to_owned()),
+                (
+                    "webex",
+                    "identity.webex.com identity-eu.webex.com idbroker.webex.com idbroker-secondary.webex.com \
+                     idbroker-b-us.webex.com idbroker-eu.webex.com atlas-a.wbx2.com"
+                        .to_owned()
+                ),
+                ("github", "github.com api.github.com *.githubcopilot.com".to_owned()),
+                ("chatgpt", "chatgpt.com *.chatgpt.com".to_owned()),
+                ("anthropic", "claude.ai api.anthropic.com".to_owned()),
             ]
         );
     }

@@ -271,7 +271,7 @@ fn trust_sources_are_resolved_against_the_file() {
         let text = format!("{MINIMAL}[upstream]\n{text}\nextra_roots = [\"a.pem\"]\n");
         let mut problems = Problems::new("f", &text);
         let tree = document::parse(&mut problems).expect("tree");
-        let upstream = lower::lower(&tree, Path::new("/etc/sekisho"), &mut problems).upstream;
+        let upstream = lower::lower(&tree, Path::new("/etc/sekisho"), Shelf::BuiltIn, &mut problems).upstream;
         assert_eq!((upstream.roots, upstream.crl_unknown), (roots, unknown));
         let extra: Vec<_> = upstream.extra_roots.into_iter().map(|(path, _)| path).collect();
         assert_eq!(extra, [Path::new("/etc/sekisho/a.pem")]);

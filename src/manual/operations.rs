@@ -262,6 +262,17 @@
 //! client's own connections take turns, which are the shorter the more it has open, and no less than 1 KiB. A tunnel whose client is
 //! gone with a reset is ended within a quarter of a second, also where its octets wait for their turn.
 //!
+//! # Browsers: the PAC script
+//!
+//! `sekisho pac --client IP` prints the script for browsers of that client's `[[clients]]`, made from the policy: what the client is permitted
+//! goes to `pac.proxies`, names at and under `pac.internal_domains` and `lgwan.jp` take the way inside (`pac.internal_proxies`, or
+//! DIRECT), all else goes where `pac.otherwise` says. With `proxy`, the default, that is this proxy too, which refuses it and says why, and
+//! the script lists nothing. With `internal`, `block` or `direct` it decides by the policy's own rules, ports included, so make it anew with
+//! every change of the policy. Serve it as `application/x-ns-proxy-autoconfig`; a listener for it comes with a later version.
+//!
+//! A script enforces nothing: only a firewall that lets nothing past the proxy does. Without `direct_fallback` a browser whose proxies are
+//! dead goes nowhere.
+//!
 //! # Slow peers
 //!
 //! Every wait for a peer ends. A head, a ClientHello and a handshake are due as a whole: octets that come one by one do not put the

@@ -214,3 +214,90 @@ fn quickstart_sends_three_requests_and_runs_on() {
         records.iter().filter(|record| record.is_terminal() && record.action() == "connection").collect();
     assert!(connections.iter().any(|record| record.reason() == "not_allowlisted"), "{connections:?}");
 }
+
+#[test]
+fn the_catalogue_is_shown_without_a_configuration() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let shown = |arguments: &[&str]| {
+        let out = run(dir.path(), &[&["catalog"], arguments].concat());
+        (out.status.code(), text(&out.stdout), text(&out.stderr))
+    };
+    let (code, list, _) = shown(&["list"]);
+    assert_eq!(code, Some(0));
+    for part in ["microsoft-365/sign-in ", "google-workspace/sign-in ", "revocation/digicert ", "kintone/tenant "] {
+        assert!(list.lines().any(|line| line.starts_with(part)), "{part}: {list}");
+    }
+    let (code, part, _) = shown(&["show", "microsoft-365/sign-in"]);
+    assert_eq!(code, Some(0));
+    for words in [
+        "  hosts          login.microsoftonline.com\n                 login.microsoft.com\n",
+        "  tenant profile microsoft-v1 or microsoft-v2\n",
+        "the vendor's own)\n",
+        "catalog = \"microsoft-365/sign-in\"\n",
+    ] {
+        assert!(part.contains(words), "{words}: {part}");
+    }
+    let (code, entry, _) = shown(&["show", "defender"]);
+    assert!(code == Some(0) && entry.contains("never inspect"), "{entry}");
+    assert!(entry.contains("its clients accept the vendor's own certificate only"), "{entry}");
+    let (_, found, _) = shown(&["search", "login.microsoftonline.com"]);
+    let parts: Vec<_> = found.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(parts.first(), Some(&"microsoft-365/sign-in"), "{found}");
+    assert!(!parts.contains(&"slack/app"), "{found}");
+    let (code, _, why) = shown(&["show", "slak"]);
+    assert_eq!(
+        (code, why.as_str()),
+        (Some(1), "sekisho: no \"slak\" in the catalogue; there is slack; `sekisho catalog list` shows all of it\n")
+    );
+    let (code, _, why) = shown(&["search", "nothing-like-this"]);
+    assert!(code == Some(1) && why.contains("nothing in the catalogue has nothing-like-this"), "{why}");
+    // The site's own come beside, or in place.
+    fs::create_dir(dir.path().join("own")).expect("a folder");
+    let own = "name = \"Own\"\nprovider = \"Us\"\ncategory = \"business\"\n[[part]]\nid = \"app\"\ntitle = \"Ours\"\n\
+               purpose = \"application\"\nhosts = [\"own.example.jp\"]\n[[part.source]]\nurl = \"https://own.example.jp/\"\n\
+               read = 2026-11-28\nconfidence = \"H\"\n";
+    fs::write(dir.path().join("own/own.toml"), own).expect("written");
+    let (code, found, _) = shown(&["search", "--folder", "own", "own.example.jp"]);
+    assert!(code == Some(0) && found.starts_with("own/app ") && found.contains("(own/own.toml)"), "{found}");
+    fs::write(dir.path().join("own/own.toml"), own.replace("title", "titel")).expect("written");
+    let (code, _, why) = shown(&["list", "--folder", "own"]);
+    assert!(
+        code == Some(1) && why.starts_with("own/own.toml:6:1: error: part[0].titel: found an unknown key"),
+        "{why}"
+    );
+}
+
+/// What is taken from the catalogue is decided as if it were written out, and a folder of the site's own counts.
+#[test]
+fn a_service_of_the_catalogue_is_decided_like_any_other() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let config = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[clients]]\nname = \"office\"\nnetworks = [\"10.20.0.0/16\"]\n\
+                  [catalog]\nfolder = \"own\"\n[[service]]\nname = \"Kintone\"\ncatalog = \"kintone/tenant\"\n\
+                  tenant_name = \"city-x\"\n[[service]]\nname = \"Claude\"\ncatalog = \"claude/app\"\n";
+    fs::write(dir.path().join("sekisho.toml"), config).expect("written");
+    let own = "name = \"Claude here\"\nprovider = \"Us\"\ncategory = \"ai\"\n[[part]]\nid = \"app\"\ntitle = \"Ours\"\n\
+               purpose = \"application\"\nhosts = [\"claude.example.jp\"]\n[[part.source]]\nurl = \"https://claude.example.jp/\"\n\
+               read = 2026-11-28\nconfidence = \"H\"\n";
+    let missing = run(dir.path(), &["check"]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(text(&missing.stderr).contains("own: error: found no readable folder"), "{}", text(&missing.stderr));
+    fs::create_dir(dir.path().join("own")).expect("a folder");
+    fs::write(dir.path().join("own/claude.toml"), own).expect("written");
+    let explained = |host: &str| {
+        let out = run(dir.path(), &["explain", "--client", "10.20.0.7", host]);
+        (out.status.code(), text(&out.stdout))
+    };
+    for (host, code) in [("city-x.cybozu.com", 0), ("city-y.cybozu.com", 3), ("claude.example.jp", 0), ("claude.ai", 3)]
+    {
+        let (exit, said) = explained(host);
+        assert_eq!(exit, Some(code), "{host}: {said}");
+    }
+    let (_, said) = explained("city-x.cybozu.com");
+    assert!(said.contains("sekisho.toml:10"), "the line of the catalog key: {said}");
+    let revision = |text: &str| text.lines().find(|line| line.contains("revision")).map(str::to_owned);
+    let before = text(&run(dir.path(), &["check"]).stdout);
+    fs::write(dir.path().join("own/claude.toml"), own.replace("claude.example.jp\"]", "claude2.example.jp\"]"))
+        .expect("written");
+    let after = text(&run(dir.path(), &["check"]).stdout);
+    assert!(revision(&before).is_some() && revision(&before) != revision(&after), "{before}\n{after}");
+}

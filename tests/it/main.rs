@@ -25,6 +25,7 @@ mod listener;
 mod load;
 mod names;
 mod overload;
+mod pac;
 mod policy;
 mod real_clients;
 mod record;

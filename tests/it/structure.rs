@@ -10,7 +10,7 @@ const MAX_FUNCTION_LINES: usize = 60;
 
 /// Every module, each with those it imports. A module may import only what stands above it, so there is no cycle; what it imports
 /// must stand in its row, and what stands there must be imported. `cli` may ask anyone.
-const MODULES: [(&str, &[&str]); 32] = [
+const MODULES: [(&str, &[&str]); 34] = [
     // A literal table.
     ("names", &[]),
     ("addrs", &[]),
@@ -30,6 +30,8 @@ const MODULES: [(&str, &[&str]); 32] = [
     ("reply", &["http1", "reason"]),
     ("record", &["addrs", "names", "reason"]),
     ("policy", &["addrs", "names", "reason"]),
+    ("catalog", &["names", "policy"]),
+    ("pac", &["addrs", "names", "policy"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),
     ("upstream", &["addrs", "admit", "flight", "names", "policy", "reason", "sockets", "tls"]),
     ("exchange", &["pressure", "reason", "record", "reply"]),
@@ -44,8 +46,8 @@ const MODULES: [(&str, &[&str]); 32] = [
     (
         "config",
         &[
-            "addrs", "admit", "exchange", "identify", "inspect", "names", "policy", "pressure", "record", "tunnel",
-            "upstream",
+            "addrs", "admit", "catalog", "exchange", "identify", "inspect", "names", "pac", "policy", "pressure",
+            "record", "tunnel", "upstream",
         ],
     ),
     (

@@ -1,0 +1,192 @@
+//! `sekisho catalog`: what is known of services. It needs no configuration.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::{DONE, FAILED, complain, fail, say};
+use crate::catalog::{Catalogue, Entry, NotFound, Part};
+use crate::config;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Every entry with its parts, a line each
+    List {
+        #[command(flatten)]
+        own: Own,
+    },
+    /// One entry or part: hosts, ports, what must not be inspected, sources, and a [[service]] to begin with
+    Show {
+        /// `entry` or `entry/part`, such as microsoft-365/sign-in
+        name: String,
+        #[command(flatten)]
+        own: Own,
+    },
+    /// Parts in which all the words occur; a host name finds the parts that reach it
+    Search {
+        #[arg(required = true)]
+        words: Vec<String>,
+        #[command(flatten)]
+        own: Own,
+    },
+}
+
+/// The site's own entries.
+#[derive(clap::Args)]
+pub(super) struct Own {
+    /// A folder of catalogue files beside the program's own, as [catalog] folder names it
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+impl Own {
+    fn catalogue(&self) -> Result<Catalogue, ExitCode> {
+        let mut catalogue = config::built_in();
+        if let Some(folder) = &self.folder
+            && let Err(problems) = config::add_folder(&mut catalogue, folder)
+        {
+            for problem in problems {
+                complain(&problem.to_string());
+            }
+            return Err(FAILED.into());
+        }
+        Ok(catalogue)
+    }
+}
+
+pub(super) fn catalog(command: &Command) -> ExitCode {
+    let own = match command {
+        Command::List { own } | Command::Show { own, .. } | Command::Search { own, .. } => own,
+    };
+    let catalogue = match own.catalogue() {
+        Ok(catalogue) => catalogue,
+        Err(code) => return code,
+    };
+    match command {
+        Command::List { .. } => {
+            let parts = catalogue.entries().flat_map(|entry| entry.parts.iter().map(move |part| (entry, part)));
+            say(&lines(parts));
+            DONE.into()
+        }
+        Command::Show { name, .. } => show(&catalogue, name),
+        Command::Search { words, .. } => match catalogue.search(words) {
+            found if found.is_empty() => fail(&format!(
+                "nothing in the catalogue has {}; `sekisho catalog list` shows all of it",
+                words.join(" and ")
+            )),
+            found => {
+                say(&lines(found.into_iter()));
+                DONE.into()
+            }
+        },
+    }
+}
+
+/// A line for each part, in columns.
+fn lines<'c>(parts: impl Iterator<Item = (&'c Entry, &'c Part)>) -> String {
+    let rows: Vec<_> = parts
+        .map(|(entry, part)| {
+            let own = entry.file.as_ref().map_or_else(String::new, |file| format!(" ({file})"));
+            let what = format!("{}: {}{own}", entry.name, part.title);
+            (format!("{}/{}", entry.id, part.id), part.hosts.len(), part.purpose, what)
+        })
+        .collect();
+    let width =
+        |column: fn(&(String, usize, &'static str, String)) -> usize| rows.iter().map(column).max().unwrap_or(0);
+    let (name, purpose) = (width(|row| row.0.len()), width(|row| row.2.len()));
+    let mut text = String::new();
+    for (reference, hosts, aim, what) in &rows {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{reference:name$}  {hosts:>3} hosts  {aim:purpose$}  {what}");
+    }
+    text
+}
+
+fn show(catalogue: &Catalogue, name: &str) -> ExitCode {
+    if let Some(entry) = catalogue.entry(name) {
+        let parts: Vec<String> = entry.parts.iter().map(|part| described(entry, part)).collect();
+        say(&format!("{}\n{}", head(entry), parts.join("\n")));
+        return DONE.into();
+    }
+    match catalogue.part(name) {
+        Ok((entry, part)) => {
+            say(&format!("{}\n{}\n{}", head(entry), described(entry, part), example(entry, part)));
+            DONE.into()
+        }
+        Err(NotFound::Part(near) | NotFound::PartMissing(near) | NotFound::Entry(near)) => {
+            let near = if near.is_empty() { String::new() } else { format!("; there is {}", near.join(", ")) };
+            fail(&format!("no {name:?} in the catalogue{near}; `sekisho catalog list` shows all of it"))
+        }
+    }
+}
+
+fn head(entry: &Entry) -> String {
+    let mut text = format!("{} by {} ({})\n", entry.name, entry.provider, entry.category);
+    if let Some(note) = &entry.notes {
+        let _ = writeln!(text, "  {note}");
+    }
+    if let Some(file) = &entry.file {
+        let _ = writeln!(text, "  from {file}");
+    }
+    text
+}
+
+fn described(entry: &Entry, part: &Part) -> String {
+    let mut text = format!("{}/{}: {} ({})\n", entry.id, part.id, part.title, part.purpose);
+    let mut line = |label: &str, value: &str| {
+        let _ = writeln!(text, "  {label:<14} {value}");
+    };
+    for (n, host) in part.hosts.iter().enumerate() {
+        line(if n == 0 { "hosts" } else { "" }, host.as_str());
+    }
+    let ports: Vec<_> = part.ports.iter().map(u16::to_string).collect();
+    line("ports", &format!("{}{}", ports.join(", "), if part.plain_http { " (plain HTTP)" } else { "" }));
+    if !part.profiles.is_empty() {
+        line("tenant profile", &part.profiles.join(" or "));
+    }
+    if let Some(advice) = &part.no_profile {
+        line("no profile", advice);
+    }
+    for exception in &part.never_inspect {
+        let hosts: Vec<_> = exception.hosts.iter().map(ToString::to_string).collect();
+        line("never inspect", &format!("{}: {}", hosts.join(", "), exception.why.sentence()));
+        if let Some(note) = &exception.notes {
+            line("", note);
+        }
+    }
+    if let Some(note) = &part.notes {
+        line("note", note);
+    }
+    for source in &part.sources {
+        line("source", &format!("{} (read {}, {})", source.url, source.read, trust(source.confidence)));
+    }
+    text
+}
+
+fn trust(confidence: &str) -> &'static str {
+    match confidence {
+        "H" => "the vendor's own",
+        "M" => "not the vendor's own",
+        _ => "weak: 要確認",
+    }
+}
+
+/// What takes the part into a configuration.
+fn example(entry: &Entry, part: &Part) -> String {
+    let mut text = format!(
+        "In sekisho.toml:\n\n[[service]]\nname = \"{} {}\"\ncatalog = \"{}/{}\"\n",
+        entry.name, part.id, entry.id, part.id
+    );
+    if part.hosts.iter().any(crate::catalog::Template::needs_tenant) {
+        text.push_str("tenant_name = \"…\"          # your tenant's name in these hosts\n");
+    }
+    if let Some(profile) = part.profiles.first() {
+        let _ = write!(
+            text,
+            "mode = \"inspect\"           # for the restriction to your own tenant\n[service.tenant]\nprofile = \"{profile}\"\n"
+        );
+    }
+    text
+}

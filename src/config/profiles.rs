@@ -1,0 +1,169 @@
+//! The vendors' restrictions by header: their hosts, headers and keys. Each fact was read in the vendor's own documentation, which is named
+//! at the profile; a mechanism of which only others tell is no profile, but a `[[service.header]]` of the administrator's own.
+
+use super::schema::Keys;
+
+/// The profiles by the vendor's restriction they configure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Restriction {
+    MicrosoftV1,
+    MicrosoftV2,
+    GoogleWorkspace,
+    GoogleCloud,
+    YouTube,
+    Slack,
+    Dropbox,
+    Webex,
+    GitHub,
+    ChatGpt,
+    Anthropic,
+}
+
+/// What is known of one vendor's restriction.
+#[derive(Debug)]
+pub(super) struct Profile {
+    pub name: &'static str,
+    pub restriction: Restriction,
+    /// The header by which a service is seen to carry the restriction.
+    pub header: &'static str,
+    /// The hosts the vendor lists, as patterns.
+    pub hosts: &'static [&'static str],
+    /// Values the vendor takes at most, where it says so.
+    pub most: Option<usize>,
+    pub keys: Keys,
+}
+
+pub(super) const V1_LIST: &str = "Restrict-Access-To-Tenants";
+pub(super) const V1_CONTEXT: &str = "Restrict-Access-Context";
+pub(super) const MICROSOFT_POLICY: &str = "sec-Restrict-Tenant-Access-Policy";
+/// Where consumer accounts sign in: `restrict-msa` is for this host only.
+pub(super) const MSA_HOST: &str = "login.live.com";
+
+/// A table of facts: longer than a function's limit would be.
+pub(super) static PROFILES: [Profile; 11] = [
+    // learn.microsoft.com/entra/identity/enterprise-apps/tenant-restrictions: exactly these three hosts.
+    Profile {
+        name: "microsoft-v1",
+        restriction: Restriction::MicrosoftV1,
+        header: V1_LIST,
+        hosts: &["login.microsoftonline.com", "login.microsoft.com", "login.windows.net"],
+        most: None,
+        keys: Keys {
+            section: "[service.tenant] with profile = \"microsoft-v1\"",
+            names: &["profile", "allowed", "context", "restrict_msa"],
+        },
+    },
+    // learn.microsoft.com/entra/external-id/tenant-restrictions-v2: exactly these four hosts.
+    Profile {
+        name: "microsoft-v2",
+        restriction: Restriction::MicrosoftV2,
+        header: MICROSOFT_POLICY,
+        hosts: &["login.microsoftonline.com", "login.microsoft.com", "login.windows.net", MSA_HOST],
+        most: None,
+        keys: Keys {
+            section: "[service.tenant] with profile = \"microsoft-v2\"",
+            names: &["profile", "tenant", "policy"],
+        },
+    },
+    // support.google.com/a/answer/1668854: all traffic to google.com.
+    Profile {
+        name: "google-workspace",
+        restriction: Restriction::GoogleWorkspace,
+        header: "X-GoogApps-Allowed-Domains",
+        hosts: &["google.com", "*.google.com"],
+        most: None,
+        keys: Keys { section: "[service.tenant] with profile = \"google-workspace\"", names: &["profile", "allowed"] },
+    },
+    // docs.cloud.google.com/resource-manager/docs/organization-restrictions: the console's hosts and the APIs'.
+    Profile {
+        name: "google-cloud",
+        restriction: Restriction::GoogleCloud,
+        header: "X-Goog-Allowed-Resources",
+        hosts: &["*.google.com", "*.googleapis.com"],
+        most: None,
+        keys: Keys {
+            section: "[service.tenant] with profile = \"google-cloud\"",
+            names: &["profile", "organizations", "options"],
+        },
+    },
+    // support.google.com/a/answer/6214622: exactly these five hosts.
+    Profile {
+        name: "youtube",
+        restriction: Restriction::YouTube,
+        header: "YouTube-Restrict",
+        hosts: &[
+            "www.youtube.com",
+            "m.youtube.com",
+            "youtubei.googleapis.com",
+            "youtube.googleapis.com",
+            "www.youtube-nocookie.com",
+        ],
+        most: None,
+        keys: Keys { section: "[service.tenant] with profile = \"youtube\"", names: &["profile", "level"] },
+    },
+    // slack.com/help/articles/360024821873.
+    Profile {
+        name: "slack",
+        restriction: Restriction::Slack,
+        header: "X-Slack-Allowed-Workspaces",
+        hosts: &["slack.com", "*.slack.com"],
+        most: None,
+        keys: Keys {
+            section: "[service.tenant] with profile = \"slack\"",
+            names: &["profile", "requester", "allowed"],
+        },
+    },
+    // help.dropbox.com/security/network-control.
+    Profile {
+        name: "dropbox",
+        restriction: Restriction::Dropbox,
+        header: "X-Dropbox-allowed-Team-Ids",
+        hosts: &["dropbox.com", "*.dropbox.com"],
+        most: None,
+        keys: Keys { section: "[service.tenant] with profile = \"dropbox\"", names: &["profile", "allowed"] },
+    },
+    // help.webex.com/article/m0jby2: exactly these seven hosts.
+    Profile {
+        name: "webex",
+        restriction: Restriction::Webex,
+        header: "CiscoSpark-Allowed-Domains",
+        hosts: &[
+            "identity.webex.com",
+            "identity-eu.webex.com",
+            "idbroker.webex.com",
+            "idbroker-secondary.webex.com",
+            "idbroker-b-us.webex.com",
+            "idbroker-eu.webex.com",
+            "atlas-a.wbx2.com",
+        ],
+        most: None,
+        keys: Keys { section: "[service.tenant] with profile = \"webex\"", names: &["profile", "allowed"] },
+    },
+    // docs.github.com/enterprise-cloud@latest, restricting access to GitHub.com using a corporate proxy: these hosts, at most 20.
+    Profile {
+        name: "github",
+        restriction: Restriction::GitHub,
+        header: "sec-GitHub-allowed-enterprise",
+        hosts: &["github.com", "api.github.com", "*.githubcopilot.com"],
+        most: Some(20),
+        keys: Keys { section: "[service.tenant] with profile = \"github\"", names: &["profile", "allowed"] },
+    },
+    // help.openai.com, workspace restrictions by header: ids without spaces between them.
+    Profile {
+        name: "chatgpt",
+        restriction: Restriction::ChatGpt,
+        header: "ChatGPT-Allowed-Workspace-Id",
+        hosts: &["chatgpt.com", "*.chatgpt.com"],
+        most: None,
+        keys: Keys { section: "[service.tenant] with profile = \"chatgpt\"", names: &["profile", "allowed"] },
+    },
+    // support.claude.com, tenant restrictions: ids without spaces between them.
+    Profile {
+        name: "anthropic",
+        restriction: Restriction::Anthropic,
+        header: "anthropic-allowed-org-ids",
+        hosts: &["claude.ai", "api.anthropic.com"],
+        most: None,
+        keys: Keys { section: "[service.tenant] with profile = \"anthropic\"", names: &["profile", "allowed"] },
+    },
+];

@@ -1,0 +1,66 @@
+//! The catalogue: what is known of cloud services, how a configuration takes hosts from it, and how to add to it.
+//!
+//! # Using it
+//!
+//! `sekisho catalog list` shows the entries and their parts, a line each; `sekisho catalog search login.microsoftonline.com` the parts that
+//! reach a host; `sekisho catalog show microsoft-365/sign-in` all that is known of one part, and a `[[service]]` to begin with. None of
+//! them reads a configuration; `--folder DIR` adds files of one's own.
+//!
+//! The catalogue permits nothing by itself. A `[[service]]` with `catalog = "entry/part"` takes the part's hosts, and its ports and
+//! `plain_http` where the service says nothing of them; its own `hosts` are added. From there on these hosts are like any other: who is let
+//! in (`clients`), how (`mode`), which pattern wins, and what conflicts with what, are decided as if they were written out, and rule
+//! and record name the line of the `catalog` key. A pattern such as `{tenant}.sharepoint.com` takes the place of `{tenant}` from
+//! `tenant_name` of the service, in its own `hosts` too.
+//!
+//! A program that is replaced may bring other hosts: `sekisho check` with the new one, before it is started, shows the effective policy,
+//! and the configuration's revision (in the record and on the summary) changes where what is taken has changed.
+//!
+//! # What `check` says of it
+//!
+//! | finding | severity |
+//! |---|---|
+//! | `catalog` leads nowhere; the nearest entries or parts are named | error |
+//! | a host has a place for `{tenant}`, and there is no `tenant_name` | error |
+//! | a host of any entry that must not be inspected would be, by this service's pattern | warning |
+//! | a part that a tenant profile could restrict is taken without one (not for `case = "authentication"`) | warning |
+//! | a part for which no profile is known, and what the vendor offers instead (not for `case = "authentication"`) | warning |
+//! | `*.sharepoint.com`, where another service names a tenant | warning |
+//!
+//! # Files of one's own
+//!
+//! `[catalog] folder = "catalog.d"` names a folder, relative to the configuration. Each `*.toml` in it is an entry; its name without the
+//! ending, of lower-case letters, digits and hyphens, is the entry's id. One with the id of an entry of the program takes its place
+//! whole. A file with an unknown key, or with anything else wrong, is refused, and the configuration with it: at a reload the one in
+//! force stays.
+//!
+//! ```toml
+//! name = "Example Talk"
+//! provider = "Example Inc."
+//! category = "chat"
+//!
+//! [[part]]
+//! id = "app"
+//! title = "Application"
+//! purpose = "application"          # sign-in | application | media | cdn | update | revocation
+//! hosts = ["talk.example.com", "*.talk.example.com"]
+//! # ports = [443], plain_http = false, profiles = [], no_profile = "…", notes = "…"
+//!
+//! [[part.never_inspect]]
+//! hosts = ["device.talk.example.com"]
+//! why = "client-certificate"       # certificate-pinned | client-certificate | vendor-asks
+//!
+//! [[part.source]]
+//! url = "https://support.example.com/hosts"
+//! read = 2026-11-28
+//! confidence = "H"                 # H: the vendor's own; M: another source; L: weak
+//! ```
+//!
+//! `category` is one of identity, office, chat, meeting, storage, development, business, design, ai, cloud, update, security, revocation.
+//! `profiles` are those of `[service.tenant]`. At most a thousand files of 1 MiB are read.
+//!
+//! # How sure it is
+//!
+//! Each part says where it was read, on which day, and how sure that is: of the vendor's own documents or data, or of somebody else's.
+//! A list of hosts is never whole: vendors add and remove them, Microsoft with thirty days' notice for additions and without any for
+//! removals. What is missing shows in the record as `not_allowlisted`. Microsoft 365 is from its worldwide endpoint list of version
+//! 2026081400, without the mail ports, UDP, and `*.sharepoint.com`, `*.msecnd.net` and `*.onmicrosoft.com`, which belong to everybody.

@@ -1,0 +1,187 @@
+//! Proxy auto-configuration: the script by which a browser finds this proxy, made from the policy.
+//!
+//! What a client is permitted goes to the proxies, its own domains and LGWAN-ASP stay inside, all else goes where the configuration
+//! says. The script decides by the policy's own rules (which pattern wins, its ports, its clients), so that it sends nothing to the proxy
+//! that would be refused there, and the other way round. It enforces nothing: that is the proxy's and the firewall's.
+//!
+//! The language is that of the oldest engine which reads such scripts (ECMAScript 3, Windows' WinHTTP). Nothing in it asks DNS.
+//! Texts come from parsed names and addresses only, so that nothing needs to be escaped (M05).
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use crate::addrs::ClientAddr;
+use crate::names::{Authority, DnsName};
+use crate::policy::{HostPattern, Policy, Reach};
+
+/// `[pac]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// This proxy and those that stand in for it, in the order in which they are tried. At least one.
+    pub proxies: Vec<Authority>,
+    /// Names at or under these stay inside; LGWAN-ASP always does.
+    pub internal_domains: Vec<DnsName>,
+    /// The way inside; empty: DIRECT.
+    pub internal_proxies: Vec<Authority>,
+    pub otherwise: Otherwise,
+    /// A dead proxy opens the way past it.
+    pub direct_fallback: bool,
+}
+
+/// Where what is not permitted goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Otherwise {
+    /// To the proxies, which refuse it with the reason.
+    Proxy,
+    /// The way inside.
+    Internal,
+    /// Nowhere: a port of the client's own machine on which nothing listens.
+    Block,
+    /// Past everything.
+    Direct,
+}
+
+/// Where LGWAN-ASP is; never by the breakout.
+const LGWAN: &str = "lgwan.jp";
+
+/// The script for a client; `None` where it is in no group.
+#[must_use]
+pub fn script(policy: &Policy, client: ClientAddr, settings: &Settings) -> Option<String> {
+    let reach = policy.reach(client)?;
+    let fallback = if settings.direct_fallback { "; DIRECT" } else { "" };
+    let proxies = format!("{}{fallback}", route(&settings.proxies));
+    let internal = match settings.internal_proxies.as_slice() {
+        [] => "DIRECT".to_owned(),
+        proxies => route(proxies),
+    };
+    let otherwise = match settings.otherwise {
+        Otherwise::Proxy => proxies.clone(),
+        Otherwise::Internal => internal.clone(),
+        Otherwise::Block => "PROXY 127.0.0.1:9".to_owned(),
+        Otherwise::Direct => "DIRECT".to_owned(),
+    };
+    let mut inside: Vec<&str> = settings.internal_domains.iter().map(DnsName::as_str).collect();
+    inside.push(LGWAN);
+    let mut text = String::from(
+        "// Made by sekisho from its configuration. What it says is not what is enforced: the proxy decides again.\n",
+    );
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "var PERMITTED = \"{proxies}\", INSIDE = \"{internal}\", OTHERWISE = \"{otherwise}\";");
+    let _ = writeln!(text, "var OWN = {};", Strings(inside));
+    if proxies == otherwise {
+        // No table is needed to say the same.
+        text.push_str("var PORTS = [], TABLE = {}, STARRED = [];\n");
+    } else {
+        tables(&reach, &mut text);
+    }
+    text.push_str(FUNCTIONS);
+    Some(text)
+}
+
+fn route(proxies: &[Authority]) -> String {
+    let each: Vec<_> = proxies.iter().map(|proxy| format!("PROXY {proxy}")).collect();
+    each.join("; ")
+}
+
+/// The ports of patterns, each pair of lists once; names and tails by their ports; the other patterns by precedence.
+fn tables(reach: &[Reach<'_>], text: &mut String) {
+    let mut ports: Vec<(&[u16], &[u16])> = Vec::new();
+    let mut keys: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let mut starred: Vec<(&HostPattern, usize)> = Vec::new();
+    for Reach { pattern, connect, plain } in reach {
+        let pair = (connect.as_slice(), plain.as_slice());
+        let number = ports.iter().position(|known| *known == pair).unwrap_or_else(|| {
+            ports.push(pair);
+            ports.len() - 1
+        });
+        let shape = pattern.as_str();
+        match shape.strip_prefix('*') {
+            _ if pattern.is_exact() => keys.entry(number).or_default().push(format!("={shape}")),
+            Some(tail) if !tail.contains('*') && (tail.is_empty() || tail.starts_with('.')) => {
+                keys.entry(number).or_default().push(format!("*{tail}"));
+            }
+            _ => starred.push((pattern, number)),
+        }
+    }
+    starred.sort_by(|one, other| one.0.precedence(other.0));
+    let list = |list: &[u16]| list.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+    let pairs: Vec<_> =
+        ports.iter().map(|(connect, plain)| format!("[[{}],[{}]]", list(connect), list(plain))).collect();
+    let _ = writeln!(text, "var PORTS = [{}], TABLE = {{}};", pairs.join(","));
+    for (number, keys) in &keys {
+        let _ = writeln!(text, "put({number}, \"{}\");", keys.join(" "));
+    }
+    let starred: Vec<_> = starred
+        .iter()
+        .map(|(pattern, number)| {
+            let (regex, tail) = expression(pattern);
+            format!("[/^{regex}$/,{tail},{number}]")
+        })
+        .collect();
+    let _ = writeln!(text, "var STARRED = [{}];", starred.join(",\n  "));
+}
+
+/// A regular expression of the pattern, and how many literal labels stand at its right end.
+fn expression(pattern: &HostPattern) -> (String, usize) {
+    let labels: Vec<&str> = pattern.as_str().split('.').collect();
+    let tail = labels.iter().rev().take_while(|label| !label.contains('*')).count();
+    let each = labels.iter().enumerate().map(|(n, label)| match (*label, n) {
+        ("*", 0) => "(?:[^.]+\\.)*[^.]+".to_owned(),
+        ("*", _) => "[^.]+".to_owned(),
+        (label, _) => label.replace('*', "[^.]*"),
+    });
+    (each.collect::<Vec<_>>().join("\\."), tail)
+}
+
+struct Strings<'a>(Vec<&'a str>);
+
+impl fmt::Display for Strings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let each: Vec<_> = self.0.iter().map(|text| format!("\"{text}\"")).collect();
+        write!(f, "[{}]", each.join(", "))
+    }
+}
+
+/// `put` is hoisted: it may be called above. A key has a sign in front, so that none is a property every object has.
+const FUNCTIONS: &str = r#"
+function put(ports, keys) {
+  keys = keys.split(" ");
+  for (var i = 0; i < keys.length; i++) TABLE[keys[i]] = ports;
+}
+function has(list, port) {
+  for (var i = 0; i < list.length; i++) if (list[i] === port) return true;
+  return false;
+}
+// The ports of the one pattern that answers for the name: exact, else the longest run of literal labels at the right end.
+function found(host) {
+  if (TABLE.hasOwnProperty("=" + host)) return TABLE["=" + host];
+  var labels = host.split("."), tail = -1, answer = -1;
+  for (var i = 1; i <= labels.length; i++) {
+    var rest = labels.slice(i).join("."), key = rest === "" ? "*" : "*." + rest;
+    if (TABLE.hasOwnProperty(key)) { tail = labels.length - i; answer = TABLE[key]; break; }
+  }
+  for (var j = 0; j < STARRED.length; j++)
+    if (STARRED[j][1] >= tail && STARRED[j][0].test(host)) return STARRED[j][2];
+  return answer;
+}
+function inside(host, domain) {
+  var from = host.length - domain.length;
+  return host === domain || (from > 0 && host.charAt(from - 1) === "." && host.substring(from) === domain);
+}
+function FindProxyForURL(url, host) {
+  host = host.toLowerCase();
+  if (host.charAt(host.length - 1) === ".") host = host.substring(0, host.length - 1);
+  for (var i = 0; i < OWN.length; i++) if (inside(host, OWN[i])) return INSIDE;
+  if (host.indexOf(":") >= 0 || /(^|\.)(0x[0-9a-f]*|[0-9]+)$/.test(host) || inside(host, "cloudflare-ech.com")) return OTHERWISE;
+  var parts = /^([a-z][a-z0-9+.\-]*):\/\/(?:[^\/?#@]*@)?[^:\/?#]*(?::([0-9]+))?/i.exec(url);
+  if (parts === null) return OTHERWISE;
+  var scheme = parts[1].toLowerCase(), plain = scheme === "http";
+  var port = parts[2] ? parseInt(parts[2], 10) : plain || scheme === "ws" ? 80 : 443;
+  var ports = found(host);
+  if (ports < 0) return OTHERWISE;
+  return has(PORTS[ports][plain ? 1 : 0], port) ? PERMITTED : OTHERWISE;
+}
+"#;
+
+#[cfg(test)]
+mod tests;

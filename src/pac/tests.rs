@@ -1,0 +1,84 @@
+use super::*;
+use crate::policy::{GroupSource, Mode, PolicySource, ServiceSource};
+
+fn service(name: &str, hosts: &[&str], ports: &[u16], clients: Option<&str>, plain_http: bool) -> ServiceSource {
+    ServiceSource {
+        name: name.to_owned(),
+        line: 1,
+        hosts: hosts.iter().map(|host| (HostPattern::parse(host).expect(host), 1)).collect(),
+        ports: ports.to_vec(),
+        mode: Mode::Tunnel,
+        clients: clients.map(|group| vec![group.to_owned()]),
+        plain_http,
+        headers: Vec::new(),
+    }
+}
+
+fn policy() -> Policy {
+    let group = |name: &str, network: &str| GroupSource {
+        name: name.to_owned(),
+        networks: vec![network.parse().expect("a network")],
+        line: 1,
+    };
+    Policy::compile(PolicySource {
+        groups: vec![group("office", "10.20.0.0/16"), group("other", "10.30.0.0/16")],
+        services: vec![
+            service("A", &["a.example", "*.a.example", "*cdn.b.example"], &[443, 8443], None, false),
+            service("B", &["x.*.a.example", "crl.a.example"], &[80], Some("other"), true),
+        ],
+    })
+    .expect("no conflict")
+}
+
+fn settings(otherwise: Otherwise) -> Settings {
+    let authority = |text: &str| Authority::parse(text.as_bytes()).expect(text);
+    Settings {
+        proxies: vec![authority("p1.city.example:8080"), authority("10.0.0.2:8080")],
+        internal_domains: vec![DnsName::parse(b"city.example").expect("a name")],
+        internal_proxies: Vec::new(),
+        otherwise,
+        direct_fallback: false,
+    }
+}
+
+fn of(client: &str, settings: &Settings) -> Option<String> {
+    let client = ClientAddr::new((client.parse::<std::net::IpAddr>().expect(client), 1).into());
+    script(&policy(), client, settings)
+}
+
+#[test]
+fn a_script_holds_what_its_client_may_and_which_patterns_answer_for_nothing() {
+    let office = of("10.20.0.1", &settings(Otherwise::Block)).expect("a group");
+    let head: Vec<_> = office.lines().skip(1).take(6).collect();
+    assert_eq!(
+        head,
+        [
+            "var PERMITTED = \"PROXY p1.city.example:8080; PROXY 10.0.0.2:8080\", INSIDE = \"DIRECT\", OTHERWISE = \"PROXY 127.0.0.1:9\";",
+            "var OWN = [\"city.example\", \"lgwan.jp\"];",
+            "var PORTS = [[[443,8443],[]],[[],[]]], TABLE = {};",
+            "put(0, \"*.a.example =a.example\");",
+            "put(1, \"=crl.a.example\");",
+            "var STARRED = [[/^x\\.[^.]+\\.a\\.example$/,2,1],",
+        ]
+    );
+    let other = of("10.30.0.1", &settings(Otherwise::Block)).expect("a group");
+    assert!(other.contains("[[80],[80]]"), "{other}");
+    assert_eq!(of("10.40.0.1", &settings(Otherwise::Block)), None);
+}
+
+#[test]
+fn there_is_no_way_past_the_proxy_unless_it_is_asked_for() {
+    for (otherwise, direct) in
+        [(Otherwise::Proxy, 1), (Otherwise::Block, 1), (Otherwise::Direct, 2), (Otherwise::Internal, 2)]
+    {
+        let text = of("10.20.0.1", &settings(otherwise)).expect("a group");
+        // The way inside is DIRECT here, and that for the own domains alone.
+        assert_eq!(text.matches("DIRECT").count(), direct, "{otherwise:?}");
+        assert!(!text.contains("; DIRECT"));
+    }
+    let asked = Settings { direct_fallback: true, ..settings(Otherwise::Block) };
+    assert!(of("10.20.0.1", &asked).expect("a group").contains("PROXY 10.0.0.2:8080; DIRECT\""));
+    // Where all goes to the proxy, no list of what is permitted is given away.
+    let all = of("10.20.0.1", &settings(Otherwise::Proxy)).expect("a group");
+    assert!(all.contains("TABLE = {}, STARRED = []") && !all.contains("a.example"), "{all}");
+}
