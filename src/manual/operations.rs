@@ -296,6 +296,10 @@
 //! | ending, where the other side has ended | `tunnel_half_closed` | `idle_timeout` |
 //! | leaving, however busy | `connection_life`, then `drain` | `connection_expired`: it is drained as at SIGTERM |
 //!
+//! A peer that has vanished (power, cable) is told by probes: the first after 45 to 105 s of silence, another place in that minute for
+//! each connection, so that thousands that fell idle together are not probed together; then one every 15 s. After three minutes without
+//! an answer, to a probe or to what was sent, its connection ends as `client_closed` or `upstream_closed`.
+//!
 //! `connection_life` is off by default: working connections last a working day, those whose permission goes are cut at the reload, and
 //! each counts against its client's limits. Set it where a tunnel must meet its destination's certificate anew from time to time.
 //!
