@@ -112,7 +112,10 @@ async fn the_scorecard() {
     good::run(&proxy.sekisho, &origin, length.seconds, good::QUIET).await;
     for attack in ATTACKS {
         say(&format!("{} ({})", attack.name, attack.rows));
-        rows.push(ride_out(attack, &proxy, &decoy, &origin, length).await);
+        let row = ride_out(attack, &proxy, &decoy, &origin, length).await;
+        // Told at once: at full length the table itself is half an hour away.
+        say(table::attack(&row).trim_end());
+        rows.push(row);
     }
     let elsewhere = decoy.field.tried.load(Ordering::Relaxed);
     let decoys = reconciled(&mut decoy.sekisho).await;

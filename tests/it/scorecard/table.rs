@@ -17,20 +17,23 @@ fn attacks(rows: &[Row]) -> String {
         "\n| attack | tried | tunnel p99, µs: alone, elsewhere, beside | inspected p99, µs: alone, elsewhere, beside \
                     | peak MiB | descriptors back | memory back |\n|---|---|---|---|---|---|---|\n"
             .to_owned();
-    let back = |time: Option<Duration>| time.map_or("no".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
-    for row in rows {
-        text += &format!(
-            "| {} | {} | {} | {} | {} | {} | {} |\n",
-            row.what,
-            row.tried,
-            three(row, |figures| figures.tunnel_p99),
-            three(row, |figures| figures.inspected_p99),
-            row.peak_kib / 1024,
-            back(row.descriptors_back),
-            back(row.memory_back),
-        );
-    }
+    text.extend(rows.iter().map(attack));
     text
+}
+
+/// One line of the table.
+pub fn attack(row: &Row) -> String {
+    let back = |time: Option<Duration>| time.map_or("no".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} |\n",
+        row.what,
+        row.tried,
+        three(row, |figures| figures.tunnel_p99),
+        three(row, |figures| figures.inspected_p99),
+        row.peak_kib / 1024,
+        back(row.descriptors_back),
+        back(row.memory_back),
+    )
 }
 
 /// With what sharing the process costs: the third by the second.
