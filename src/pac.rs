@@ -70,7 +70,7 @@ pub fn script(policy: &Policy, client: ClientAddr, settings: &Settings) -> Optio
     let _ = writeln!(text, "var OWN = {};", Strings(inside));
     if proxies == otherwise {
         // No table is needed to say the same.
-        text.push_str("var PORTS = [], TABLE = {}, STARRED = [];\n");
+        text.push_str("var PORTS = [], TABLE = {}, STARRED = {};\n");
     } else {
         tables(&reach, &mut text);
     }
@@ -83,54 +83,40 @@ fn route(proxies: &[Authority]) -> String {
     each.join("; ")
 }
 
-/// The ports of patterns, each pair of lists once; names and tails by their ports; the other patterns by precedence.
+/// The ports of patterns, each pair of lists once; names and tails by their ports; the other patterns by their tails, and those of one tail by
+/// precedence.
 fn tables(reach: &[Reach<'_>], text: &mut String) {
     let mut ports: Vec<(&[u16], &[u16])> = Vec::new();
     let mut keys: BTreeMap<usize, Vec<String>> = BTreeMap::new();
-    let mut starred: Vec<(&HostPattern, usize)> = Vec::new();
+    let mut starred: BTreeMap<&str, Vec<(&HostPattern, usize)>> = BTreeMap::new();
     for Reach { pattern, connect, plain } in reach {
         let pair = (connect.as_slice(), plain.as_slice());
         let number = ports.iter().position(|known| *known == pair).unwrap_or_else(|| {
             ports.push(pair);
             ports.len() - 1
         });
-        let shape = pattern.as_str();
-        match shape.strip_prefix('*') {
-            _ if pattern.is_exact() => keys.entry(number).or_default().push(format!("={shape}")),
-            Some(tail) if !tail.contains('*') && (tail.is_empty() || tail.starts_with('.')) => {
-                keys.entry(number).or_default().push(format!("*{tail}"));
-            }
-            _ => starred.push((pattern, number)),
+        match pattern.as_str().strip_suffix(pattern.fixed_suffix()) {
+            _ if pattern.is_exact() => keys.entry(number).or_default().push(format!("={pattern}")),
+            Some("*" | "*.") => keys.entry(number).or_default().push(pattern.to_string()),
+            _ => starred.entry(pattern.fixed_suffix()).or_default().push((pattern, number)),
         }
     }
-    starred.sort_by(|one, other| one.0.precedence(other.0));
     let list = |list: &[u16]| list.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
     let pairs: Vec<_> =
         ports.iter().map(|(connect, plain)| format!("[[{}],[{}]]", list(connect), list(plain))).collect();
-    let _ = writeln!(text, "var PORTS = [{}], TABLE = {{}};", pairs.join(","));
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "var PORTS = [{}], TABLE = {{}}, STARRED = {{}};", pairs.join(","));
     for (number, keys) in &keys {
         let _ = writeln!(text, "put({number}, \"{}\");", keys.join(" "));
     }
-    let starred: Vec<_> = starred
-        .iter()
-        .map(|(pattern, number)| {
-            let (regex, tail) = expression(pattern);
-            format!("[/^{regex}$/,{tail},{number}]")
-        })
-        .collect();
-    let _ = writeln!(text, "var STARRED = [{}];", starred.join(",\n  "));
-}
-
-/// A regular expression of the pattern, and how many literal labels stand at its right end.
-fn expression(pattern: &HostPattern) -> (String, usize) {
-    let labels: Vec<&str> = pattern.as_str().split('.').collect();
-    let tail = labels.iter().rev().take_while(|label| !label.contains('*')).count();
-    let each = labels.iter().enumerate().map(|(n, label)| match (*label, n) {
-        ("*", 0) => "(?:[^.]+\\.)*[^.]+".to_owned(),
-        ("*", _) => "[^.]+".to_owned(),
-        (label, _) => label.replace('*', "[^.]*"),
-    });
-    (each.collect::<Vec<_>>().join("\\."), tail)
+    for (tail, patterns) in &mut starred {
+        patterns.sort_by(|one, other| one.0.precedence(other.0));
+        let each = patterns.iter().map(|(pattern, number)| {
+            let head = pattern.as_str().strip_suffix(tail).unwrap_or_default();
+            format!("{}:{number}", head.strip_suffix('.').unwrap_or(head))
+        });
+        let _ = writeln!(text, "star(\"{tail}\", \"{}\");", each.collect::<Vec<_>>().join(" "));
+    }
 }
 
 struct Strings<'a>(Vec<&'a str>);
@@ -142,27 +128,58 @@ impl fmt::Display for Strings<'_> {
     }
 }
 
-/// `put` is hoisted: it may be called above. A key has a sign in front, so that none is a property every object has.
+/// `put` and `star` are hoisted: they may be called above. A key has a sign in front, so that none is a property every object has. Stars
+/// are matched by hand: a page may ask for any name, and regular expressions take exponential time for some.
 const FUNCTIONS: &str = r#"
 function put(ports, keys) {
   keys = keys.split(" ");
   for (var i = 0; i < keys.length; i++) TABLE[keys[i]] = ports;
 }
+function star(tail, heads) {
+  heads = heads.split(" ");
+  for (var i = 0; i < heads.length; i++) {
+    var pair = heads[i].split(":");
+    heads[i] = [pair[0].split("."), parseInt(pair[1], 10)];
+  }
+  STARRED["=" + tail] = heads;
+}
 function has(list, port) {
   for (var i = 0; i < list.length; i++) if (list[i] === port) return true;
   return false;
 }
+function fits(label, wanted) {
+  var parts = wanted.split("*"), first = parts[0], last = parts[parts.length - 1], at = first.length;
+  if (parts.length === 1) return label === wanted;
+  var end = label.length - last.length;
+  if (end < at || label.substring(0, at) !== first || label.substring(end) !== last) return false;
+  for (var i = 1; i < parts.length - 1; i++) {
+    var next = label.indexOf(parts[i], at);
+    if (next < 0 || next + parts[i].length > end) return false;
+    at = next + parts[i].length;
+  }
+  return true;
+}
+function fit(labels, count, wanted) {
+  var leading = wanted[0] === "*" && wanted.length > 1, least = wanted.length;
+  if (leading ? count < least : count !== least) return false;
+  for (var i = 1; i <= wanted.length - (leading ? 1 : 0); i++)
+    if (!fits(labels[count - i], wanted[wanted.length - i])) return false;
+  return true;
+}
 // The ports of the one pattern that answers for the name: exact, else the longest run of literal labels at the right end.
 function found(host) {
   if (TABLE.hasOwnProperty("=" + host)) return TABLE["=" + host];
-  var labels = host.split("."), tail = -1, answer = -1;
+  var labels = host.split(".");
   for (var i = 1; i <= labels.length; i++) {
-    var rest = labels.slice(i).join("."), key = rest === "" ? "*" : "*." + rest;
-    if (TABLE.hasOwnProperty(key)) { tail = labels.length - i; answer = TABLE[key]; break; }
+    var tail = labels.slice(i).join(".");
+    if (STARRED.hasOwnProperty("=" + tail)) {
+      var heads = STARRED["=" + tail];
+      for (var j = 0; j < heads.length; j++) if (fit(labels, i, heads[j][0])) return heads[j][1];
+    }
+    var key = tail === "" ? "*" : "*." + tail;
+    if (TABLE.hasOwnProperty(key)) return TABLE[key];
   }
-  for (var j = 0; j < STARRED.length; j++)
-    if (STARRED[j][1] >= tail && STARRED[j][0].test(host)) return STARRED[j][2];
-  return answer;
+  return -1;
 }
 function inside(host, domain) {
   var from = host.length - domain.length;

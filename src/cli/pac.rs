@@ -1,12 +1,16 @@
 //! `sekisho pac`: the script for browsers, on standard output.
 
+use std::io::Write;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use super::{ConfigFile, DONE, fail, say};
+use super::{ConfigFile, DONE, complain, fail};
 use crate::addrs::ClientAddr;
 use crate::config::Scope;
 use crate::pac;
+
+/// Chromium's limit (`kDefaultMaxResponseBytes`); others are not larger.
+const MOST: usize = 1 << 20;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -44,8 +48,18 @@ pub(super) fn pac(arguments: &Arguments) -> ExitCode {
     };
     match pac::script(&config.policy, ClientAddr::new((client, 0).into()), settings) {
         Some(script) => {
-            say(&script);
-            DONE.into()
+            if script.len() > MOST {
+                complain(&format!(
+                    "warning: the script has {} octets, and browsers take no more than {MOST}",
+                    script.len()
+                ));
+            }
+            // Whoever saves it must learn that it is not whole.
+            let mut out = std::io::stdout().lock();
+            match out.write_all(script.as_bytes()).and_then(|()| out.flush()) {
+                Ok(()) => DONE.into(),
+                Err(error) => fail(&format!("the script could not be written: {error}")),
+            }
         }
         None => fail(&format!("{client} is in no [[clients]]: it would be refused everything")),
     }

@@ -4,11 +4,16 @@
 //! an entry (`service`), what several services make of it (`finding`).
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use super::document;
 use super::problem::{Problem, Problems, quoted};
+use super::profiles::PROFILES;
 use super::reader::{Table, Text};
 use super::schema::{self, Keys};
 use crate::catalog::{
@@ -41,6 +46,8 @@ static SOURCE: Keys = Keys { section: "[[part.source]]", names: &["url", "read",
 const MAX_FILE: u64 = 1 << 20;
 /// Files of a folder.
 const MAX_FILES: usize = 1_000;
+/// Hosts of a part, and hosts of it that are not inspected, each.
+const MAX_HOSTS: usize = 1_000;
 
 /// Where entries are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +63,12 @@ pub(super) fn of_site<'t>(root: &Table<'t>, base: &Path, shelf: Shelf, problems:
     let mut catalogue = built_in();
     let table = root.table("catalog", Some(&schema::CATALOG), problems);
     let folder = table.text("folder", problems);
+    let folder = folder.filter(|folder| {
+        if folder.text.is_empty() {
+            problems.error(&folder.at, "an empty text", "a folder, such as \"catalog.d\"");
+        }
+        !folder.text.is_empty()
+    });
     if let (Some(folder), Shelf::WithFolder) = (folder, shelf)
         && let Err(found) = add_folder(&mut catalogue, &base.join(folder.text))
     {
@@ -116,14 +129,24 @@ fn read_file(path: &Path) -> Result<Entry, Vec<Problem>> {
     if !is_id(id) {
         return Err(broken("a name that is no id", "lower-case letters, digits and hyphens, then .toml"));
     }
-    let length = fs::metadata(path).map_or(0, |found| found.len());
-    if length > MAX_FILE {
-        return Err(broken("a file of more than 1 MiB", "a catalogue file"));
-    }
-    let text =
-        fs::read_to_string(path).map_err(|error| broken(&format!("no readable file ({error})"), "UTF-8 text"))?;
+    let text = regular_text(path)
+        .map_err(|error| broken(&format!("no readable file ({error})"), "UTF-8 text of at most 1 MiB"))?;
     let entry = read(&shown, id, &text)?;
     Ok(Entry { file: Some(shown), ..entry })
+}
+
+/// What a folder may hold besides files (a FIFO, a device) is not waited for and not read.
+fn regular_text(path: &Path) -> io::Result<String> {
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no ordinary file"));
+    }
+    let mut text = String::new();
+    if file.take(MAX_FILE + 1).read_to_string(&mut text)? as u64 > MAX_FILE {
+        return Err(io::Error::other("it is larger than 1 MiB"));
+    }
+    Ok(text)
 }
 
 /// # Errors
@@ -193,11 +216,7 @@ fn part<'t>(
         hosts,
         ports,
         plain_http: table.flag("plain_http", problems).unwrap_or(false),
-        profiles: profiles
-            .iter()
-            .filter(|text| id_or_problem(text, problems))
-            .map(|text| text.text.to_owned())
-            .collect(),
+        profiles: profiles.iter().filter(|text| is_profile(text, problems)).map(|text| text.text.to_owned()).collect(),
         no_profile: words(table, "no_profile", "", problems),
         notes: words(table, "notes", "", problems),
         sources: sources(table, problems),
@@ -206,7 +225,12 @@ fn part<'t>(
 
 fn hosts<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(Text<'t>, Template)> {
     let mut hosts = Vec::new();
-    for text in table.required_texts("hosts", "a list of host patterns", problems) {
+    let texts = table.required_texts("hosts", "a list of host patterns", problems);
+    if let Some(text) = texts.get(MAX_HOSTS) {
+        problems.error(&text.at, format!("{} host patterns", texts.len()), format!("at most {MAX_HOSTS} in a list"));
+        return hosts;
+    }
+    for text in texts {
         match Template::parse(text.text) {
             Ok(template) => {
                 refuse_breadth(&text, &template, problems);
@@ -308,10 +332,11 @@ fn words<'t>(table: &Table<'t>, name: &str, expected: &str, problems: &mut Probl
     sound.then(|| text.text.to_owned())
 }
 
-fn id_or_problem(text: &Text<'_>, problems: &mut Problems<'_>) -> bool {
-    let sound = is_id(text.text);
+fn is_profile(text: &Text<'_>, problems: &mut Problems<'_>) -> bool {
+    let sound = PROFILES.iter().any(|profile| profile.name == text.text);
     if !sound {
-        problems.error(&text.at, quoted(text.text), "the name of a tenant profile");
+        let known: Vec<_> = PROFILES.iter().map(|profile| profile.name).collect();
+        problems.error(&text.at, quoted(text.text), format!("the name of a tenant profile: {}", known.join(", ")));
     }
     sound
 }
@@ -326,7 +351,6 @@ fn is_id(text: &str) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::profiles::PROFILES;
     use super::*;
 
     const SOUND: &str = "name = \"Talk\"\nprovider = \"Somebody\"\ncategory = \"chat\"\n[[part]]\nid = \"app\"\n\
@@ -417,14 +441,6 @@ mod tests {
         add_folder(&mut read_here, &folder).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let names = |catalogue: &Catalogue| catalogue.entries().map(|entry| entry.id.clone()).collect::<BTreeSet<_>>();
         assert_eq!(names(&read_here), names(&built_in()));
-        let known: BTreeSet<_> = PROFILES.iter().map(|profile| profile.name).collect();
-        for entry in read_here.entries() {
-            for part in &entry.parts {
-                let unknown: Vec<_> =
-                    part.profiles.iter().filter(|profile| !known.contains(profile.as_str())).collect();
-                assert!(unknown.is_empty(), "{}/{}: {unknown:?}", entry.id, part.id);
-            }
-        }
     }
 
     #[test]
@@ -440,10 +456,26 @@ mod tests {
         fs::write(folder.join("Upper.toml"), SOUND).expect("written");
         fs::write(folder.join("broken.toml"), "name = 1\n").expect("written");
         fs::write(folder.join("ignored.txt"), "no TOML").expect("written");
+        // Neither is waited for, nor read for ever.
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            folder.join("pipe.toml"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .expect("a FIFO");
+        std::os::unix::fs::symlink("/dev/zero", folder.join("zero.toml")).expect("a link");
         let problems = add_folder(&mut catalogue, &folder).expect_err("two are broken");
         let shown: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
         assert!(shown.contains("Upper.toml: error: found a name that is no id"), "{shown}");
         assert!(shown.contains("broken.toml:1:8: error: name: found 1, expected a text in quotes"), "{shown}");
+        for name in ["pipe", "zero"] {
+            assert!(
+                shown.contains(&format!("{name}.toml: error: found no readable file (it is no ordinary file)")),
+                "{shown}"
+            );
+        }
         fs::remove_dir_all(&folder).expect("removed");
         let missing = add_folder(&mut catalogue, &folder).expect_err("no folder");
         assert!(missing.first().is_some_and(|problem| problem.found.starts_with("no readable folder")), "{missing:?}");

@@ -30,7 +30,7 @@ pub(super) fn look(
             .filter_map(|service| service.tenant.as_ref())
             .find(|tenant| tenant.profile.name == profile.name);
         if let Some(tenant) = first {
-            warn_unrestricted(profile, &tenant.at, services, problems);
+            warn_unrestricted(profile, &tenant.at, services, catalogue, problems);
         }
     }
     refuse_both_microsofts(services, problems);
@@ -47,13 +47,19 @@ fn carries(service: &Service, profile: &Profile) -> bool {
 }
 
 /// G09: a sibling of the sign-in host, left out, is the way past the restriction.
-fn warn_unrestricted(profile: &Profile, at: &At, services: &[Service], problems: &mut Problems<'_>) {
+fn warn_unrestricted(
+    profile: &Profile,
+    at: &At,
+    services: &[Service],
+    catalogue: &Catalogue,
+    problems: &mut Problems<'_>,
+) {
     let covered = |vendor: &str| {
         let mut carriers = services.iter().filter(|service| carries(service, profile));
         carriers.any(|service| service.hosts.iter().any(|host| tenant::covers(&host.pattern, vendor)))
     };
     let open: Vec<_> = profile.hosts.iter().filter(|vendor| !covered(vendor)).map(|vendor| quoted(vendor)).collect();
-    if !open.is_empty() {
+    if profile.whole && !open.is_empty() {
         let found = format!("no service that inspects {} with {}", few(&open), profile.name);
         problems.warning(at, found, "every sign-in host the vendor lists").hint(
             "add it to this service's hosts: where another service permits it, any tenant can be signed in to there",
@@ -61,7 +67,12 @@ fn warn_unrestricted(profile: &Profile, at: &At, services: &[Service], problems:
     }
     for service in services.iter().filter(|service| service.tenant.is_none() && !carries(service, profile)) {
         let past = |pattern| profile.hosts.iter().any(|vendor| tenant::within(pattern, vendor));
-        let past: Vec<_> = service.hosts.iter().filter(|host| past(&host.pattern)).collect();
+        // What must stay closed can carry no header.
+        let closed = |pattern: &HostPattern| {
+            let mut exceptions = catalogue.never_inspected().flat_map(|(.., exception)| &exception.hosts);
+            exceptions.any(|host| host.as_str() == pattern.as_str())
+        };
+        let past: Vec<_> = service.hosts.iter().filter(|host| past(&host.pattern) && !closed(&host.pattern)).collect();
         if let Some(first) = past.first() {
             let names: Vec<_> = past.iter().map(|host| quoted(host.pattern.as_str())).collect();
             let found = format!("{} without the tenant restriction {} of another service", few(&names), profile.name);
@@ -141,29 +152,31 @@ fn meet(one: &Service, other: &Service) -> bool {
 
 /// Hosts that break where they are opened, each service's of one kind together.
 fn warn_never_inspected(services: &[Service], catalogue: &Catalogue, problems: &mut Problems<'_>) {
-    let tunnelled = |host: &Template| {
+    let tunnelled = |host: &HostPattern| {
         let mut tunnels = services.iter().filter(|service| service.mode == Mode::Tunnel);
-        tunnels.any(|service| service.hosts.iter().any(|own| own.pattern.as_str() == host.as_str()))
+        tunnels.any(|service| service.hosts.iter().any(|own| own.pattern == *host))
     };
     for service in services.iter().filter(|service| service.mode == Mode::Inspect) {
         for (entry, part, exception) in catalogue.never_inspected() {
-            let exceptions = exception.hosts.iter().filter(|host| !host.needs_tenant() && !tunnelled(host));
-            let opened = exceptions.filter_map(|host| {
+            let filled = exception.hosts.iter().filter_map(|host| host.fill(service.tenant_name.as_deref()).ok());
+            let opened = filled.filter(|host| !tunnelled(host)).filter_map(|host| {
                 // What a vendor only asks for is no reason against a wide pattern that something else is due for.
                 let reaches = |pattern: &HostPattern| match exception.why {
-                    Why::VendorAsks => pattern.as_str() == host.as_str(),
-                    Why::CertificatePinned | Why::ClientCertificate => tenant::covers(pattern, host.as_str()),
+                    Why::VendorAsks => *pattern == host,
+                    Why::CertificatePinned | Why::ClientCertificate => {
+                        tenant::covers(pattern, host.as_str()) || tenant::within(pattern, host.as_str())
+                    }
                 };
                 let by = service.hosts.iter().find(|own| reaches(&own.pattern))?;
-                Some((by, host.as_str()))
+                Some((by, host))
             });
             let opened: Vec<_> = opened.collect();
             let Some((by, first)) = opened.first() else { continue };
-            let names: Vec<_> = opened.iter().map(|(_, host)| quoted(host)).collect();
+            let names: Vec<_> = opened.iter().map(|(_, host)| quoted(host.as_str())).collect();
             let found = format!("{}, so that {} is inspected", quoted(by.pattern.as_str()), few(&names));
             let expected = format!("this host in a tunnel: {}", exception.why.sentence());
             problems.warning(&by.at, found, expected).hint(format!(
-                "see `sekisho catalog show {}/{}`: list {first:?} in a service with mode = \"tunnel\", or take a pattern that \
+                "see `sekisho catalog show {}/{}`: list \"{first}\" in a service with mode = \"tunnel\", or take a pattern that \
                  does not reach it",
                 entry.id, part.id
             ));
@@ -177,10 +190,14 @@ fn warn_unused_restriction(site: &Site, services: &[Service], catalogue: &Catalo
     if site.case == Some(Case::Authentication) {
         return;
     }
-    for service in services.iter().filter(|service| service.headers.is_empty()) {
+    for service in services {
         let Some((reference, at)) = &service.catalog else { continue };
         let Ok((_, part)) = catalogue.part(reference) else { continue };
-        if !part.profiles.is_empty() {
+        let mut offered = PROFILES.iter().filter(|profile| part.profiles.iter().any(|name| name == profile.name));
+        if offered.clone().count() > 0 {
+            if offered.any(|profile| carries(service, profile)) {
+                continue;
+            }
             let found = format!("{} without a tenant restriction", quoted(reference));
             let expected = format!(
                 "mode = \"inspect\" and [service.tenant] with profile = \"{}\": anybody's tenant can be signed in to",
@@ -188,6 +205,7 @@ fn warn_unused_restriction(site: &Site, services: &[Service], catalogue: &Catalo
             );
             problems.warning(at, found, expected);
         } else if let Some(advice) = &part.no_profile
+            && service.headers.is_empty()
             && !part.hosts.iter().any(Template::needs_tenant)
         {
             problems.warning(at, format!("{}, which no tenant profile restricts", quoted(reference)), advice.as_str());

@@ -65,7 +65,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let of_services = services.iter_mut().map(|service| (service.name.clone(), std::mem::take(&mut service.limits)));
     let limits = limits::with(limits, of_groups, of_services);
     let record = settings::record(&root, base, problems);
-    let pac = pac::pac(&root, problems);
+    let pac = pac::pac(&root, &services, problems);
     let policy = compile(groups, services, problems);
     let listeners = listeners.into_iter().map(|(address, _)| address).collect();
     Lowered {

@@ -3,11 +3,13 @@
 use super::problem::{Problems, quoted};
 use super::reader::{Table, Text};
 use super::schema;
+use super::service::Service;
 use crate::names::{Authority, DnsName};
 use crate::pac::{Otherwise, Settings};
+use crate::policy::{Breadth, HostPattern};
 
 /// `None` where there is no `[pac]`, or an error.
-pub(super) fn pac<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Option<Settings> {
+pub(super) fn pac<'t>(root: &Table<'t>, services: &[Service], problems: &mut Problems<'_>) -> Option<Settings> {
     const WAYS: [(&str, Otherwise); 4] = [
         ("proxy", Otherwise::Proxy),
         ("internal", Otherwise::Internal),
@@ -32,6 +34,11 @@ pub(super) fn pac<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Option<S
     let internal_proxies = self::proxies(&texts, problems);
     let otherwise = table.choice("otherwise", &WAYS, problems).unwrap_or(Otherwise::Proxy);
     let direct_fallback = table.flag("direct_fallback", problems).unwrap_or(false);
+    if otherwise == Otherwise::Internal && texts.is_empty() {
+        let expected =
+            "internal_proxies, or \"proxy\" or \"block\": the way inside is DIRECT without them, past everything";
+        problems.warning(&table.place("otherwise"), "otherwise = \"internal\" without internal_proxies", expected);
+    }
     if otherwise == Otherwise::Direct {
         let expected =
             "\"proxy\", \"internal\" or \"block\": only a firewall keeps what is not permitted from going straight out";
@@ -41,7 +48,7 @@ pub(super) fn pac<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Option<S
         let expected = "false: with a proxy that is dead, browsers go past it, unless a firewall stops them";
         problems.warning(&table.place("direct_fallback"), "direct_fallback = true", expected);
     }
-    let internal_domains = domains.iter().filter_map(|text| domain(text, problems)).collect();
+    let internal_domains = domains.iter().filter_map(|text| domain(text, services, problems)).collect();
     let settings = Settings {
         proxies: proxies?,
         internal_domains,
@@ -72,8 +79,31 @@ fn proxies(texts: &[Text<'_>], problems: &mut Problems<'_>) -> Option<Vec<Author
     sound.then_some(proxies)
 }
 
-fn domain(text: &Text<'_>, problems: &mut Problems<'_>) -> Option<DnsName> {
+fn domain(text: &Text<'_>, services: &[Service], problems: &mut Problems<'_>) -> Option<DnsName> {
     let name = DnsName::parse(text.text.as_bytes());
+    let below = HostPattern::parse(&format!("*.{}", text.text)).map(|pattern| pattern.breadth());
+    if let (Ok(_), Ok(Breadth::AboveIcann(_))) = (&name, below)
+        && text.text.contains('.')
+    {
+        let expected = "a domain of your own: names at and under it go past this proxy";
+        problems.error(&text.at, format!("{}, a public suffix", quoted(text.text)), expected);
+        return None;
+    }
+    if let Ok(name) = &name {
+        let mut hosts = services.iter().flat_map(|service| &service.hosts);
+        let inside = hosts.find(|host| {
+            let fixed = host.pattern.fixed_suffix();
+            fixed == name.as_str() || fixed.strip_suffix(name.as_str()).is_some_and(|head| head.ends_with('.'))
+        });
+        if let Some(host) = inside {
+            let found = format!("{}, under which {} is permitted", quoted(text.text), quoted(host.pattern.as_str()));
+            problems.warning(
+                &text.at,
+                found,
+                "only domains that are inside: browsers do not bring these hosts to this proxy",
+            );
+        }
+    }
     if name.is_err() {
         let expected = "a domain, such as \"city.example.lg.jp\": the names at and under it";
         problems.error(&text.at, quoted(text.text), expected);

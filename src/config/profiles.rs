@@ -28,6 +28,8 @@ pub(super) struct Profile {
     pub header: &'static str,
     /// The hosts the vendor lists, as patterns.
     pub hosts: &'static [&'static str],
+    /// One sign-in goes over all of them, so that one left out is a gap.
+    pub whole: bool,
     /// Values the vendor takes at most, where it says so.
     pub most: Option<usize>,
     pub keys: Keys,
@@ -47,6 +49,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         restriction: Restriction::MicrosoftV1,
         header: V1_LIST,
         hosts: &["login.microsoftonline.com", "login.microsoft.com", "login.windows.net"],
+        whole: true,
         most: None,
         keys: Keys {
             section: "[service.tenant] with profile = \"microsoft-v1\"",
@@ -59,6 +62,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         restriction: Restriction::MicrosoftV2,
         header: MICROSOFT_POLICY,
         hosts: &["login.microsoftonline.com", "login.microsoft.com", "login.windows.net", MSA_HOST],
+        whole: true,
         most: None,
         keys: Keys {
             section: "[service.tenant] with profile = \"microsoft-v2\"",
@@ -71,6 +75,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         restriction: Restriction::GoogleWorkspace,
         header: "X-GoogApps-Allowed-Domains",
         hosts: &["google.com", "*.google.com"],
+        whole: true,
         most: None,
         keys: Keys { section: "[service.tenant] with profile = \"google-workspace\"", names: &["profile", "allowed"] },
     },
@@ -80,6 +85,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         restriction: Restriction::GoogleCloud,
         header: "X-Goog-Allowed-Resources",
         hosts: &["*.google.com", "*.googleapis.com"],
+        whole: false,
         most: None,
         keys: Keys {
             section: "[service.tenant] with profile = \"google-cloud\"",
@@ -98,6 +104,7 @@ pub(super) static PROFILES: [Profile; 11] = [
             "youtube.googleapis.com",
             "www.youtube-nocookie.com",
         ],
+        whole: false,
         most: None,
         keys: Keys { section: "[service.tenant] with profile = \"youtube\"", names: &["profile", "level"] },
     },
@@ -107,6 +114,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         restriction: Restriction::Slack,
         header: "X-Slack-Allowed-Workspaces",
         hosts: &["slack.com", "*.slack.com"],
+        whole: true,
         most: None,
         keys: Keys {
             section: "[service.tenant] with profile = \"slack\"",
@@ -119,10 +127,11 @@ pub(super) static PROFILES: [Profile; 11] = [
         restriction: Restriction::Dropbox,
         header: "X-Dropbox-allowed-Team-Ids",
         hosts: &["dropbox.com", "*.dropbox.com"],
+        whole: true,
         most: None,
         keys: Keys { section: "[service.tenant] with profile = \"dropbox\"", names: &["profile", "allowed"] },
     },
-    // help.webex.com/article/m0jby2: exactly these seven hosts.
+    // help.webex.com/article/m0jby2: these hosts; the Canadian ones came later.
     Profile {
         name: "webex",
         restriction: Restriction::Webex,
@@ -135,7 +144,10 @@ pub(super) static PROFILES: [Profile; 11] = [
             "idbroker-b-us.webex.com",
             "idbroker-eu.webex.com",
             "atlas-a.wbx2.com",
+            "identity-ca.webex.com",
+            "idbroker-ca.webex.com",
         ],
+        whole: true,
         most: None,
         keys: Keys { section: "[service.tenant] with profile = \"webex\"", names: &["profile", "allowed"] },
     },
@@ -145,6 +157,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         restriction: Restriction::GitHub,
         header: "sec-GitHub-allowed-enterprise",
         hosts: &["github.com", "api.github.com", "*.githubcopilot.com"],
+        whole: false,
         most: Some(20),
         keys: Keys { section: "[service.tenant] with profile = \"github\"", names: &["profile", "allowed"] },
     },
@@ -154,6 +167,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         restriction: Restriction::ChatGpt,
         header: "ChatGPT-Allowed-Workspace-Id",
         hosts: &["chatgpt.com", "*.chatgpt.com"],
+        whole: true,
         most: None,
         keys: Keys { section: "[service.tenant] with profile = \"chatgpt\"", names: &["profile", "allowed"] },
     },
@@ -163,6 +177,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         restriction: Restriction::Anthropic,
         header: "anthropic-allowed-org-ids",
         hosts: &["claude.ai", "api.anthropic.com"],
+        whole: false,
         most: None,
         keys: Keys { section: "[service.tenant] with profile = \"anthropic\"", names: &["profile", "allowed"] },
     },

@@ -142,6 +142,7 @@ fn service<'t>(
 ) -> Service {
     let name = title(table, "a name for this service", names, problems).unwrap_or_default();
     let taken = taken::read(table, catalogue, problems);
+    taken::judge_beside(table, &taken, problems);
     let hosts = hosts(table, &taken, problems);
     let (tenant, headers) = tenant::read(table, &hosts, problems).unzip();
     let mut headers: Vec<Placed> = headers.unwrap_or_default();
@@ -184,8 +185,8 @@ fn judge_together(service: &Service, table: &Table<'_>, problems: &mut Problems<
         problems
             .error(&service.mode_at, found, "mode = \"inspect\"")
             .hint("a tunnel is not opened, so that nothing can be set in it: write mode = \"inspect\"");
-    } else if service.plain_http && service.ports == [443] && !table.has("ports") {
-        let found = "plain_http = true with the default ports = [443]";
+    } else if service.plain_http && service.ports == [443] {
+        let found = "plain HTTP on port 443 alone";
         problems.warning(&plain_at, found, "ports = [80] or [80, 443]: http:// is on port 80");
     } else if !service.plain_http && service.ports.contains(&80) {
         let found = "port 80 without plain_http = true";

@@ -326,7 +326,8 @@ mod tests {
                 (
                     "webex",
                     "identity.webex.com identity-eu.webex.com idbroker.webex.com idbroker-secondary.webex.com \
-                     idbroker-b-us.webex.com idbroker-eu.webex.com atlas-a.wbx2.com"
+                     idbroker-b-us.webex.com idbroker-eu.webex.com atlas-a.wbx2.com \
+                     identity-ca.webex.com idbroker-ca.webex.com"
                         .to_owned()
                 ),
                 ("github", "github.com api.github.com *.githubcopilot.com".to_owned()),

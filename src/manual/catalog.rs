@@ -12,8 +12,8 @@
 //! and record name the line of the `catalog` key. A pattern such as `{tenant}.sharepoint.com` takes the place of `{tenant}` from
 //! `tenant_name` of the service, in its own `hosts` too.
 //!
-//! A program that is replaced may bring other hosts: `sekisho check` with the new one, before it is started, shows the effective policy,
-//! and the configuration's revision (in the record and on the summary) changes where what is taken has changed.
+//! A program that is replaced may bring other hosts: the configuration's revision (in the record and on the summary of `sekisho check`)
+//! changes where what is taken has changed; `sekisho catalog show` of both programs tells how.
 //!
 //! # What `check` says of it
 //!
@@ -21,7 +21,10 @@
 //! |---|---|
 //! | `catalog` leads nowhere; the nearest entries or parts are named | error |
 //! | a host has a place for `{tenant}`, and there is no `tenant_name` | error |
-//! | a host of any entry that must not be inspected would be, by this service's pattern | warning |
+//! | what the catalogue permits would be at or above a public suffix, with this `tenant_name` or by a file of one's own | error |
+//! | own `hosts` beside a part in plain HTTP, and no `plain_http` that says what they are | error |
+//! | `tenant_name`, and no host has a place for it | warning |
+//! | a host of any entry that must not be inspected would be, by a pattern of this service that reaches it or is a part of it, and no service tunnels that very pattern; where a vendor only asks for it, by that very pattern | warning |
 //! | a part that a tenant profile could restrict is taken without one (not for `case = "authentication"`) | warning |
 //! | a part for which no profile is known, and what the vendor offers instead (not for `case = "authentication"`) | warning |
 //! | `*.sharepoint.com`, where another service names a tenant | warning |
@@ -30,7 +33,9 @@
 //!
 //! `[catalog] folder = "catalog.d"` names a folder, relative to the configuration. Each `*.toml` in it is an entry; its name without the
 //! ending, of lower-case letters, digits and hyphens, is the entry's id. One with the id of an entry of the program takes its place
-//! whole. A file with an unknown key, or with anything else wrong, is refused, and the configuration with it: at a reload the one in
+//! whole. Neither `check` nor the summary says that an entry was
+//! replaced; `sekisho catalog list --folder DIR` names the file beside each of its parts. A file with an unknown key, or with anything else
+//! wrong, is refused, and the configuration with it: at a reload the one in
 //! force stays.
 //!
 //! ```toml
@@ -56,7 +61,8 @@
 //! ```
 //!
 //! `category` is one of identity, office, chat, meeting, storage, development, business, design, ai, cloud, update, security, revocation.
-//! `profiles` are those of `[service.tenant]`. At most a thousand files of 1 MiB are read.
+//! `profiles` are those of `[service.tenant]`. At most a thousand files of 1 MiB are read, with at most a thousand hosts in a list;
+//! what is no ordinary file is refused.
 //!
 //! # How sure it is
 //!

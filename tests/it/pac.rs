@@ -237,3 +237,35 @@ fn a_script_is_asked_for_by_a_client_of_a_group() {
         "{said}"
     );
 }
+
+/// A page may ask for any name: whatever the patterns, an answer takes the script a moment.
+#[test]
+fn m05_no_name_makes_the_script_slow() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let stars = "*a".repeat(12);
+    let config = CONFIG.replace("\"ab*.*.b.com\"", &format!("\"ab*.*.b.com\", \"{stars}*b.c.com\""));
+    fs::write(dir.path().join("sekisho.toml"), config).expect("written");
+    let out = run(dir.path(), &["pac", "--client", "10.20.0.7"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    // Two to the sixtieth ways to part it.
+    let host = format!("{}x.c.com", "a".repeat(60));
+    let questions = vec![(format!("https://{host}/"), host); 1_000];
+    let Some(answers) = node(dir.path(), &text(&out.stdout), &questions) else { return };
+    let permitted = "PROXY proxy.city.example:8080; PROXY 10.0.0.2:8080";
+    assert!(answers.len() == 1_000 && answers.iter().all(|answer| answer == permitted), "{:?}", answers.first());
+}
+
+#[test]
+fn a_script_that_cannot_be_written_whole_is_no_success() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    fs::write(dir.path().join("sekisho.toml"), CONFIG).expect("written");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("there");
+    let out = Command::new(super::support::sekisho::binary())
+        .args(["pac", "--client", "10.20.0.7"])
+        .current_dir(dir.path())
+        .stdout(full)
+        .output()
+        .expect("it runs");
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("the script could not be written"), "{}", text(&out.stderr));
+}
