@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::autoconfig::Counts;
 use crate::connection::Gate;
 use crate::pressure::State as Load;
 use crate::record::{State, WhenUnwritable};
@@ -34,6 +35,7 @@ const HEAD: Duration = Duration::from_secs(5);
 pub struct Views {
     pub health: Arc<Health>,
     pub gate: Arc<Gate>,
+    pub scripts: Arc<Counts>,
 }
 
 /// Serves until it is aborted; its connections end with it.

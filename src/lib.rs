@@ -27,6 +27,7 @@
 //! | [`http1`] | the strict HTTP/1 codec that `identify` reads heads with and `forward` writes messages with |
 //! | [`policy`] | decide and reconcile: a pure, total function of facts, and its evidence |
 //! | [`pac`] | the script by which browsers find this proxy, made from the policy |
+//! | [`autoconfig`] | the listener that hands that script out |
 //! | [`catalog`] | what is known of cloud services; a `[[service]]` takes hosts from it |
 //! | [`upstream`] | resolve → vet → connect → verify |
 //! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
@@ -131,6 +132,7 @@ pub mod record;
 pub mod telemetry;
 
 pub mod admin;
+pub mod autoconfig;
 pub mod probe;
 
 // What measures it.

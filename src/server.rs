@@ -18,11 +18,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
-use self::bind::Bound;
+use self::bind::{Bound, Held};
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
+use crate::autoconfig;
 use crate::config::{self, Config, LoadError, Scope};
 use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
@@ -91,6 +92,9 @@ pub struct Server {
     /// Each with the tasks that accept on it, one for each worker.
     listeners: HashMap<ListenAddr, Vec<AbortHandle>>,
     admin: Option<(ListenAddr, AbortHandle)>,
+    pac: Option<(ListenAddr, AbortHandle)>,
+    /// What was asked of the PAC listeners, over reloads.
+    scripts: Arc<autoconfig::Counts>,
     accepting: JoinSet<()>,
 }
 
@@ -105,7 +109,7 @@ impl Server {
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
         let workers = Workers::start().map_err(ServerError::Threads)?;
-        let bound = Bound::new(&config, &workers, &HashMap::new(), None)?;
+        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default())?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let memory = gate.pressure().memory();
@@ -122,6 +126,8 @@ impl Server {
             workers,
             listeners: HashMap::new(),
             admin: None,
+            pac: None,
+            scripts: Arc::default(),
             accepting: JoinSet::new(),
         };
         server.look_after();
@@ -201,9 +207,11 @@ impl Server {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let admin = self.admin.as_ref().map(|(address, _)| *address);
-        let bound = Bound::new(&config, &self.workers, &self.listeners, admin)?;
-        let (wanted, admin) = (config.listeners.clone(), config.admin);
+        let held = |listener: &Option<(ListenAddr, AbortHandle)>| listener.as_ref().map(|(address, _)| *address);
+        let held = Held { admin: held(&self.admin), pac: held(&self.pac) };
+        let bound = Bound::new(&config, &self.workers, &self.listeners, held)?;
+        let (wanted, admin, pac) =
+            (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
         let record = config.record.clone();
         let live = Live::new(config, Some(&self.gate.live()));
         self.gate.recorder().reconfigure(record).await?;
@@ -216,8 +224,10 @@ impl Server {
             }
             kept
         });
-        if let Some((_, serving)) = self.admin.take_if(|(address, _)| Some(*address) != admin) {
-            serving.abort();
+        for (held, wanted) in [(&mut self.admin, admin), (&mut self.pac, pac)] {
+            if let Some((_, serving)) = held.take_if(|(address, _)| Some(*address) != wanted) {
+                serving.abort();
+            }
         }
         self.accept_on(bound);
         Ok(revision)
@@ -242,9 +252,18 @@ impl Server {
             tracing::info!(%address, "listening");
         }
         if let Some((address, listener)) = bound.admin {
-            let views = admin::Views { health: Arc::clone(&self.health), gate: Arc::clone(&self.gate) };
+            let views = admin::Views {
+                health: Arc::clone(&self.health),
+                gate: Arc::clone(&self.gate),
+                scripts: Arc::clone(&self.scripts),
+            };
             self.admin = Some((address, self.accepting.spawn(admin::serve(listener, views))));
             tracing::info!(%address, "admin listening");
+        }
+        if let Some((address, listener)) = bound.pac {
+            let serving = autoconfig::serve(listener, Arc::clone(&self.gate), Arc::clone(&self.scripts));
+            self.pac = Some((address, self.accepting.spawn(serving)));
+            tracing::info!(%address, "PAC listening");
         }
     }
 
@@ -254,7 +273,7 @@ impl Server {
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
         self.stopper.drain();
-        for accepting in self.listeners.values().flatten() {
+        for accepting in self.listeners.values().flatten().chain(self.pac.iter().map(|(_, serving)| serving)) {
             accepting.abort();
         }
         tokio::select! {

@@ -77,6 +77,7 @@ pub(super) fn text(views: &Views) -> String {
     self_probe(&mut registry, views);
     overload(&mut registry, views);
     limits(&mut registry, views);
+    scripts(&mut registry, views);
     let mut out = String::new();
     if let Err(error) = encode(&mut out, &registry) {
         tracing::error!(%error, "the metrics could not be written");
@@ -135,6 +136,14 @@ fn service(registry: &mut Registry, views: &Views) {
     let leaves = live.leaves.as_ref().map_or(0, |leaves| leaves.len());
     registry.register("leaf_certificates", "Leaf certificates kept", gauge(leaves as u64));
     registry.register("build", "Version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+}
+
+fn scripts(registry: &mut Registry, views: &Views) {
+    let requests = Family::<ByResult, Counter>::default();
+    for (served, count) in views.scripts.each() {
+        requests.get_or_create(&ByResult { result: Word(served.as_str()) }).inc_by(count);
+    }
+    registry.register("pac_requests", "Requests at the PAC listener, by what became of them", requests);
 }
 
 fn self_probe(registry: &mut Registry, views: &Views) {

@@ -34,7 +34,7 @@ impl VettedAddr {
     }
 }
 
-/// Where this proxy itself accepts connections: explicit and admin listeners.
+/// Where this proxy itself accepts connections: explicit, admin and PAC listeners.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SelfAddrs {
     listeners: Vec<ListenAddr>,

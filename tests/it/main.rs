@@ -9,6 +9,7 @@ extern crate self as libfuzzer_sys;
 mod support;
 
 mod admin;
+mod autoconfig;
 mod certificates;
 mod cli;
 mod config;
