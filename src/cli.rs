@@ -9,6 +9,7 @@ mod folder;
 mod load;
 mod outcome;
 mod pac;
+mod prove;
 mod quickstart;
 mod run;
 mod trial;
@@ -88,6 +89,9 @@ enum Command {
     #[command(after_help = "Examples:\n  sekisho pac --config sekisho.toml > proxy.pac\n  \
         sekisho pac --client 10.20.0.7 > office.pac")]
     Pac(pac::Arguments),
+    /// Prove that the tenant restriction is in force: what arrives at every inspected host, as a table to file
+    #[command(after_help = prove::HELP)]
+    Prove(prove::Arguments),
     /// Measure a proxy: an origin and a client that makes load
     #[command(after_help = "Examples:\n  sekisho load origin\n  \
         sekisho load run --proxy 127.0.0.1:8080 --target https://load.test:8443")]
@@ -137,6 +141,7 @@ pub fn main() -> ExitCode {
         Command::Ca { command } => ca::ca(&command),
         Command::Catalog { command } => catalog::catalog(&command),
         Command::Pac(arguments) => pac::pac(&arguments),
+        Command::Prove(arguments) => prove::prove(&arguments),
         Command::Load { command } => load::load(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -2,6 +2,7 @@
 
 mod accept;
 mod bind;
+mod signals;
 mod watch;
 mod workers;
 
@@ -13,12 +14,12 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
 use self::bind::{Bound, Held};
+use self::signals::{Asked, Signals};
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
@@ -29,6 +30,7 @@ use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
 use crate::pressure;
 use crate::probe::{Probe, ProbeError};
+use crate::proof;
 use crate::record::{Fields, Lifecycle, Recorder};
 use crate::sockets;
 use crate::telemetry::Health;
@@ -95,6 +97,7 @@ pub struct Server {
     pac: Option<(ListenAddr, AbortHandle)>,
     /// What was asked of the PAC listeners, over reloads.
     scripts: Arc<autoconfig::Counts>,
+    proof: Arc<proof::Standing>,
     accepting: JoinSet<()>,
 }
 
@@ -128,6 +131,7 @@ impl Server {
             admin: None,
             pac: None,
             scripts: Arc::default(),
+            proof: Arc::default(),
             accepting: JoinSet::new(),
         };
         server.look_after();
@@ -240,6 +244,7 @@ impl Server {
             self.accepting.spawn_on(async move { pulse.beat().await }, worker);
         }
         self.accepting.spawn(watch(Arc::clone(&self.gate)));
+        self.accepting.spawn(proof::keep_proving(Arc::clone(&self.gate), Arc::clone(&self.proof)));
     }
 
     fn accept_on(&mut self, bound: Bound) {
@@ -256,6 +261,7 @@ impl Server {
                 health: Arc::clone(&self.health),
                 gate: Arc::clone(&self.gate),
                 scripts: Arc::clone(&self.scripts),
+                proof: Arc::clone(&self.proof),
             };
             self.admin = Some((address, self.accepting.spawn(admin::serve(listener, views))));
             tracing::info!(%address, "admin listening");
@@ -297,53 +303,6 @@ impl Server {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::error!("{error}"),
             Err(error) => tracing::error!(%error, "the record was not closed in order"),
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Asked {
-    Reload,
-    Reopen,
-    Stop,
-}
-
-/// The signals of a service, caught from its first moment on.
-struct Signals {
-    hangup: Signal,
-    user1: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-    /// Past a file size limit the record is to fail like on a full disk, not the process to die.
-    _file_size: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, ServerError> {
-        let on = |kind| signal(kind).map_err(ServerError::Signals);
-        Ok(Self {
-            hangup: on(SignalKind::hangup())?,
-            user1: on(SignalKind::user_defined1())?,
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            _file_size: on(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.user1.recv() => Asked::Reopen,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-        }
-    }
-
-    /// SIGTERM or SIGINT.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -44,12 +44,12 @@
 //! |---|---|---|
 //! | `/livez` | 200 | `ok`: the process answers |
 //! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, or the record cannot be written under `continue`; `shedding: …` and what presses ([overload](#overload)) |
-//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
+//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `tenant_proof_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
 //! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, connections, limits, overload |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
-//! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0 and
-//! `internal_error` among the reasons.
+//! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
+//! `sekisho_tenant_proof` at 0 and `internal_error` among the reasons.
 //!
 //! # The self-probe
 //!
@@ -261,30 +261,6 @@
 //! part falling to the others while it needs none: hundreds of bulk connections of one are worth as much as one of another. A
 //! client's own connections take turns, which are the shorter the more it has open, and no less than 1 KiB. A tunnel whose client is
 //! gone with a reset is ended within a quarter of a second, also where its octets wait for their turn.
-//!
-//! # Browsers: the PAC script
-//!
-//! The script for browsers is made from the policy, for each `[[clients]]` its own: what the client is permitted goes to `pac.proxies` (of
-//! the `[[pac.network]]` with the longest prefix that holds the client, where there is one), names at and under `pac.internal_domains` and
-//! `lgwan.jp` take the way inside (`pac.internal_proxies`, or DIRECT), as do IPv4 addresses in `pac.internal_networks` and, with
-//! `pac.internal_plain_names`, names without a dot; all else goes where `pac.otherwise` says. With `proxy`, the default, that is this proxy
-//! too, which refuses it and says why, and the script lists nothing. With `internal`, `block` or `direct` it decides by the policy's own
-//! rules, ports included.
-//!
-//! `pac.address` serves it, as `/proxy.pac` and `/wpad.dat`, always as the policy in force has it: browsers are told not to use an old one
-//! without asking (`ETag`, `Cache-Control: private, no-cache`), and get it in gzip where they take that. Each client gets the script of
-//! its own group and network; who is in no `[[clients]]` gets 403. `limits` count here too (429), and an address has eight connections of
-//! 256. Nothing of it is in the access record, as nothing is reached by it; `sekisho_pac_requests_total` counts. The port is no destination
-//! (`self_connection`). `sekisho pac --client IP` prints the same script for a web server of your own, to be made anew with every change of
-//! the policy; its type is `application/x-ns-proxy-autoconfig`.
-//!
-//! Browsers are told `http://THIS-PROXY:8081/proxy.pac` by their management (group policy, MDM). They find `/wpad.dat` by themselves where DNS has
-//! a host `wpad` or DHCP an option 252, and then at port 80 unless the option says another; whoever can answer for that name instead of
-//! you decides where browsers go, so prefer to name the address. A script of more than 1 MiB is not served (500 and a line in the log):
-//! browsers do not take it. Windows' own services (WinHTTP) try the first proxy of a list only.
-//!
-//! A script enforces nothing: only a firewall that lets nothing past the proxy does. Without `direct_fallback` a browser whose proxies are
-//! dead goes nowhere.
 //!
 //! # Slow peers
 //!

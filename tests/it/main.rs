@@ -28,6 +28,7 @@ mod names;
 mod overload;
 mod pac;
 mod policy;
+mod proof;
 mod real_clients;
 mod record;
 mod scorecard;
