@@ -25,7 +25,7 @@ use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
 use crate::autoconfig;
-use crate::config::{self, Config, LoadError, Scope};
+use crate::config::{self, Config, Listener, LoadError, Scope};
 use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
 use crate::pressure;
@@ -55,7 +55,11 @@ pub enum ServerError {
     #[error("cannot listen on {address}: {source} ({key}): {}", remedy(.source))]
     Bind { key: &'static str, address: ListenAddr, source: io::Error },
     #[error(
-        "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address of a port"
+        "cannot listen on {address} with steering = \"tproxy\": {source}: it takes CAP_NET_ADMIN; steering = \"redirect\" takes nothing"
+    )]
+    Tproxy { address: ListenAddr, source: io::Error },
+    #[error(
+        "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address or mode of a port"
     )]
     OwnPort { address: ListenAddr, own: ListenAddr },
     #[error("{0}")]
@@ -92,7 +96,7 @@ pub struct Server {
     file: PathBuf,
     workers: Workers,
     /// Each with the tasks that accept on it, one for each worker.
-    listeners: HashMap<ListenAddr, Vec<AbortHandle>>,
+    listeners: HashMap<Listener, Vec<AbortHandle>>,
     admin: Option<(ListenAddr, AbortHandle)>,
     pac: Option<(ListenAddr, AbortHandle)>,
     /// What was asked of the PAC listeners, over reloads.
@@ -221,8 +225,8 @@ impl Server {
         self.gate.recorder().reconfigure(record).await?;
         let revision = Arc::clone(&live.config.revision);
         self.gate.replace(live);
-        self.listeners.retain(|address, accepting| {
-            let kept = wanted.contains(address);
+        self.listeners.retain(|listener, accepting| {
+            let kept = wanted.contains(listener);
             if !kept {
                 accepting.iter().for_each(AbortHandle::abort);
             }
@@ -248,13 +252,13 @@ impl Server {
     }
 
     fn accept_on(&mut self, bound: Bound) {
-        for (address, listeners) in bound.explicit {
-            let each = self.workers.handles().zip(listeners);
-            let accepting = each.map(|(worker, listener)| {
-                self.accepting.spawn_on(accept(listener, address, Arc::clone(&self.gate)), worker)
+        for (listener, sockets) in bound.proxying {
+            let each = self.workers.handles().zip(sockets);
+            let accepting = each.map(|(worker, socket)| {
+                self.accepting.spawn_on(accept(socket, listener, Arc::clone(&self.gate)), worker)
             });
-            self.listeners.insert(address, accepting.collect());
-            tracing::info!(%address, "listening");
+            self.listeners.insert(listener, accepting.collect());
+            tracing::info!(address = %listener.address, mode = listener.mode.as_str(), "listening");
         }
         if let Some((address, listener)) = bound.admin {
             let views = admin::Views {

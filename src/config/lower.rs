@@ -14,7 +14,7 @@ use super::problem::{At, MOST, Problems, quoted};
 use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
-use super::{Case, IssuingFiles, Site, finding, limits, pac, schema, units};
+use super::{Case, IssuingFiles, Listener, ListenerMode, Site, Steering, finding, limits, pac, schema, units};
 use crate::addrs::ListenAddr;
 use crate::policy::{Conflict, ConflictKind, HostPattern, Mode, Policy, PolicySource};
 use crate::upstream::resolve;
@@ -23,7 +23,7 @@ use crate::{admit, pressure, record};
 /// The configuration before the files it names are read.
 pub(super) struct Lowered<'t> {
     pub site: Site,
-    pub listeners: Vec<ListenAddr>,
+    pub listeners: Vec<Listener>,
     pub admin: Option<ListenAddr>,
     /// `None` only where there is an error.
     pub policy: Option<Policy>,
@@ -46,7 +46,8 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let root = Table::root(tree, &schema::ROOT, problems);
     let catalogue = catalogue::of_site(&root, base, shelf, problems);
     let (site, case_at) = site(&root, problems);
-    let listeners = listeners(&root, problems);
+    let opened = listeners(&root, problems);
+    let listeners: Vec<_> = opened.iter().map(|(listener, at)| (listener.address, at.clone())).collect();
     let admin = admin(&root, &listeners, problems);
     let mut taken_addresses: Vec<_> =
         listeners.iter().map(|(address, at)| (*address, "listener", at.clone())).collect();
@@ -71,7 +72,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let record = settings::record(&root, base, problems);
     let pac = pac::pac(&root, &services, &taken_addresses, problems);
     let policy = compile(groups, services, problems);
-    let listeners = listeners.into_iter().map(|(address, _)| address).collect();
+    let listeners = opened.into_iter().map(|(listener, _)| listener).collect();
     Lowered {
         site,
         listeners,
@@ -132,28 +133,37 @@ fn last_line<'t>(site: &Table<'t>, problems: &mut Problems<'_>) {
     }
 }
 
-fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(ListenAddr, At)> {
+fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(Listener, At)> {
     let tables = root.tables("listener", &schema::LISTENER, problems);
     if !root.has("listener") || root.is_empty_list("listener") {
         root.missing("listener", "at least one [[listener]] with an address, such as \"0.0.0.0:8080\"", problems);
     }
-    let mut listeners: Vec<(ListenAddr, At)> = Vec::new();
+    let mut listeners: Vec<(Listener, At)> = Vec::new();
     for table in tables {
-        if let Some(mode) = table.text("mode", problems).filter(|mode| mode.text != "explicit") {
-            let problem = problems.error(&mode.at, quoted(mode.text), "\"explicit\"");
-            if mode.text == "transparent" {
-                problem.hint("mode = \"transparent\" comes with a later version of sekisho; clients name this proxy (PAC) until then");
-            }
-        }
+        let mode = mode(&table, problems);
         let Some((address, at)) = address(&table, problems) else { continue };
-        if let Some((other, first)) = listeners.iter().find(|(other, _)| collide(*other, address)) {
+        if let Some((other, first)) = listeners.iter().find(|(other, _)| collide(other.address, address)) {
             let line = problems.line(first.offset);
-            let found = format!("\"{address}\", which collides with \"{other}\" (line {line})");
+            let found = format!("\"{address}\", which collides with \"{}\" (line {line})", other.address);
             problems.error(&at, found, "an address and port of its own for each listener");
         }
-        listeners.push((address, at));
+        listeners.push((Listener { address, mode }, at));
     }
     listeners
+}
+
+fn mode(table: &Table<'_>, problems: &mut Problems<'_>) -> ListenerMode {
+    let transparent = table.choice("mode", &[("explicit", false), ("transparent", true)], problems).unwrap_or(false);
+    let means = [("redirect", Steering::Redirect), ("tproxy", Steering::Tproxy)];
+    let steering = table.choice("steering", &means, problems);
+    if steering.is_some() && !transparent {
+        let expected = "mode = \"transparent\" beside it: who names this proxy is steered by nothing";
+        problems.error(&table.place("steering"), "steering on an explicit listener", expected);
+    }
+    match transparent {
+        true => ListenerMode::Transparent(steering.unwrap_or(Steering::Redirect)),
+        false => ListenerMode::Explicit,
+    }
 }
 
 fn admin<'t>(

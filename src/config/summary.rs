@@ -25,7 +25,10 @@ pub fn summary(config: &Config) -> String {
     screen.row("site", [format!("{}{case}", config.site.name)]);
     screen.row("file", [config.file.display().to_string()]);
     screen.row("revision", [config.revision.to_string()]);
-    screen.row("listen", config.listeners.iter().map(|address| format!("{address} (explicit)")));
+    screen.row(
+        "listen",
+        config.listeners.iter().map(|listener| format!("{} ({})", listener.address, listener.mode.as_str())),
+    );
     screen.row("admin", [config.admin.map_or_else(|| "none".to_owned(), |address| address.to_string())]);
     if let Some(pac) = &config.pac {
         let address = pac.address.map_or_else(|| "served nowhere".to_owned(), |address| address.to_string());

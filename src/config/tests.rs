@@ -125,7 +125,7 @@ fn every_valid_file_loads_with_exactly_its_warnings() {
         let expected = fs::read_to_string(file.with_extension("warnings")).unwrap_or_default();
         assert_eq!(shown(&config.warnings), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 14);
+    assert_eq!(files.len(), 15);
 }
 
 #[test]
@@ -196,7 +196,10 @@ fn every_key_arrives_where_it_belongs() {
     let config = config.unwrap_or_else(|error| panic!("{error}"));
     let (seconds, ip) = (Duration::from_secs, |text: &str| text.parse::<std::net::IpAddr>().expect(text));
     assert_eq!((config.site.name.as_str(), config.site.case), ("例示市", Some(Case::FileExchange)));
-    assert_eq!(config.listeners.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:3128", "[::1]:3129"]);
+    assert_eq!(
+        config.listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>(),
+        ["0.0.0.0:3128", "[::1]:3129"]
+    );
     assert_eq!(config.admin.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9091"));
     let servers: Vec<_> = config.resolver.servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["10.0.0.53:5353", "[2001:db8::53]:53"]);

@@ -46,6 +46,7 @@
 //! | `source.port` | long | Port of the client. |
 //! | `sekisho.client` | keyword | The `[[clients]]` group of the client. |
 //! | `sekisho.listener` | keyword | The `[[listener]]` that accepted the connection. |
+//! | `sekisho.original_destination` | keyword | Where a client meant to go that the network steered to a transparent `[[listener]]`. Evidence only: it is never dialled, the name is. |
 //! | `sekisho.connection` | keyword | For a request: `event.id` of the connection it came by. |
 //! | `rule.id` | keyword | Identifier of the rule that decided. |
 //! | `rule.name` | keyword | Name of the `[[service]]` that decided. |

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use crate::addrs::{ClientAddr, ListenAddr, UpstreamAddr};
+use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr, UpstreamAddr};
 use crate::reason::{Outcome, Reason};
 use crate::record::id::EventId;
 use crate::record::lifecycle::Lifecycle;
@@ -80,6 +80,7 @@ fields! {
     pub source_port: u16 = "source.port", "Port of the client.";
     pub client: Text = "sekisho.client", "The `[[clients]]` group of the client.";
     pub listener: ListenAddr = "sekisho.listener", "The `[[listener]]` that accepted the connection.";
+    pub original: OriginalAddr = "sekisho.original_destination", "Where a client meant to go that the network steered to a transparent `[[listener]]`. Evidence only: it is never dialled, the name is.";
     pub connection: EventId = "sekisho.connection", "For a request: `event.id` of the connection it came by.";
 
     pub rule_id: Text = "rule.id", "Identifier of the rule that decided.";

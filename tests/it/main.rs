@@ -33,6 +33,7 @@ mod real_clients;
 mod record;
 mod scorecard;
 mod slow;
+mod steered;
 mod structure;
 mod tenant;
 mod tunnel;

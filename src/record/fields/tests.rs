@@ -28,6 +28,7 @@ fn full(wire: &[u8]) -> Fields {
         source_port: Some(40_000),
         client: Some("office".into()),
         listener: Some(ListenAddr::new(([0, 0, 0, 0], 8080).into())),
+        original: Some(OriginalAddr::new(([203, 0, 113, 9], 443).into())),
         connection: Some(ids.next()),
         rule_id: Some("r1".into()),
         rule_name: Some("関所".into()),

@@ -279,7 +279,10 @@ impl Building {
     }
 
     pub async fn start(self) -> Origin {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        self.start_on(TcpListener::bind("127.0.0.1:0").await.expect("a port"))
+    }
+
+    pub fn start_on(self, listener: TcpListener) -> Origin {
         let addr = listener.local_addr().expect("bound");
         let log = Arc::new(Mutex::new(Log::default()));
         let acceptor = self.tls.then(|| TlsAcceptor::from(Arc::new(self.server_config(Arc::clone(&log)))));
