@@ -33,7 +33,7 @@ pub enum Asked {
     /// An absolute-form `http:` request, to be forwarded as it is decided.
     Plain { authority: Authority, head: Box<RequestHead> },
     /// By the server_name of a steered client, and the port it meant.
-    Steered { authority: Authority },
+    Steered { authority: Authority, hello: Box<ClientHello>, due: Established },
 }
 
 impl Asked {
@@ -46,9 +46,17 @@ impl Asked {
         }
     }
 
+    /// What a steered client's claim was read from.
+    pub fn into_hello(self) -> Option<(Established, Box<ClientHello>)> {
+        match self {
+            Self::Steered { hello, due, .. } => Some((due, hello)),
+            Self::Connect { .. } | Self::Plain { .. } => None,
+        }
+    }
+
     pub fn claim(&self) -> Claim {
         match self {
-            Self::Connect { authority, .. } | Self::Steered { authority } => Claim::Connect(authority.clone()),
+            Self::Connect { authority, .. } | Self::Steered { authority, .. } => Claim::Connect(authority.clone()),
             Self::Plain { authority, head } => {
                 let method = match head.method() {
                     http1::Method::Get => Method::Get,
@@ -175,9 +183,12 @@ pub async fn first_of_steered(client: &mut Client, reader: &mut RequestReader, s
 ///
 /// # Errors
 /// It names no server.
-pub fn asked_by_hello(hello: &ClientHello, port: u16) -> Result<Asked, ClaimError> {
+pub fn asked_by_hello(hello: Box<ClientHello>, due: Established, port: u16) -> Result<Asked, ClaimError> {
     match &hello.sni {
-        Sni::Name(name) => Ok(Asked::Steered { authority: Authority { host: Host::Name(name.clone()), port } }),
+        Sni::Name(name) => {
+            let authority = Authority { host: Host::Name(name.clone()), port };
+            Ok(Asked::Steered { authority, hello, due })
+        }
         Sni::Absent(_) => Err(ClaimError::NoName),
     }
 }

@@ -15,7 +15,7 @@ use crate::admit::{Admission, Rated};
 use crate::client::{Client, Established, Far};
 use crate::http1::{Method, RequestHead, RequestReader};
 use crate::identify::client_hello::ClientHello;
-use crate::identify::{self, Awaited, ClaimError};
+use crate::identify::{self, Asked, Awaited, ClaimError};
 use crate::pressure::{Newcomer, Shed};
 use crate::reason::{Reason, Side};
 use crate::record::Action;
@@ -29,8 +29,8 @@ static ANSWERING: Semaphore = Semaphore::const_new(TURNED_AWAY);
 
 /// What a client's connection waits for.
 pub struct Waiting {
-    /// When the connection was accepted, until the first claim.
-    accepted: Option<(SystemTime, Instant)>,
+    /// When the connection was accepted, until the first claim. Boxed: it is of no use to a tunnel.
+    accepted: Option<Box<(SystemTime, Instant)>>,
     /// The end of the connection's own life.
     ends: Option<Instant>,
     /// Its place until then; each further claim takes another.
@@ -41,7 +41,7 @@ impl Waiting {
     pub fn new(gate: &Gate, newcomer: Newcomer) -> Self {
         let accepted = Instant::now();
         let ends = gate.live().config.connection_life.map(|life| accepted + life);
-        Self { accepted: Some((SystemTime::now(), accepted)), ends, newcomer: Some(newcomer) }
+        Self { accepted: Some(Box::new((SystemTime::now(), accepted))), ends, newcomer: Some(newcomer) }
     }
 
     /// Whether the connection has been open for as long as it may.
@@ -76,31 +76,13 @@ impl Trip {
             Some(newcomer) => wait(gate, client, newcomer).await,
             None => Waited::Ended(Reason::Overloaded),
         };
-        let steered_to = client.original().map(OriginalAddr::port);
-        let mut hello = None;
-        let (head, claimed) = match waited {
-            Waited::Over | Waited::Ended(_) | Waited::Failed(ClaimError::Timeout(_))
-                if !first && client.buffer().is_empty() =>
-            {
-                return None;
-            }
-            Waited::Over => (None, Ok(Err(ClaimError::Closed))),
-            Waited::Head(head) => {
-                let said = (head.method().clone(), head.keep_alive());
-                let asked = match steered_to {
-                    Some(port) => identify::asked_of_steered(head, port),
-                    None => identify::asked(head),
-                };
-                (Some(said), Ok(asked))
-            }
-            Waited::Hello(first, due) => {
-                let asked = identify::asked_by_hello(&first, steered_to.unwrap_or_default());
-                hello = Some((due, first));
-                (None, Ok(asked))
-            }
-            Waited::Failed(error) => (None, Ok(Err(error))),
-            Waited::Ended(reason) => (None, Err(Ended::cut(Stage::Claim, reason))),
-        };
+        if matches!(waited, Waited::Over | Waited::Ended(_) | Waited::Failed(ClaimError::Timeout(_)))
+            && !first
+            && client.buffer().is_empty()
+        {
+            return None;
+        }
+        let (head, claimed) = read(waited, client.original().map(OriginalAddr::port));
         // A request that is none of CONNECT's is one of plain HTTP, however little of it can be used.
         let plain = head.as_ref().is_some_and(|(method, _)| *method != Method::Connect);
         let action = if plain { Action::Request } else { Action::Connection };
@@ -108,12 +90,9 @@ impl Trip {
         let who = (client.addr(), client.listener());
         let mut trip = Box::new(Self::begin(gate, who, newcomer, action).await);
         trip.attempt.fields.original = client.original();
-        if let Some((_, hello)) = &hello {
-            trip.note_name(hello);
-        }
-        trip.steered = hello;
         trip.drain = gate.drain().at(waiting.ends, trip.live.config.drain);
-        if let Some((at, began)) = accepted {
+        if let Some(accepted) = accepted {
+            let (at, began) = *accepted;
             trip.attempt.began_at(at, began);
         }
         if let Some((method, keep_alive)) = head {
@@ -209,6 +188,26 @@ impl Trip {
             sent = client.send(answer) => if sent.is_ok() { Next::Close } else { Next::Abort },
             () = self.gate.drain().cut() => Next::Abort,
         }
+    }
+}
+
+/// With a head, its method and whether the client would go on behind it; and what was claimed.
+type Read = (Option<(Method, bool)>, Result<Result<Asked, ClaimError>, Ended>);
+
+fn read(waited: Waited, steered_to: Option<u16>) -> Read {
+    match waited {
+        Waited::Over => (None, Ok(Err(ClaimError::Closed))),
+        Waited::Head(head) => {
+            let said = (head.method().clone(), head.keep_alive());
+            let asked = match steered_to {
+                Some(port) => identify::asked_of_steered(head, port),
+                None => identify::asked(head),
+            };
+            (Some(said), Ok(asked))
+        }
+        Waited::Hello(hello, due) => (None, Ok(identify::asked_by_hello(hello, due, steered_to.unwrap_or_default()))),
+        Waited::Failed(error) => (None, Ok(Err(error))),
+        Waited::Ended(reason) => (None, Err(Ended::cut(Stage::Claim, reason))),
     }
 }
 

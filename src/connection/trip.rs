@@ -143,6 +143,9 @@ impl Trip {
                 return Err(Ended::new(Side::Client, Stage::Decide, Reason::SelfConnection));
             }
         }
+        if let Asked::Steered { hello, .. } = &asked {
+            self.note_name(hello);
+        }
         self.gate.recordable().map_err(|reason| Ended::new(Side::Sekisho, Stage::Decide, reason))?;
         let decision = self.live.config.policy.decide(self.client, &claim);
         let way = match (decision, asked) {
@@ -150,11 +153,13 @@ impl Trip {
                 self.note_rule(denial.rule(), denial.group());
                 return Err(Ended::new(Side::Client, Stage::Decide, denial.reason()));
             }
-            (Decision::Tunnel(permit), _) => {
+            (Decision::Tunnel(permit), asked) => {
+                self.steered = asked.into_hello();
                 self.note_permit(&permit, Some("tunnel"));
                 Way::Tunnel(permit)
             }
-            (Decision::Inspect(permit), _) => {
+            (Decision::Inspect(permit), asked) => {
+                self.steered = asked.into_hello();
                 self.note_permit(&permit, Some("inspect"));
                 Way::Inspect(permit)
             }
