@@ -64,7 +64,8 @@ enum Command {
         config: ConfigFile,
     },
     /// Print the decision for one flow: the very function the proxy calls
-    #[command(after_help = "Exit code: 0 allowed, 3 denied, 1 error.\n\nExamples:\n  \
+    #[command(after_help = "Exit code: 0 allowed, 3 denied, 1 error. What only observing lets through is allowed, and said to be.\n\n\
+        Examples:\n  \
         sekisho explain --client 10.20.0.7 login.microsoftonline.com\n  \
         sekisho explain --client 10.20.0.7 --sni other.example www.example.com:443\n  \
         sekisho explain --client 10.20.0.7 http://crl.example.com/root.crl")]

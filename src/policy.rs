@@ -1,13 +1,14 @@
 //! The policy: who may reach which name on which port, and how. A pure core: facts in, decisions out.
 //!
 //! `pattern` is how names are listed, `table` which pattern answers for a name, `clients` who a client is, `decision` the
-//! decision and its evidence, `reach` all that a client can reach, `reconcile` the comparison with the ClientHello, `compile` how all of it is made from the
+//! decision and its evidence, `observe` what a time of learning makes of a denial, `reach` all that a client can reach, `reconcile` the comparison with the ClientHello, `compile` how all of it is made from the
 //! configuration. What may not be here: I/O, a clock, a logger, metrics; and no `Result` on the way of a decision.
 
 mod clients;
 mod compile;
 mod decision;
 mod index;
+mod observe;
 mod pattern;
 mod reach;
 mod reconcile;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use self::clients::{GroupId, Networks};
 pub use self::compile::{Conflict, ConflictKind, GroupSource, HeaderHosts, PolicySource, ServiceSource, SetHeader};
 pub use self::decision::{Claim, Decision, Denial, Destination, Inspect, Method, Permit, Plain, Tunnel};
+pub use self::observe::{Enforcement, Observe, Observing, Until};
 pub use self::pattern::{Breadth, HostPattern, PatternError};
 pub use self::reach::Reach;
 pub use self::reconcile::{Agreed, Disagreement, reconcile_inspect, reconcile_tunnel};

@@ -57,7 +57,7 @@ const MODULES: [(&str, &[&str]); 34] = [
             "names", "policy", "pressure", "reason", "record", "reply", "seldom", "tunnel", "upstream",
         ],
     ),
-    ("admin", &["admit", "connection", "pressure", "reason", "record", "telemetry"]),
+    ("admin", &["admit", "connection", "policy", "pressure", "reason", "record", "telemetry"]),
     (
         "probe",
         &[
@@ -104,10 +104,11 @@ const MODULES: [(&str, &[&str]); 34] = [
 const ANYONE: &[&str] = &["*"];
 
 /// What may be written in one file only: the text, and the file.
-const MADE_IN: [(&str, &str); 15] = [
+const MADE_IN: [(&str, &str); 16] = [
     // A literal table.
     ("Permit::new(", "src/policy/decision.rs"),
     ("Destination {", "src/policy/decision.rs"),
+    ("Observing {", "src/policy/observe.rs"),
     ("Agreed {", "src/policy/reconcile.rs"),
     ("VettedAddr(", "src/upstream/vet.rs"),
     ("VerifiedUpstream {", "src/upstream/verify.rs"),
