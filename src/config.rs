@@ -48,6 +48,7 @@ pub use self::problem::{LoadError, Problem, Severity};
 pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
+use crate::catalog::Catalogue;
 use crate::inspect::issuer::Issuer;
 use crate::pac as pac_script;
 use crate::policy::{Enforcement, HostPattern, Listed, Mode, Policy};
@@ -90,6 +91,8 @@ pub struct Config {
     pub record: record::Settings,
     /// `None`: no script is made.
     pub pac: Option<pac_script::Settings>,
+    /// What services could take hosts from.
+    pub catalogue: Arc<Catalogue>,
     /// What `verify` trusts, as configured, globs expanded.
     pub trust: Sources,
     /// What is worth knowing, in file order; no errors.
@@ -241,6 +244,7 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         drain: timeouts.drain,
         record: lowered.record,
         pac: lowered.pac,
+        catalogue: Arc::new(lowered.catalogue),
         trust: pulled.sources,
         warnings: Vec::new(),
     })

@@ -43,6 +43,7 @@
 //! | [`telemetry`] | diagnostics and health |
 //! | [`probe`] | the service's own requests through itself, by which readiness and the watchdog go |
 //! | [`admin`] | `/livez`, `/readyz`, `/metrics`: read-only views |
+//! | [`learning`] | what a record teaches: services to add, and what another policy would have decided |
 //! | [`load`] | the load tool: an origin and clients of its own, nothing of the proxy |
 //!
 //! # Invariants
@@ -133,7 +134,8 @@ pub mod telemetry;
 pub mod admin;
 pub mod probe;
 
-// What measures it.
+// What learns from it, and what measures it.
+pub mod learning;
 pub mod load;
 
 // The longer pages.

@@ -12,8 +12,8 @@ use prometheus_client::registry::Registry;
 
 use super::Views;
 use crate::admit::Counted;
-use crate::pressure::State as Load;
 use crate::policy::Until;
+use crate::pressure::State as Load;
 use crate::reason::Outcome;
 use crate::record::{Action, Conservation, State};
 

@@ -36,7 +36,8 @@ pub(super) fn read<'t>(site: &Table<'t>, problems: &mut Problems<'_>) -> Option<
     match (observes, written) {
         (false, None) => None,
         (false, Some(_)) => {
-            let problem = problems.error(&until_at, "observe_until without enforcement = \"observe\"", "both or neither");
+            let problem =
+                problems.error(&until_at, "observe_until without enforcement = \"observe\"", "both or neither");
             problem.hint("remove observe_until: without it sekisho enforces");
             None
         }
@@ -64,10 +65,13 @@ pub(super) fn read<'t>(site: &Table<'t>, problems: &mut Problems<'_>) -> Option<
     }
 }
 
-/// RFC 3339 with an offset.
+/// RFC 3339 with an offset, from 1970 to 9999.
 fn moment(node: &DeValue<'_>) -> Option<Until> {
+    const LAST: u64 = 253_402_300_799;
     let text = node.as_datetime()?.to_string();
-    OffsetDateTime::parse(&text, &Rfc3339).ok().map(|moment| Until::new(moment.into()))
+    let moment = OffsetDateTime::parse(&text, &Rfc3339).ok()?;
+    let seconds = u64::try_from(moment.unix_timestamp()).ok().filter(|seconds| *seconds <= LAST)?;
+    Some(Until::new(SystemTime::UNIX_EPOCH + Duration::new(seconds, moment.nanosecond())))
 }
 
 /// By the wall clock. `closed` are the hosts that a tenant restriction of the configuration is for.

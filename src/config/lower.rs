@@ -17,6 +17,7 @@ use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
 use super::{Case, IssuingFiles, Site, enforcement, finding, limits, pac, schema, units};
 use crate::addrs::ListenAddr;
+use crate::catalog::Catalogue;
 use crate::policy::{Conflict, ConflictKind, Enforcement, HostPattern, Mode, Policy, PolicySource};
 use crate::upstream::resolve;
 use crate::{admit, pressure, record};
@@ -42,6 +43,7 @@ pub(super) struct Lowered<'t> {
     pub timeouts: Timeouts,
     pub record: record::Settings,
     pub pac: Option<crate::pac::Settings>,
+    pub catalogue: Catalogue,
     /// What services took from the catalogue, as text: a part of what the revision is of.
     pub taken: String,
 }
@@ -90,6 +92,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
         timeouts,
         record,
         pac,
+        catalogue,
         taken,
     }
 }

@@ -33,7 +33,8 @@ pub(super) static PAC: Keys = Keys {
     names: &["proxies", "internal_domains", "internal_proxies", "otherwise", "direct_fallback"],
 };
 pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder"] };
-pub(super) static SITE: Keys = Keys { section: "[site]", names: &["name", "case", "enforcement", "observe_until", "last_line"] };
+pub(super) static SITE: Keys =
+    Keys { section: "[site]", names: &["name", "case", "enforcement", "observe_until", "last_line"] };
 pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "address"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
 pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks", "limits"] };

@@ -53,9 +53,11 @@ impl Until {
 
 impl fmt::Display for Until {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = OffsetDateTime::from(self.0);
-        let moment = moment.replace_nanosecond(0).unwrap_or(moment);
-        f.write_str(&moment.format(&Rfc3339).map_err(|_| fmt::Error)?)
+        let moment = i64::try_from(self.unix()).ok().and_then(|unix| OffsetDateTime::from_unix_timestamp(unix).ok());
+        match moment.and_then(|moment| moment.format(&Rfc3339).ok()) {
+            Some(text) => f.write_str(&text),
+            None => f.write_str("a moment past the year 9999"),
+        }
     }
 }
 

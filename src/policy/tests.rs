@@ -436,7 +436,10 @@ fn it_is_observed_until_the_very_moment() {
     assert!(observed.at(moment(1_000)).is_none());
     assert!(observed.at(moment(1_001)).is_none());
     assert!(Enforcement::Enforce.at(moment(0)).is_none());
-    assert_eq!(observed.at(moment(0)).map(|observing| observing.until().to_string()).as_deref(), Some("1970-01-01T00:16:40Z"));
+    assert_eq!(
+        observed.at(moment(0)).map(|observing| observing.until().to_string()).as_deref(),
+        Some("1970-01-01T00:16:40Z")
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ const MAX_FUNCTION_LINES: usize = 60;
 
 /// Every module, each with those it imports. A module may import only what stands above it, so there is no cycle; what it imports
 /// must stand in its row, and what stands there must be imported. `cli` may ask anyone.
-const MODULES: [(&str, &[&str]); 34] = [
+const MODULES: [(&str, &[&str]); 35] = [
     // A literal table.
     ("names", &[]),
     ("addrs", &[]),
@@ -32,6 +32,7 @@ const MODULES: [(&str, &[&str]); 34] = [
     ("policy", &["addrs", "names", "reason"]),
     ("catalog", &["names", "policy"]),
     ("pac", &["addrs", "names", "policy"]),
+    ("learning", &["addrs", "catalog", "names", "policy", "reason"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),
     ("upstream", &["addrs", "admit", "flight", "names", "policy", "reason", "sockets", "tls"]),
     ("exchange", &["pressure", "reason", "record", "reply"]),
@@ -87,6 +88,7 @@ const MODULES: [(&str, &[&str]); 34] = [
             "config",
             "connection",
             "drain",
+            "policy",
             "pressure",
             "probe",
             "record",
