@@ -3,7 +3,7 @@
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
 //! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::record`] (every
-//! field), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
+//! field), [`manual::learning`] (finding out what is used: observe, suggest, replay), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
 //!
 //! # Codemap
 //!
@@ -52,6 +52,9 @@
 //!
 //! * **Deny is what is left.** [`policy::Policy::decide`] has no default but [`policy::Decision::Deny`]; an empty list permits
 //!   nothing, and a file that is missing, broken or holds an unknown key gives no [`config::Config`] at all.
+//! * **Observing is one denial let through.** [`policy::Policy::judge`] asks [`policy::Policy::decide`] first, and makes of the one denial of
+//!   a CONNECT to port 443 that no pattern matches a [`policy::Permit`] of [`policy::Tunnel`], where there is a [`policy::Observing`], which
+//!   only [`policy::Enforcement::at`] gives, before its end. So an inspected host cannot be observed, and no header left out.
 //! * **One name.** The CONNECT authority, a URI, `Host`, `:authority`, the SNI and the configuration all pass
 //!   [`names::DnsName::parse`]; equality is then equality of bytes, and what was judged is what is resolved, verified and recorded.
 //! * **The destination never changes.** [`policy::Destination`] is immutable and comes out of a decision only. A difference

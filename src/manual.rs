@@ -4,6 +4,7 @@
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
+//! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
 //! * [`record`]: every field of the access record.
 //! * [`performance`]: what it costs, and how that is measured.
 //! * [`load`]: the load tool: scenarios, figures, what may be loaded.
@@ -12,6 +13,7 @@
 
 pub mod catalog;
 pub mod journey;
+pub mod learning;
 pub mod load;
 pub mod operations;
 pub mod performance;

@@ -230,7 +230,7 @@
 //!
 //! | row | failure | met by | seen |
 //! |---|---|---|---|
-//! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
+//! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; the end of observing by both, the first of them ([`Observance`](crate::connection::Observance)); certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
 //! | O03 | the process is stopped and goes on, or killed | what was waiting is served; after a kill the next `start` line says what is missing: [`record`](crate::record) | nothing, or `sekisho.previous_end` |
 //! | O04 | a thread that serves stands still | [`probe`](crate::probe) goes through each; the watchdog is fed by nothing else | `/readyz` 503 `self_probe_failed`; systemd restarts |
 //!
@@ -252,6 +252,9 @@
 //! | O02 | allocation that fails ends the process, and with it every way out; the memory ceiling is there so that it does not come to that |
 //! | O05 | a day under load is measured, not tested |
 //! | O06 | packets on the breakout line are counted with transparent mode, which comes later |
+//!
+//! While a site [observes](super::learning) (`site.enforcement`, at most thirty days), A15 does not hold for port 443: a name that nothing
+//! lists is looked up and reached, and only the record says that it would have been refused. G09 does hold: the hosts of a tenant restriction stay closed.
 //!
 //! Of A14 and A15 the transparent part comes with that mode. Of A16, UDP 443 is the network's to drop: this proxy never sees it.
 //!
