@@ -31,6 +31,7 @@ use self::rule::Title;
 pub use self::table::Listed;
 use self::table::Table;
 use crate::addrs::ClientAddr;
+use crate::names::DnsName;
 
 /// The way in which a CONNECT to a service is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +133,11 @@ impl Policy {
     pub fn group_of(&self, client: ClientAddr) -> Option<&str> {
         let id = self.networks.group_of(client)?;
         self.groups.get(id as usize).map(|group| &*group.name)
+    }
+
+    /// Whether some pattern matches the name, whoever it is for: what is listed is decided by that pattern's services alone.
+    pub fn lists(&self, name: &DnsName) -> bool {
+        self.table.lookup(name).is_some()
     }
 
     /// The services in the order of the file.

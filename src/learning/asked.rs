@@ -27,7 +27,7 @@ pub struct Tally {
     pub refused: u64,
     /// Requests in plain HTTP are among them.
     pub plain: bool,
-    /// By their place in [`Asked::groups`]; each once.
+    /// By the places of their names in [`Asked`]; each once.
     groups: Vec<(usize, u64)>,
     /// There are further groups, or attempts without one.
     others: bool,
@@ -148,12 +148,7 @@ impl Asked {
         *(if nameless { &mut self.skipped.nameless } else { &mut self.skipped.together }) += rest;
     }
 
-    /// The names of groups by their places.
-    pub fn groups(&self) -> &[String] {
-        &self.groups
-    }
-
-    /// Each name with its port, in no order.
+    /// Each name with its port, in no order; the names of groups by their places.
     pub fn into_names(self) -> (HashMap<(DnsName, u16), Tally>, Vec<String>, Skipped) {
         (self.names, self.groups, self.skipped)
     }

@@ -64,7 +64,8 @@ struct Part {
     patterns: Vec<HostPattern>,
 }
 
-/// Blocks for what was asked for, to stand beside those of `policy`, those of the catalogue first, each kind by how often; with the names of groups and what is left out.
+/// Blocks for what was asked for, to stand beside those of `policy`: parts of the catalogue first, each kind by how often; with the names
+/// of groups, and what is left out.
 pub fn suggest(asked: Asked, catalogue: &Catalogue, policy: Option<&Policy>) -> (Vec<Block>, Vec<String>, Skipped) {
     let (names, groups, skipped) = asked.into_names();
     let names: BTreeMap<(DnsName, u16), Tally> = names.into_iter().collect();
@@ -137,7 +138,7 @@ fn best_pattern<'p>(part: &'p Part, name: &DnsName) -> Option<&'p HostPattern> {
 }
 
 /// The parts that are proposed, by their places: for each name the one that reaches it by the most specific pattern, the most asked for
-/// first, unless a pattern of it stands in the configuration or in another that is proposed.
+/// first, unless a pattern of it is decided by the configuration or stands in another that is proposed.
 fn accept(names: &BTreeMap<(DnsName, u16), Tally>, parts: &[Part], policy: Option<&Policy>) -> Vec<usize> {
     let mut asked: BTreeMap<usize, u64> = BTreeMap::new();
     for ((name, port), tally) in names {
@@ -148,19 +149,26 @@ fn accept(names: &BTreeMap<(DnsName, u16), Tally>, parts: &[Part], policy: Optio
             *counted = counted.saturating_add(tally.total());
         }
     }
-    let listed = policy.into_iter().flat_map(Policy::services).flat_map(|service| service.hosts);
-    let mut taken: HashSet<&str> = listed.map(|listed| listed.pattern().as_str()).collect();
+    // A part that is more exact than what is listed would take names away from it, headers and all.
+    let decided =
+        |pattern: &HostPattern| policy.zip(example(pattern)).is_some_and(|(policy, name)| policy.lists(&name));
+    let mut taken: HashSet<&str> = HashSet::new();
     let mut wanted: Vec<_> = asked.into_iter().collect();
     wanted.sort_by_key(|(_, count)| Reverse(*count));
     let mut accepted = Vec::new();
     for (place, _) in wanted {
         let patterns = &parts[place].patterns;
-        if patterns.iter().all(|pattern| !taken.contains(pattern.as_str())) {
+        if patterns.iter().all(|pattern| !taken.contains(pattern.as_str()) && !decided(pattern)) {
             taken.extend(patterns.iter().map(HostPattern::as_str));
             accepted.push(place);
         }
     }
     accepted
+}
+
+/// A name that the pattern matches.
+fn example(pattern: &HostPattern) -> Option<DnsName> {
+    DnsName::parse(pattern.as_str().replace('*', "sekisho-probe").as_bytes()).ok()
 }
 
 /// The part of the name that somebody registered.

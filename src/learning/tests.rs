@@ -167,11 +167,9 @@ fn what_was_asked_for_is_counted_by_whom_and_on_which_days() {
         observed("a.example.com").replace("2026-11-28T01:02:03.004Z", "yesterday"),
     ];
     let asked = asked(&text.concat(), None);
-    assert_eq!(
-        (asked.days, asked.groups().to_vec()),
-        (Some((20_261_128, 20_261_130)), vec!["office".to_owned(), "school".to_owned()])
-    );
-    let (names, ..) = asked.into_names();
+    assert_eq!(asked.days, Some((20_261_128, 20_261_130)));
+    let (names, groups, _) = asked.into_names();
+    assert_eq!(groups, ["office", "school"]);
     let [tally] = names.values().collect::<Vec<_>>()[..] else { panic!("one name: {names:?}") };
     assert_eq!((tally.observed, tally.refused, tally.total(), tally.days(), tally.plain), (5, 40, 45, 2, false));
     assert_eq!(tally.groups(), ([(0, 43), (1, 2)].as_slice(), true));
@@ -278,6 +276,17 @@ fn parts_of_the_catalogue_come_first_and_fit_beside_the_configuration() {
     assert_eq!(
         told(&blocks(&text, &catalogue, Some(&here)))[1],
         "microsoftonline.com: login.microsoftonline.com (443) for office"
+    );
+    // Nor may it take names away from what is wider and inspected: its headers would be gone.
+    let wide = ServiceSource { mode: Mode::Inspect, ..service("restricted", &["*.microsoftonline.com"], &[443]) };
+    let text = observed("login.windows.net");
+    assert_eq!(
+        told(&blocks(&text, &catalogue, Some(&policy(vec![wide])))),
+        ["windows.net: login.windows.net (443) for office"]
+    );
+    assert_eq!(
+        told(&blocks(&text, &catalogue, None)),
+        ["microsoft-365/sign-in: login.windows.net (of microsoft-365/sign-in)"]
     );
     // What needs a tenant's name is proposed as it was asked for: whose tenant it is, the record does not say.
     assert_eq!(

@@ -25,7 +25,8 @@
 //! So list what you know already, and restrict sign-in, **before** observing: what stands in the file is in force from the first minute.
 //!
 //! What is lost meanwhile: there is no allowlist on port 443. Clients reach every site in the world there, and names are looked up in DNS
-//! that would not be (A15). Nobody should be able to overlook it:
+//! that would not be (A15). Addresses that `upstream.allow_addresses` excepts are reached by such names too, where the certificate there is
+//! for the name. Nobody should be able to overlook it:
 //!
 //! | where | what it says |
 //! |---|---|
@@ -68,8 +69,9 @@
 //! `cloudfront.net`). With a configuration, `clients` names the groups that asked, where there are others.
 //!
 //! It never makes a wildcard: how wide a service reaches is for its vendor's documents to say. A part of the catalogue that needs a tenant's
-//! name is not proposed either: whose tenant it was, a name does not say. Parts of which a pattern stands in the configuration already would
-//! conflict with it: their names are proposed one by one.
+//! name is not proposed either: whose tenant it was, a name does not say. Parts of which the configuration
+//! decides a pattern already would conflict with it, or take names away from a wider one with its mode and headers: of them the names are
+//! proposed one by one.
 //!
 //! Left out, and counted at the end: what the configuration decides otherwise by now; what was let through and failed; names that no service
 //! may list; other ports than 443 (80 in plain HTTP); floods that the record counted together, beyond their sample of names; names past the
