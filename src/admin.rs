@@ -16,8 +16,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::autoconfig::Counts;
 use crate::connection::Gate;
 use crate::pressure::State as Load;
+use crate::proof::Standing;
 use crate::record::{State, WhenUnwritable};
 use crate::telemetry::Health;
 
@@ -34,6 +36,8 @@ const HEAD: Duration = Duration::from_secs(5);
 pub struct Views {
     pub health: Arc<Health>,
     pub gate: Arc<Gate>,
+    pub scripts: Arc<Counts>,
+    pub proof: Arc<Standing>,
 }
 
 /// Serves until it is aborted; its connections end with it.
@@ -99,6 +103,9 @@ fn readiness(views: &Views) -> Response<Full<Bytes>> {
     }
     if views.health.unproven().is_some() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "self_probe_failed\n".into());
+    }
+    if views.proof.is_failed() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "tenant_proof_failed\n".into());
     }
     let recorded = views.gate.recorder().state();
     if recorded == State::Unwritable(WhenUnwritable::Deny) {

@@ -9,6 +9,7 @@ mod folder;
 mod load;
 mod outcome;
 mod pac;
+mod prove;
 mod quickstart;
 mod records;
 mod replay;
@@ -94,6 +95,9 @@ enum Command {
     #[command(after_help = "Examples:\n  sekisho pac --config sekisho.toml > proxy.pac\n  \
         sekisho pac --client 10.20.0.7 > office.pac")]
     Pac(pac::Arguments),
+    /// Prove that the tenant restriction is in force: what arrives at every inspected host, as a table to file
+    #[command(after_help = prove::HELP)]
+    Prove(prove::Arguments),
     /// Propose [[service]] blocks for what observing let through and what was refused as not_allowlisted
     #[command(
         after_help = "Reads records of any size line by line. The blocks are TOML, to be read, cut down and appended.\n\nExamples:\n  \
@@ -155,6 +159,7 @@ pub fn main() -> ExitCode {
         Command::Ca { command } => ca::ca(&command),
         Command::Catalog { command } => catalog::catalog(&command),
         Command::Pac(arguments) => pac::pac(&arguments),
+        Command::Prove(arguments) => prove::prove(&arguments),
         Command::Suggest(arguments) => suggest::suggest(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Load { command } => load::load(command),

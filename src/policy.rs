@@ -155,6 +155,12 @@ impl Policy {
         })
     }
 
+    /// The services that inspect, each with what it sets on requests to its hosts.
+    pub fn inspecting(&self) -> impl Iterator<Item = (ServiceSummary<'_>, &[SetHeader])> {
+        let headers = self.services.iter().map(|service| &*service.headers);
+        self.services().zip(headers).filter(|(service, _)| service.mode == Mode::Inspect)
+    }
+
     /// The groups in the order of the file.
     pub fn groups(&self) -> impl Iterator<Item = GroupSummary<'_>> {
         self.groups.iter().map(|group| GroupSummary { name: &group.name, line: group.line, networks: &group.networks })

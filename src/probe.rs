@@ -211,7 +211,7 @@ fn live(config: &Config, known: &Known) -> Result<Live, ProbeError> {
             hosts: HashMap::from([(name, vec![loopback])]),
             timeout: DEADLINE,
         },
-        guard: vet::Settings { allow: vec![loopback.into()], nat64: Vec::new() },
+        guard: vet::Settings { allow: vec![loopback.into()], nat64: Vec::new(), stand_in: None },
         dial: connect::Settings { bind: None, timeout: DEADLINE },
         verify: verify::Settings { trust: Arc::new(trust), handshake: DEADLINE, cache: VERDICT },
         issuing: None,

@@ -3,6 +3,7 @@
 mod accept;
 mod bind;
 mod enforce;
+mod signals;
 mod watch;
 mod workers;
 
@@ -14,22 +15,24 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
-use self::bind::Bound;
+use self::bind::{Bound, Held};
 use self::enforce::enforce;
+use self::signals::{Asked, Signals};
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
+use crate::autoconfig;
 use crate::config::{self, Config, LoadError, Scope};
 use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
 use crate::pressure;
 use crate::probe::{Probe, ProbeError};
+use crate::proof;
 use crate::record::{Fields, Lifecycle, Recorder};
 use crate::sockets;
 use crate::telemetry::Health;
@@ -93,6 +96,10 @@ pub struct Server {
     /// Each with the tasks that accept on it, one for each worker.
     listeners: HashMap<ListenAddr, Vec<AbortHandle>>,
     admin: Option<(ListenAddr, AbortHandle)>,
+    pac: Option<(ListenAddr, AbortHandle)>,
+    /// What was asked of the PAC listeners, over reloads.
+    scripts: Arc<autoconfig::Counts>,
+    proof: Arc<proof::Standing>,
     accepting: JoinSet<()>,
 }
 
@@ -107,7 +114,7 @@ impl Server {
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
         let workers = Workers::start().map_err(ServerError::Threads)?;
-        let bound = Bound::new(&config, &workers, &HashMap::new(), None)?;
+        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default())?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let memory = gate.pressure().memory();
@@ -124,6 +131,9 @@ impl Server {
             workers,
             listeners: HashMap::new(),
             admin: None,
+            pac: None,
+            scripts: Arc::default(),
+            proof: Arc::default(),
             accepting: JoinSet::new(),
         };
         server.look_after();
@@ -203,9 +213,11 @@ impl Server {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let admin = self.admin.as_ref().map(|(address, _)| *address);
-        let bound = Bound::new(&config, &self.workers, &self.listeners, admin)?;
-        let (wanted, admin) = (config.listeners.clone(), config.admin);
+        let held = |listener: &Option<(ListenAddr, AbortHandle)>| listener.as_ref().map(|(address, _)| *address);
+        let held = Held { admin: held(&self.admin), pac: held(&self.pac) };
+        let bound = Bound::new(&config, &self.workers, &self.listeners, held)?;
+        let (wanted, admin, pac) =
+            (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
         let record = config.record.clone();
         let live = Live::new(config, Some(&self.gate.live()));
         self.gate.recorder().reconfigure(record).await?;
@@ -218,8 +230,10 @@ impl Server {
             }
             kept
         });
-        if let Some((_, serving)) = self.admin.take_if(|(address, _)| Some(*address) != admin) {
-            serving.abort();
+        for (held, wanted) in [(&mut self.admin, admin), (&mut self.pac, pac)] {
+            if let Some((_, serving)) = held.take_if(|(address, _)| Some(*address) != wanted) {
+                serving.abort();
+            }
         }
         self.accept_on(bound);
         Ok(revision)
@@ -233,6 +247,7 @@ impl Server {
         }
         self.accepting.spawn(watch(Arc::clone(&self.gate)));
         self.accepting.spawn(enforce(Arc::clone(&self.gate)));
+        self.accepting.spawn(proof::keep_proving(Arc::clone(&self.gate), Arc::clone(&self.proof)));
     }
 
     fn accept_on(&mut self, bound: Bound) {
@@ -245,9 +260,19 @@ impl Server {
             tracing::info!(%address, "listening");
         }
         if let Some((address, listener)) = bound.admin {
-            let views = admin::Views { health: Arc::clone(&self.health), gate: Arc::clone(&self.gate) };
+            let views = admin::Views {
+                health: Arc::clone(&self.health),
+                gate: Arc::clone(&self.gate),
+                scripts: Arc::clone(&self.scripts),
+                proof: Arc::clone(&self.proof),
+            };
             self.admin = Some((address, self.accepting.spawn(admin::serve(listener, views))));
             tracing::info!(%address, "admin listening");
+        }
+        if let Some((address, listener)) = bound.pac {
+            let serving = autoconfig::serve(listener, Arc::clone(&self.gate), Arc::clone(&self.scripts));
+            self.pac = Some((address, self.accepting.spawn(serving)));
+            tracing::info!(%address, "PAC listening");
         }
     }
 
@@ -257,7 +282,7 @@ impl Server {
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
         self.stopper.drain();
-        for accepting in self.listeners.values().flatten() {
+        for accepting in self.listeners.values().flatten().chain(self.pac.iter().map(|(_, serving)| serving)) {
             accepting.abort();
         }
         tokio::select! {
@@ -281,53 +306,6 @@ impl Server {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::error!("{error}"),
             Err(error) => tracing::error!(%error, "the record was not closed in order"),
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Asked {
-    Reload,
-    Reopen,
-    Stop,
-}
-
-/// The signals of a service, caught from its first moment on.
-struct Signals {
-    hangup: Signal,
-    user1: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-    /// Past a file size limit the record is to fail like on a full disk, not the process to die.
-    _file_size: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, ServerError> {
-        let on = |kind| signal(kind).map_err(ServerError::Signals);
-        Ok(Self {
-            hangup: on(SignalKind::hangup())?,
-            user1: on(SignalKind::user_defined1())?,
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            _file_size: on(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.user1.recv() => Asked::Reopen,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-        }
-    }
-
-    /// SIGTERM or SIGINT.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
         }
     }
 }

@@ -55,6 +55,10 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let (site, case_at, observed) = site(&root, problems);
     let listeners = listeners(&root, problems);
     let admin = admin(&root, &listeners, problems);
+    let mut taken_addresses: Vec<_> =
+        listeners.iter().map(|(address, at)| (*address, "listener", at.clone())).collect();
+    taken_addresses.extend(admin.iter().map(|(address, at)| (*address, "admin listener", at.clone())));
+    let admin = admin.map(|(address, _)| address);
     let limits = limits::limits(&root, problems);
     let mut groups = service::groups(&root, &limits, problems);
     let mut services = service::services(&root, &groups, &limits, &catalogue, problems);
@@ -73,7 +77,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let of_services = services.iter_mut().map(|service| (service.name.clone(), std::mem::take(&mut service.limits)));
     let limits = limits::with(limits, of_groups, of_services);
     let record = settings::record(&root, base, problems);
-    let pac = pac::pac(&root, &services, problems);
+    let pac = pac::pac(&root, &services, &taken_addresses, problems);
     let policy = compile(groups, services, problems);
     let listeners = listeners.into_iter().map(|(address, _)| address).collect();
     Lowered {
@@ -165,7 +169,11 @@ fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(ListenAd
     listeners
 }
 
-fn admin<'t>(root: &Table<'t>, listeners: &[(ListenAddr, At)], problems: &mut Problems<'_>) -> Option<ListenAddr> {
+fn admin<'t>(
+    root: &Table<'t>,
+    listeners: &[(ListenAddr, At)],
+    problems: &mut Problems<'_>,
+) -> Option<(ListenAddr, At)> {
     let table = root.table("admin", Some(&schema::ADMIN), problems);
     if !table.is_present() {
         return None;
@@ -183,10 +191,10 @@ fn admin<'t>(root: &Table<'t>, listeners: &[(ListenAddr, At)], problems: &mut Pr
             "a loopback address such as \"127.0.0.1:9090\", or a firewall rule in front of it",
         );
     }
-    Some(address)
+    Some((address, at))
 }
 
-fn address<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Option<(ListenAddr, At)> {
+pub(super) fn address<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Option<(ListenAddr, At)> {
     const EXPECTED: &str = "an IP address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"";
     let text = table.required_text("address", EXPECTED, problems)?;
     // Port 0 (one the kernel chooses) is for trials on one machine: nobody else could be told of it.
@@ -201,7 +209,7 @@ fn address<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Option<(Listen
 }
 
 /// Whether the kernel refuses the second of two: the same port, and the same address or the family's any-address.
-fn collide(one: ListenAddr, other: ListenAddr) -> bool {
+pub(super) fn collide(one: ListenAddr, other: ListenAddr) -> bool {
     let any = |ip: IpAddr| ip.is_unspecified();
     let family = one.ip().is_ipv4() == other.ip().is_ipv4();
     let meet = one.ip() == other.ip() || (family && (any(one.ip()) || any(other.ip())));

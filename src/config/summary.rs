@@ -31,6 +31,10 @@ pub fn summary(config: &Config) -> String {
     screen.row("revision", [config.revision.to_string()]);
     screen.row("listen", config.listeners.iter().map(|address| format!("{address} (explicit)")));
     screen.row("admin", [config.admin.map_or_else(|| "none".to_owned(), |address| address.to_string())]);
+    if let Some(pac) = &config.pac {
+        let address = pac.address.map_or_else(|| "served nowhere".to_owned(), |address| address.to_string());
+        screen.row("pac", [address, few(pac.proxies.iter().map(ToString::to_string), 4, "no proxy")]);
+    }
     clients(config, &mut screen);
     services(config, &mut screen);
     upstream(config, &mut screen);

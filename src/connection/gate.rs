@@ -43,7 +43,8 @@ impl Live {
         if resolver.servers().next().is_none() {
             tracing::warn!("no DNS server: only the names of [resolver.hosts] can be reached");
         }
-        let selves = SelfAddrs::new(config.listeners.iter().copied().chain(config.admin).collect());
+        let pac = config.pac.as_ref().and_then(|pac| pac.address);
+        let selves = SelfAddrs::new(config.listeners.iter().copied().chain(config.admin).chain(pac).collect());
         let leaves = config.issuing.as_ref().map(|issuer| {
             let kept = previous.and_then(|live| live.leaves.as_ref()).filter(|kept| kept.is_of(issuer));
             kept.map_or_else(|| Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)), Arc::clone)

@@ -39,7 +39,7 @@
 //!
 //! An alarm on `sekisho_enforcement{mode="observe"}` at 1, a day past the one you meant, is a good idea all the same.
 //!
-//! The script of `sekisho pac` says what the policy says, and nothing of observing: names that nothing lists go where `otherwise` sends them.
+//! The script for browsers ([`pac`](super::pac)) says what the policy says, and nothing of observing: names that nothing lists go where `otherwise` sends them.
 //! With `otherwise = "proxy"`, the default, they come here and are observed; with `"internal"`, `"block"` or `"direct"` nothing is learned of
 //! them.
 //!

@@ -46,12 +46,12 @@
 //! |---|---|---|
 //! | `/livez` | 200 | `ok`: the process answers |
 //! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, or the record cannot be written under `continue`; `shedding: …` and what presses ([overload](#overload)); `observing: …` and until when ([`learning`](super::learning)) |
-//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
+//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `tenant_proof_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
 //! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, enforcement, connections, limits, overload |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
-//! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0 and
-//! `internal_error` among the reasons.
+//! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
+//! `sekisho_tenant_proof` at 0 and `internal_error` among the reasons.
 //!
 //! # The self-probe
 //!
@@ -263,17 +263,6 @@
 //! part falling to the others while it needs none: hundreds of bulk connections of one are worth as much as one of another. A
 //! client's own connections take turns, which are the shorter the more it has open, and no less than 1 KiB. A tunnel whose client is
 //! gone with a reset is ended within a quarter of a second, also where its octets wait for their turn.
-//!
-//! # Browsers: the PAC script
-//!
-//! `sekisho pac --client IP` prints the script for browsers of that client's `[[clients]]`, made from the policy: what the client is permitted
-//! goes to `pac.proxies`, names at and under `pac.internal_domains` and `lgwan.jp` take the way inside (`pac.internal_proxies`, or
-//! DIRECT), all else goes where `pac.otherwise` says. With `proxy`, the default, that is this proxy too, which refuses it and says why, and
-//! the script lists nothing. With `internal`, `block` or `direct` it decides by the policy's own rules, ports included, so make it anew with
-//! every change of the policy. Serve it as `application/x-ns-proxy-autoconfig`; a listener for it comes with a later version.
-//!
-//! A script enforces nothing: only a firewall that lets nothing past the proxy does. Without `direct_fallback` a browser whose proxies are
-//! dead goes nowhere.
 //!
 //! # Slow peers
 //!

@@ -33,6 +33,10 @@ pub enum Lifecycle {
     SelfProbeFailed,
     /// They come out as they must again.
     SelfProbeRecovered,
+    /// What the tenant proof asked did not arrive as it must. `message` says what.
+    TenantProofFailed,
+    /// It did; said when it does again, and from time to time.
+    TenantProofHolds,
     /// Overloaded: who holds its share gets no further connection. `message` says what presses.
     Shedding,
     /// Overloaded: no new connection is taken up. `message` says what presses.
@@ -59,6 +63,8 @@ impl Lifecycle {
             Self::RecordRecovered => "record_recovered",
             Self::SelfProbeFailed => "self_probe_failed",
             Self::SelfProbeRecovered => "self_probe_recovered",
+            Self::TenantProofFailed => "tenant_proof_failed",
+            Self::TenantProofHolds => "tenant_proof_holds",
             Self::Shedding => "shedding",
             Self::Refusing => "refusing",
             Self::Normal => "normal",

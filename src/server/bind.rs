@@ -22,6 +22,7 @@ pub(super) const BACKLOG: i32 = 4096;
 pub(super) struct Bound {
     pub(super) explicit: Vec<(ListenAddr, Vec<TcpListener>)>,
     pub(super) admin: Option<(ListenAddr, TcpListener)>,
+    pub(super) pac: Option<(ListenAddr, TcpListener)>,
 }
 
 impl Bound {
@@ -29,22 +30,38 @@ impl Bound {
         config: &Config,
         workers: &Workers,
         listeners: &HashMap<ListenAddr, Vec<AbortHandle>>,
-        admin: Option<ListenAddr>,
+        held: Held,
     ) -> Result<Self, ServerError> {
         let mut explicit = Vec::new();
         for address in config.listeners.iter().filter(|address| !listeners.contains_key(address)) {
             let own = listeners.keys().find(|held| held.port() == address.port()).copied();
             explicit.push((*address, bind("listener.address", *address, workers.handles(), own)?));
         }
-        let admin = match config.admin {
-            Some(address) if Some(address) != admin => {
-                let mut bound = bind("admin.address", address, [&Handle::current()].into_iter(), None)?;
-                bound.pop().map(|listener| (address, listener))
-            }
-            Some(_) | None => None,
-        };
-        Ok(Self { explicit, admin })
+        let pac = config.pac.as_ref().and_then(|pac| pac.address);
+        Ok(Self {
+            explicit,
+            admin: single("admin.address", config.admin, held.admin)?,
+            pac: single("pac.address", pac, held.pac)?,
+        })
     }
+}
+
+/// Where the listeners are that no worker serves.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Held {
+    pub(super) admin: Option<ListenAddr>,
+    pub(super) pac: Option<ListenAddr>,
+}
+
+/// A listener of this runtime, unless none is wanted or the one that is held is it.
+fn single(
+    key: &'static str,
+    wanted: Option<ListenAddr>,
+    held: Option<ListenAddr>,
+) -> Result<Option<(ListenAddr, TcpListener)>, ServerError> {
+    let Some(address) = wanted.filter(|address| Some(*address) != held) else { return Ok(None) };
+    let mut bound = bind(key, address, [&Handle::current()].into_iter(), None)?;
+    Ok(bound.pop().map(|listener| (address, listener)))
 }
 
 /// `own` is a listener of ours on the same port, which a reload cannot exchange for another address of that port.

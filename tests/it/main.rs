@@ -9,6 +9,7 @@ extern crate self as libfuzzer_sys;
 mod support;
 
 mod admin;
+mod autoconfig;
 mod certificates;
 mod cli;
 mod config;
@@ -28,6 +29,7 @@ mod names;
 mod overload;
 mod pac;
 mod policy;
+mod proof;
 mod real_clients;
 mod record;
 mod scorecard;
