@@ -101,24 +101,24 @@ fn describe(block: &Block, groups: &[String], text: &mut String) {
                 );
             }
         }
-        Of::Domain { shared: Some(suffix) } => {
+        Of::Domain { shared: Some(suffix), .. } => {
             let _ = writeln!(text, "# Under {suffix} anybody may get a name: make sure whose these are.");
         }
-        Of::Domain { shared: None } => {}
+        Of::Domain { shared: None, .. } => {}
     }
     let _ = writeln!(text, "[[service]]\nname = {}", quoted(&block.name));
     match &block.of {
         Of::Catalogue { reference, .. } => {
             let _ = writeln!(text, "catalog = {}", quoted(reference));
         }
-        Of::Domain { .. } => {
+        Of::Domain { port, plain_http, .. } => {
             text.push_str("hosts = [\n");
             for host in &block.hosts {
                 let _ = writeln!(text, "    {},  # {}", quoted(host.name.as_str()), how_often(&host.tally));
             }
             text.push_str("]\n");
-            if block.plain_http {
-                let _ = writeln!(text, "ports = [{}]\nplain_http = true", block.port);
+            if *plain_http {
+                let _ = writeln!(text, "ports = [{port}]\nplain_http = true");
             }
         }
     }

@@ -19,9 +19,6 @@ pub struct Block {
     /// Of no other service, at most 100 characters.
     pub name: String,
     pub of: Of,
-    /// Where it is no part of the catalogue.
-    pub port: u16,
-    pub plain_http: bool,
     /// The only groups that asked, where there are others in the configuration.
     pub clients: Option<Vec<String>>,
     /// The names that were asked for, the most frequent first.
@@ -48,8 +45,10 @@ pub enum Of {
         /// Tenant profiles that restrict it.
         profiles: Vec<String>,
     },
-    /// The names themselves, under one registered domain.
+    /// The names themselves, under one registered domain, on one port.
     Domain {
+        port: u16,
+        plain_http: bool,
         /// The suffix, where its owner gives names under it to anybody.
         shared: Option<String>,
     },
@@ -192,15 +191,15 @@ fn block(key: Key, mut hosts: Vec<Host>, parts: &[Part]) -> Block {
     }
     match key {
         Key::Part(place) => {
-            let Part { reference, plain_http, profiles, patterns, .. } = &parts[place];
+            let Part { reference, profiles, patterns, .. } = &parts[place];
             let (patterns, profiles) = (patterns.len(), profiles.clone());
             let of = Of::Catalogue { reference: reference.clone(), patterns, profiles };
-            Block { name: reference.clone(), of, port: 443, plain_http: *plain_http, clients: None, hosts, tally }
+            Block { name: reference.clone(), of, clients: None, hosts, tally }
         }
         Key::Domain(domain, port, plain_http) => {
             let shared = hosts.first().and_then(|host| shared(&host.name));
             let name = if plain_http { format!("{domain}, plain HTTP") } else { domain };
-            Block { name, of: Of::Domain { shared }, port, plain_http, clients: None, hosts, tally }
+            Block { name, of: Of::Domain { port, plain_http, shared }, clients: None, hosts, tally }
         }
     }
 }

@@ -61,10 +61,11 @@ fn told(blocks: &[Block]) -> Vec<String> {
         let hosts: Vec<_> = block.hosts.iter().map(|host| host.name.as_str()).collect();
         let of = match &block.of {
             Of::Catalogue { reference, .. } => format!("of {reference}"),
-            Of::Domain { shared: Some(suffix) } => {
-                format!("{}{}, under {suffix}", block.port, if block.plain_http { " plain" } else { "" })
+            Of::Domain { port, plain_http, shared } => {
+                let plain = if *plain_http { " plain" } else { "" };
+                let under = shared.as_ref().map_or_else(String::new, |suffix| format!(", under {suffix}"));
+                format!("{port}{plain}{under}")
             }
-            Of::Domain { shared: None } => format!("{}{}", block.port, if block.plain_http { " plain" } else { "" }),
         };
         let clients =
             block.clients.as_ref().map_or_else(String::new, |clients| format!(" for {}", clients.join(" and ")));

@@ -52,7 +52,8 @@
 //!
 //! A reload to `enforcement = "enforce"` (or without the two keys) ends it earlier, in the same way. A tunnel whose rule a reload took away
 //! is cut too, and not observed from then on: its record would not say so. A file whose `observe_until` has passed is loaded, with a warning,
-//! and enforces; one whose `observe_until` is more than thirty days ahead is refused.
+//! and enforces; one whose `observe_until` is more than thirty days ahead is refused. Both are judged by the wall clock: a machine that starts
+//! with a wrong one starts sekisho after `time-sync.target`.
 //!
 //! # 3. Suggest
 //!

@@ -13,7 +13,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::support::client::{Tls, Wire, alert_of, connect_from};
 use super::support::pki::Defect;
-use super::support::sekisho::{run, text};
+use super::support::sekisho::{binary, run, text};
 use super::support::{Config, Origin, Sekisho, Service, within};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -168,7 +168,7 @@ async fn when_the_moment_has_come_it_enforces_by_itself_and_cuts_what_was_only_o
         .service(Service::tunnel("listed", &["listed.test"], 443))
         .host("listed.test", &listed_ip)
         .host("unlisted.test", &ip);
-    let end = OffsetDateTime::now_utc() + Duration::from_secs(5);
+    let end = OffsetDateTime::now_utc() + Duration::from_secs(8);
     let until = end.replace_nanosecond(0).expect("a moment").format(&Rfc3339).expect("a moment");
     let mut sekisho = Sekisho::start(&observing(config, &until)).await;
     let mut observed = echoed(&sekisho, "unlisted.test").await;
@@ -484,6 +484,13 @@ async fn what_cannot_be_read_is_said_and_nothing_hangs() {
             assert_eq!((out.status.code(), text(&out.stderr)), (Some(1), expected.to_owned()), "{command} {name}");
         }
     }
+    let piped = std::process::Command::new("sh")
+        .args(["-c", "gzip -c access.jsonl | gzip -dc | \"$0\" replay -"])
+        .arg(binary())
+        .current_dir(dir.path())
+        .output()
+        .expect("sh");
+    assert!(text(&piped.stdout).contains("1 attempts: 0 unchanged, 1 changed"), "{}", text(&piped.stderr));
     let nothing = run(dir.path(), &["suggest", "empty.jsonl"]);
     let said = "# `sekisho suggest`, beside \"sekisho.toml\": 0 lines of attempts.\n# Nothing is proposed: nothing was let through by \
                 observing, or refused as not_allowlisted, that could be listed.\n";
