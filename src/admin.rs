@@ -124,7 +124,10 @@ fn readiness(views: &Views) -> Response<Full<Bytes>> {
         (State::Writable, None) => "",
     };
     let shedding = if assessment.state() == Load::Shedding { load } else { String::new() };
-    let body = format!("{degraded}{shedding}");
+    let observing = views.gate.live().observance.until().map_or_else(String::new, |until| {
+        format!("observing: names that no service lists are let through until {until}\n")
+    });
+    let body = format!("{degraded}{shedding}{observing}");
     plain(StatusCode::OK, if body.is_empty() { "ok\n".into() } else { body })
 }
 

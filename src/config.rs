@@ -1,7 +1,7 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `finding`) the rules that need no other file, `catalogue` the files of the catalogue, `files` the files it names, `problem` what is
+//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `enforcement`, `finding`) the rules that need no other file, `catalogue` the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
 //! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
@@ -11,6 +11,7 @@
 
 mod catalogue;
 mod document;
+mod enforcement;
 mod files;
 mod finding;
 mod header;
@@ -32,6 +33,7 @@ mod units;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -46,9 +48,10 @@ pub use self::problem::{LoadError, Problem, Severity};
 pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
+use crate::catalog::Catalogue;
 use crate::inspect::issuer::Issuer;
 use crate::pac as pac_script;
-use crate::policy::{HostPattern, Listed, Mode, Policy};
+use crate::policy::{Enforcement, HostPattern, Listed, Mode, Policy};
 use crate::upstream::trust::Sources;
 use crate::upstream::{connect, resolve, verify, vet};
 use crate::{admit, identify, inspect, pressure, record, tunnel};
@@ -88,6 +91,8 @@ pub struct Config {
     pub record: record::Settings,
     /// `None`: no script is made.
     pub pac: Option<pac_script::Settings>,
+    /// What services could take hosts from.
+    pub catalogue: Arc<Catalogue>,
     /// What `verify` trusts, as configured, globs expanded.
     pub trust: Sources,
     /// What is worth knowing, in file order; no errors.
@@ -137,6 +142,8 @@ pub struct Site {
     pub name: String,
     /// `None`: no measures are looked for.
     pub case: Option<Case>,
+    /// [`Enforcement::Enforce`] where `observe_until` had passed when the file was read.
+    pub enforcement: Enforcement,
 }
 
 /// The three uses of the guideline's draft (案, 2024-02-01), by which its mandatory measures differ.
@@ -242,14 +249,15 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
     let text = problems.text();
     let tree = document::parse(problems)?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let lowered = lower::lower(&tree, base, Shelf::WithFolder, problems);
+    let mut lowered = lower::lower(&tree, base, Shelf::WithFolder, problems);
+    let enforcement = enforcement::judge(lowered.observed.take(), take(&mut lowered.restricted), now, problems);
     let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
     let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
     let issuing_files = lowered.issuing.map(|(files, _)| files);
     Some(Config {
         revision: revision(text, &lowered.taken, pulled.trust.revision(), issuing_files.as_ref()),
         file: path.to_owned(),
-        site: lowered.site,
+        site: Site { enforcement, ..lowered.site },
         listeners: lowered.listeners,
         admin: lowered.admin,
         policy: Arc::new(policy),
@@ -272,6 +280,7 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         drain: timeouts.drain,
         record: lowered.record,
         pac: lowered.pac,
+        catalogue: Arc::new(lowered.catalogue),
         trust: pulled.sources,
         warnings: Vec::new(),
     })

@@ -7,6 +7,7 @@
 mod ending;
 mod front;
 mod gate;
+mod observance;
 mod plain;
 mod relay;
 mod trip;
@@ -19,6 +20,7 @@ use self::ending::{Ended, Next};
 use self::front::Waiting;
 pub use self::front::pass_over;
 pub use self::gate::{Gate, Live, Present};
+pub use self::observance::Observance;
 use self::trip::{Claimed, Trip, Way};
 use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::admit::Admission;

@@ -2,8 +2,9 @@
 //! line, lets clients reach exactly the cloud services that were approved, and refuses and records everything else.
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
-//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::catalog`], [`manual::proof`], [`manual::pac`], [`manual::record`] (every
-//! field), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
+//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::catalog`], [`manual::proof`],
+//! [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::record`] (every field), [`manual::performance`] (what it costs,
+//! and how that is measured), [`manual::load`] (measuring it yourself).
 //!
 //! # Codemap
 //!
@@ -45,6 +46,7 @@
 //! | [`probe`] | the service's own requests through itself, by which readiness and the watchdog go |
 //! | [`proof`] | the tenant proof: what arrives where fields are due, and what does not elsewhere |
 //! | [`admin`] | `/livez`, `/readyz`, `/metrics`: read-only views |
+//! | [`learning`] | what a record teaches: services to add, and what another policy would have decided |
 //! | [`load`] | the load tool: an origin and clients of its own, nothing of the proxy |
 //!
 //! # Invariants
@@ -53,6 +55,9 @@
 //!
 //! * **Deny is what is left.** [`policy::Policy::decide`] has no default but [`policy::Decision::Deny`]; an empty list permits
 //!   nothing, and a file that is missing, broken or holds an unknown key gives no [`config::Config`] at all.
+//! * **Observing is one denial let through.** [`policy::Policy::judge`] asks [`policy::Policy::decide`] first, and makes of the one denial of
+//!   a CONNECT to port 443 that no pattern matches a [`policy::Permit`] of [`policy::Tunnel`], where there is a [`policy::Observing`], which
+//!   only [`policy::Enforcement::at`] gives, before its end. So an inspected host cannot be observed, and no header left out.
 //! * **One name.** The CONNECT authority, a URI, `Host`, `:authority`, the SNI and the configuration all pass
 //!   [`names::DnsName::parse`]; equality is then equality of bytes, and what was judged is what is resolved, verified and recorded.
 //! * **The destination never changes.** [`policy::Destination`] is immutable and comes out of a decision only. A difference
@@ -138,7 +143,8 @@ pub mod autoconfig;
 pub mod probe;
 pub mod proof;
 
-// What measures it.
+// What learns from it, and what measures it.
+pub mod learning;
 pub mod load;
 
 // The longer pages.

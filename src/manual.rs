@@ -4,6 +4,7 @@
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
+//! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
 //! * [`proof`]: the tenant proof, what it shows and what it does not.
 //! * [`pac`]: the script for browsers, and its listener.
 //! * [`record`]: every field of the access record.
@@ -14,6 +15,7 @@
 
 pub mod catalog;
 pub mod journey;
+pub mod learning;
 pub mod load;
 pub mod operations;
 pub mod pac;

@@ -38,7 +38,7 @@ use self::origin::Origin;
 use self::plan::Case;
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::config::Config;
-use crate::connection::{Gate, Live, serve};
+use crate::connection::{Gate, Live, Observance, serve};
 use crate::drain::Drain;
 use crate::names::DnsName;
 use crate::record::{Fields, Lifecycle, Recorder};
@@ -243,7 +243,9 @@ fn standing_in(live: &Live, cases: &[Case], origin: &Origin) -> Result<Live, Pro
         ..live.config.clone()
     };
     let resolver = Arc::new(Resolver::new(&config.resolver));
-    Ok(Live { config, resolver, selves: SelfAddrs::default(), leaves: live.leaves.clone() })
+    // Only what is listed is asked for, which is no matter of observing.
+    let observance = Observance::default();
+    Ok(Live { config, resolver, selves: SelfAddrs::default(), leaves: live.leaves.clone(), observance })
 }
 
 /// What is known now.

@@ -2,6 +2,7 @@
 
 mod accept;
 mod bind;
+mod enforce;
 mod signals;
 mod watch;
 mod workers;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
 use self::bind::{Bound, Held};
+use self::enforce::enforce;
 use self::signals::{Asked, Signals};
 use self::watch::watch;
 use self::workers::Workers;
@@ -241,13 +243,14 @@ impl Server {
         Ok(revision)
     }
 
-    /// The tasks that know how hard pressed the service is.
+    /// The tasks that know how hard pressed the service is, and how long it is observed.
     fn look_after(&mut self) {
         for worker in self.workers.handles() {
             let pulse = self.gate.pressure().pulse();
             self.accepting.spawn_on(async move { pulse.beat().await }, worker);
         }
         self.accepting.spawn(watch(Arc::clone(&self.gate)));
+        self.accepting.spawn(enforce(Arc::clone(&self.gate)));
         self.accepting.spawn(proof::keep_proving(Arc::clone(&self.gate), Arc::clone(&self.proof)));
     }
 

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::Views;
 use crate::admit::Counted;
+use crate::policy::Until;
 use crate::pressure::State as Load;
 use crate::reason::Outcome;
 use crate::record::{Action, Conservation, State};
@@ -41,6 +42,11 @@ struct ByReason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByState {
     state: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByMode {
+    mode: Word,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -135,6 +141,14 @@ fn service(registry: &mut Registry, views: &Views) {
     let admitted = views.gate.limits().held(Counted::Connections);
     registry.register("admitted", "Connection slots held", gauge(admitted.into()));
     let live = views.gate.live();
+    let until = live.observance.until();
+    let enforcement = Family::<ByMode, Gauge>::default();
+    for (mode, now) in [("enforce", until.is_none()), ("observe", until.is_some())] {
+        enforcement.get_or_create(&ByMode { mode: Word(mode) }).set(now.into());
+    }
+    registry.register("enforcement", "1 for the mode that holds: observe lets unlisted names through", enforcement);
+    let until = gauge(until.map_or(0, Until::unix));
+    registry.register("observe_until_seconds", "When observing ends, since 1970; 0 while enforcing", until);
     let leaves = live.leaves.as_ref().map_or(0, |leaves| leaves.len());
     registry.register("leaf_certificates", "Leaf certificates kept", gauge(leaves as u64));
     registry.register("build", "Version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));

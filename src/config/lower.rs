@@ -10,19 +10,27 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::catalogue::{self, Shelf};
+use super::enforcement::Observed;
 use super::problem::{At, MOST, Problems, quoted};
 use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
-use super::{Case, IssuingFiles, Listener, ListenerMode, Site, Steering, finding, limits, pac, schema, units};
+use super::{
+    Case, IssuingFiles, Listener, ListenerMode, Site, Steering, enforcement, finding, limits, pac, schema, units,
+};
 use crate::addrs::ListenAddr;
-use crate::policy::{Conflict, ConflictKind, HostPattern, Mode, Policy, PolicySource};
+use crate::catalog::Catalogue;
+use crate::policy::{Conflict, ConflictKind, Enforcement, HostPattern, Mode, Policy, PolicySource};
 use crate::upstream::resolve;
 use crate::{admit, pressure, record};
 
 /// The configuration before the files it names are read.
 pub(super) struct Lowered<'t> {
+    /// Enforcing, until a clock has judged `observed`.
     pub site: Site,
+    pub observed: Option<Observed>,
+    /// Hosts that a tenant restriction of some service is for.
+    pub restricted: Vec<HostPattern>,
     pub listeners: Vec<Listener>,
     pub admin: Option<ListenAddr>,
     /// `None` only where there is an error.
@@ -37,6 +45,7 @@ pub(super) struct Lowered<'t> {
     pub timeouts: Timeouts,
     pub record: record::Settings,
     pub pac: Option<crate::pac::Settings>,
+    pub catalogue: Catalogue,
     /// What services took from the catalogue, as text: a part of what the revision is of.
     pub taken: String,
 }
@@ -45,7 +54,7 @@ pub(super) struct Lowered<'t> {
 pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, problems: &mut Problems<'_>) -> Lowered<'t> {
     let root = Table::root(tree, &schema::ROOT, problems);
     let catalogue = catalogue::of_site(&root, base, shelf, problems);
-    let (site, case_at) = site(&root, problems);
+    let (site, case_at, observed) = site(&root, problems);
     let opened = listeners(&root, problems);
     let listeners: Vec<_> = opened.iter().map(|(listener, at)| (listener.address, at.clone())).collect();
     let admin = admin(&root, &listeners, problems);
@@ -58,6 +67,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let mut services = service::services(&root, &groups, &limits, &catalogue, problems);
     finding::look(&site, &case_at, &services, &catalogue, problems);
     let taken = service::taken(&services);
+    let restricted = finding::restricted(&services);
     let timeouts = settings::timeouts(&root, problems);
     let resolver = settings::resolver(&root, timeouts.dns, problems);
     let upstream = settings::upstream(&root, base, problems);
@@ -75,6 +85,8 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let listeners = opened.into_iter().map(|(listener, _)| listener).collect();
     Lowered {
         site,
+        observed,
+        restricted,
         listeners,
         admin,
         policy,
@@ -87,11 +99,12 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
         timeouts,
         record,
         pac,
+        catalogue,
         taken,
     }
 }
 
-fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At) {
+fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At, Option<Observed>) {
     const CASES: [(&str, Case); 3] = [
         ("authentication", Case::Authentication),
         ("collaboration", Case::Collaboration),
@@ -108,8 +121,10 @@ fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At) {
         sound.then(|| text.text.to_owned())
     });
     let case = table.choice("case", &CASES, problems);
+    let observed = enforcement::read(&table, problems);
     last_line(&table, problems);
-    (Site { name: name.unwrap_or_else(|| "sekisho".to_owned()), case }, table.place("case"))
+    let name = name.unwrap_or_else(|| "sekisho".to_owned());
+    (Site { name, case, enforcement: Enforcement::Enforce }, table.place("case"), observed)
 }
 
 /// L04: a file cut short can still be sound TOML with a rule, or the half of one, missing.

@@ -44,7 +44,8 @@ pub(super) static PAC: Keys = Keys {
 };
 pub(super) static PAC_NETWORK: Keys = Keys { section: "[[pac.network]]", names: &["networks", "proxies"] };
 pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder"] };
-pub(super) static SITE: Keys = Keys { section: "[site]", names: &["name", "case", "last_line"] };
+pub(super) static SITE: Keys =
+    Keys { section: "[site]", names: &["name", "case", "enforcement", "observe_until", "last_line"] };
 pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "steering", "address"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
 pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks", "limits"] };

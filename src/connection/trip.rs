@@ -147,7 +147,7 @@ impl Trip {
             self.note_name(hello);
         }
         self.gate.recordable().map_err(|reason| Ended::new(Side::Sekisho, Stage::Decide, reason))?;
-        let decision = self.live.config.policy.decide(self.client, &claim);
+        let decision = self.live.decide(self.client, &claim);
         let way = match (decision, asked) {
             (Decision::Deny(denial), _) => {
                 self.note_rule(denial.rule(), denial.group());
@@ -321,6 +321,7 @@ impl Trip {
     fn note_permit<M>(&mut self, permit: &Permit<M>, mode: Option<&'static str>) {
         self.note_rule(permit.rule(), Some(permit.group()));
         self.attempt.fields.mode = mode;
+        self.attempt.fields.would_refuse = permit.would_refuse();
     }
 
     pub(super) fn note_ended(&mut self, ended: &Ended) {

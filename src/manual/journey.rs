@@ -30,7 +30,8 @@
 //!
 //! **decide.** First the record is asked whether it can be written ([`Recorder::state`]): under `deny` nobody gets a decision that
 //! could not be recorded. Then [`Policy::decide`], a pure function; its documentation is the list of precedence. It answers with a
-//! [`Denial`], or with a [`Permit`] for one [`Destination`]. Then the service's own limits are asked: a [`Visit`] is a slot with it, and
+//! [`Denial`], or with a [`Permit`] for one [`Destination`]. While the site [observes](super::learning), [`Policy::judge`] makes a tunnel of
+//! the denial of a name that nothing lists, and of no other. Then the service's own limits are asked: a [`Visit`] is a slot with it, and
 //! whoever dials asks for one. Until both have said yes there is no DNS query and no SYN.
 //!
 //! # Tunnel
@@ -127,6 +128,7 @@
 //! [`Permit`]: crate::policy::Permit
 //! [`Plain`]: crate::policy::Plain
 //! [`Policy::decide`]: crate::policy::Policy::decide
+//! [`Policy::judge`]: crate::policy::Policy::judge
 //! [`Recorder::begin`]: crate::record::Recorder::begin
 //! [`Recorder::state`]: crate::record::Recorder::state
 //! [`Resolver::resolve`]: crate::upstream::resolve::Resolver::resolve

@@ -232,7 +232,7 @@
 //!
 //! | row | failure | met by | seen |
 //! |---|---|---|---|
-//! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
+//! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; the end of observing by both, the first of them ([`Observance`](crate::connection::Observance)); certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
 //! | O03 | the process is stopped and goes on, or killed | what was waiting is served; after a kill the next `start` line says what is missing: [`record`](crate::record) | nothing, or `sekisho.previous_end` |
 //! | O06 | packets past a proxy that is stopped or killed | `deploy/nftables`: steered ports refuse where nobody listens, the forward chain passes nothing; a counter on the internet's side of the scene stays at 0 | connection refused |
 //! | O04 | a thread that serves stands still | [`probe`](crate::probe) goes through each; the watchdog is fed by nothing else | `/readyz` 503 `self_probe_failed`; systemd restarts |
@@ -252,6 +252,9 @@
 //! | N04 | there is no parent proxy, and so no way round one |
 //! | O02 | allocation that fails ends the process, and with it every way out; the memory ceiling is there so that it does not come to that |
 //! | O05 | a day under load is measured, not tested |
+//!
+//! While a site [observes](super::learning) (`site.enforcement`, at most thirty days), A15 does not hold for port 443: a name that nothing
+//! lists is looked up and reached, and only the record says that it would have been refused. G09 does hold: the hosts of a tenant restriction stay closed.
 //!
 //! Of A16, UDP 443 is the packet filter's: `deploy/nftables` refuses and counts it.
 //!

@@ -43,6 +43,10 @@ pub enum Lifecycle {
     Refusing,
     /// No longer overloaded.
     Normal,
+    /// A time of observing has begun, or goes on at a start: names that nothing lists are let through. `message` says until when.
+    Observing,
+    /// It is over: what is not permitted is refused, and tunnels that were only observed are cut.
+    Enforcing,
 }
 
 impl Lifecycle {
@@ -64,6 +68,8 @@ impl Lifecycle {
             Self::Shedding => "shedding",
             Self::Refusing => "refusing",
             Self::Normal => "normal",
+            Self::Observing => "observing",
+            Self::Enforcing => "enforcing",
         }
     }
 }

@@ -20,6 +20,7 @@ mod hello;
 mod inspect_h1;
 mod inspect_h2;
 mod issuing;
+mod learning;
 mod lifecycle;
 mod limits;
 mod listener;

@@ -33,6 +33,7 @@ fn full(wire: &[u8]) -> Fields {
         rule_id: Some("r1".into()),
         rule_name: Some("関所".into()),
         mode: Some("inspect"),
+        would_refuse: Some(Reason::NotAllowlisted),
         stage: Some("relay"),
         side: Some("client"),
         authority: Some(wire.into()),
