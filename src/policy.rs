@@ -59,6 +59,8 @@ pub struct Policy {
     networks: Networks,
     services: Vec<Service>,
     table: Table,
+    /// In lower case, sorted.
+    closed: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -159,6 +161,21 @@ impl Policy {
     pub fn inspecting(&self) -> impl Iterator<Item = (ServiceSummary<'_>, &[SetHeader])> {
         let headers = self.services.iter().map(|service| &*service.headers);
         self.services().zip(headers).filter(|(service, _)| service.mode == Mode::Inspect)
+    }
+
+    /// With these names of fields closed too, beside those that a service sets: what is known to restrict a tenant somewhere.
+    #[must_use]
+    pub fn closing(mut self, names: impl IntoIterator<Item = &'static str>) -> Self {
+        self.closed.extend(names.into_iter().map(str::to_ascii_lowercase));
+        self.closed.sort_unstable();
+        self.closed.dedup();
+        self
+    }
+
+    /// Names of fields, in lower case, that no client may send of its own to an inspected host: a field that one service sets, or that some
+    /// vendor obeys, could answer another one of ours (version 2 of Microsoft's beside version 1).
+    pub fn closed(&self) -> &[String] {
+        &self.closed
     }
 
     /// The groups in the order of the file.

@@ -18,6 +18,7 @@ mod client;
 mod judge;
 mod origin;
 mod plan;
+mod standing;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,38 +28,28 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwapOption;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 pub use self::client::Protocol;
 use self::client::{Errand, Trust};
 pub use self::judge::Finding;
 use self::origin::Origin;
 use self::plan::Case;
+pub use self::standing::{Standing, Tally, keep_proving};
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::config::Config;
 use crate::connection::{Gate, Live, Observance, serve};
 use crate::drain::Drain;
 use crate::names::DnsName;
-use crate::record::{Fields, Lifecycle, Recorder};
+use crate::record::Recorder;
 use crate::upstream::resolve::Resolver;
 use crate::upstream::vet::SelfAddrs;
 use crate::upstream::{connect, resolve, verify, vet};
 use crate::{admit, upstream};
 
-/// From one proof to the next, where the configuration stays the same.
-const PERIOD: Duration = Duration::from_secs(300);
-/// The same where one failed.
-const AGAIN: Duration = Duration::from_secs(10);
-/// Between two, however often the configuration is replaced.
-const REST: Duration = Duration::from_secs(1);
-/// From one line in the record that says it holds to the next.
-const TELL: Duration = Duration::from_secs(3600);
 /// Of one connection with its two requests.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Proofs that gave no answer, one after the other, before that is as bad as a wrong one: a machine may be busy for a moment.
-const SILENT: u32 = 3;
 /// Connections that failed after which the others are not tried: each may take the whole deadline.
 const ENOUGH: usize = 16;
 /// Findings that are named in a line of log or record; the others are counted.
@@ -105,10 +96,12 @@ pub struct Proof {
 /// What a proof comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// No service inspects: there is nothing to prove.
+    /// No field is due anywhere: there is nothing to prove.
     Nothing,
     Holds,
-    /// Something is not known: a request did not arrive, or a pattern could not be tried.
+    /// What was tried holds; something could not be tried, which is no word on the rest.
+    Incomplete,
+    /// A request was not answered by the origin.
     Silent,
     /// Something arrived that must not, or did not arrive as it must.
     Wrong,
@@ -119,9 +112,11 @@ impl Proof {
         let mut findings = self.rows.iter().flat_map(|row| &row.findings);
         if findings.clone().any(Finding::is_wrong) {
             Verdict::Wrong
-        } else if findings.next().is_some() || !self.unproven.is_empty() || self.untried > 0 {
+        } else if findings.next().is_some() || self.untried > 0 {
             Verdict::Silent
-        } else if self.rows.is_empty() {
+        } else if !self.unproven.is_empty() {
+            Verdict::Incomplete
+        } else if self.hosts() == 0 {
             Verdict::Nothing
         } else {
             Verdict::Holds
@@ -146,7 +141,7 @@ impl fmt::Display for Proof {
         let more = named.len().saturating_sub(NAMED);
         named.truncate(NAMED);
         match self.verdict() {
-            Verdict::Nothing => return f.write_str("no service inspects: there is nothing to prove"),
+            Verdict::Nothing => return f.write_str("no service sets a field: there is nothing to prove"),
             Verdict::Holds => {
                 let connections = self.rows.len();
                 return write!(
@@ -155,6 +150,7 @@ impl fmt::Display for Proof {
                     self.hosts()
                 );
             }
+            Verdict::Incomplete => write!(f, "not tried: {}", named.join("; "))?,
             Verdict::Silent | Verdict::Wrong => f.write_str(&named.join("; "))?,
         }
         if more > 0 {
@@ -246,146 +242,6 @@ fn standing_in(live: &Live, cases: &[Case], origin: &Origin) -> Result<Live, Pro
     // Only what is listed is asked for, which is no matter of observing.
     let observance = Observance::default();
     Ok(Live { config, resolver, selves: SelfAddrs::default(), leaves: live.leaves.clone(), observance })
-}
-
-/// What is known now.
-#[derive(Debug, Default)]
-pub struct Standing {
-    last: ArcSwapOption<Known>,
-}
-
-#[derive(Debug)]
-struct Known {
-    proof: Option<Proof>,
-    /// It is so bad that no traffic is to come.
-    failed: bool,
-    tally: Tally,
-}
-
-/// Proofs so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub held: u64,
-    pub failed: u64,
-    /// When one last held.
-    pub last_held: Option<SystemTime>,
-}
-
-impl Standing {
-    /// Whether traffic cannot be served safely.
-    pub fn is_failed(&self) -> bool {
-        self.last.load().as_ref().is_some_and(|known| known.failed)
-    }
-
-    /// 1 where the last proof held, 0 where it did not; `None` where there is nothing to prove, or nothing was tried yet.
-    pub fn holds(&self) -> Option<bool> {
-        let last = self.last.load();
-        match last.as_ref()?.proof.as_ref().map(Proof::verdict) {
-            Some(Verdict::Nothing) => None,
-            verdict => Some(verdict == Some(Verdict::Holds)),
-        }
-    }
-
-    /// Hosts that the last proof was about.
-    pub fn hosts(&self) -> usize {
-        self.last.load().as_ref().and_then(|known| known.proof.as_ref().map(Proof::hosts)).unwrap_or_default()
-    }
-
-    pub fn tally(&self) -> Tally {
-        self.last.load().as_ref().map(|known| known.tally).unwrap_or_default()
-    }
-}
-
-/// Proves the configuration in force at once, after every reload, and every few minutes; without end.
-pub async fn keep_proving(gate: Arc<Gate>, standing: Arc<Standing>) {
-    let mut reloads = gate.reloads();
-    let mut course = Course::default();
-    loop {
-        reloads.mark_unchanged();
-        let (recorder, _witness) = gate.recorder().witnessed();
-        let proof = prove(&gate.live(), recorder).await;
-        let verdict = proof.as_ref().map_or(Verdict::Silent, Proof::verdict);
-        let due = course.note(verdict, Instant::now());
-        let said = proof.as_ref().map_or_else(ToString::to_string, ToString::to_string);
-        tell(gate.recorder(), due, &said);
-        standing.last.store(Some(Arc::new(Known { proof: proof.ok(), failed: course.failed, tally: course.tally })));
-        sleep(REST).await;
-        let pause = if matches!(verdict, Verdict::Silent | Verdict::Wrong) { AGAIN } else { PERIOD };
-        tokio::select! {
-            () = sleep(pause) => {}
-            // The gate has the sender: it does not end before this.
-            _ = reloads.changed() => {}
-        }
-    }
-}
-
-/// Proofs one after the other.
-#[derive(Debug, Default)]
-struct Course {
-    tally: Tally,
-    /// So many of the last gave no answer.
-    silent: u32,
-    failed: bool,
-    /// When the record last said that it holds.
-    told: Option<Instant>,
-}
-
-/// What is to be said of a proof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Due {
-    Nothing,
-    /// In the log alone.
-    Warning,
-    Failure,
-    Success,
-}
-
-impl Course {
-    fn note(&mut self, verdict: Verdict, now: Instant) -> Due {
-        self.silent = if verdict == Verdict::Silent { self.silent + 1 } else { 0 };
-        let failed_before = self.failed;
-        self.failed = match verdict {
-            Verdict::Wrong => true,
-            Verdict::Silent => failed_before || self.silent >= SILENT,
-            Verdict::Holds | Verdict::Nothing => false,
-        };
-        match verdict {
-            Verdict::Wrong | Verdict::Silent => {
-                self.tally.failed += 1;
-                self.told = None;
-                if self.failed && !failed_before { Due::Failure } else { Due::Warning }
-            }
-            Verdict::Holds => {
-                self.tally.held += 1;
-                self.tally.last_held = Some(SystemTime::now());
-                if self.told.is_some_and(|told| now.duration_since(told) < TELL) {
-                    return Due::Nothing;
-                }
-                self.told = Some(now);
-                Due::Success
-            }
-            Verdict::Nothing => Due::Nothing,
-        }
-    }
-}
-
-/// In the log, and what the record has to show for it.
-fn tell(recorder: &Recorder, due: Due, said: &str) {
-    let (kind, message) = match due {
-        Due::Nothing => return,
-        Due::Warning => return tracing::warn!("the tenant proof does not hold: {said}"),
-        Due::Failure => {
-            tracing::error!("the tenant proof fails: {said}");
-            (Lifecycle::TenantProofFailed, format!("The tenant proof fails: {said}."))
-        }
-        Due::Success => {
-            tracing::info!("the tenant proof holds: {said}");
-            (Lifecycle::TenantProofHolds, format!("The tenant proof holds: {said}."))
-        }
-    };
-    let mut fields = Fields::default();
-    fields.message = Some(message.as_str().into());
-    recorder.lifecycle(kind, fields);
 }
 
 #[cfg(test)]

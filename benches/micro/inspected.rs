@@ -90,7 +90,7 @@ pub fn leaf_mint() -> Work {
 pub fn request_head_rewrite() -> Work {
     let (recorder, folder) = recorder();
     let attempt = runtime().block_on(recorder.begin(Action::Request));
-    let set = Arc::new(restrictions(&permit(&inspecting())).expect("fields"));
+    let set = Arc::new(restrictions(&permit(&inspecting()), &inspecting()).expect("fields"));
     let exchange = Exchange::new(attempt, Ok(()), set, HOST.into(), Arc::default());
     let (limits, subjects) = (Limits::default(), Subjects::unlimited());
     let terms = Terms { deadlines: DEADLINES, hop: Hop::Inspected, limits, subjects };

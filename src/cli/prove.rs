@@ -1,15 +1,16 @@
 //! `sekisho prove`: one tenant proof, as a table that can be filed.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{ConfigFile, DONE, FAILED, fail, say};
+use super::{ConfigFile, DONE, FAILED, fail};
 use crate::config::{Config, Scope};
 use crate::connection::Live;
-use crate::proof::{self, Proof, Row, Verdict};
+use crate::proof::{self, Finding, Proof, Row, Verdict};
 use crate::record::Recorder;
 use crate::telemetry;
 
@@ -27,7 +28,7 @@ Asks for every inspected host through this program's own policy, interception an
 hostile copies of the headers, and judges what arrives at an origin on loopback that stands in for each host. It touches no
 network but loopback, needs no running service and prints no values.
 
-Exit code: 0 every field arrived as it is due, 1 it did not, or there is nothing to prove.
+Exit code: 0 every field arrived as it is due, 1 it did not, something could not be tried, or there is nothing to prove.
 
 Examples:
   sekisho prove --config /etc/sekisho/sekisho.toml
@@ -45,11 +46,18 @@ pub(super) fn prove(arguments: &Arguments) -> ExitCode {
         Err(error) => return fail(&format!("no threads: {error}")),
     };
     let file = config.file.display().to_string();
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     let proof = match runtime.block_on(once(config)) {
         Ok(proof) => proof,
         Err(error) => return fail(&error),
     };
-    say(&if arguments.json { in_json(&proof, &site, &file) } else { in_text(&proof, &site, &file) });
+    let told = Told { proof: &proof, site: &site, file: &file, warnings: &warnings };
+    let text = if arguments.json { told.in_json() } else { told.in_text() };
+    // Whoever files it must learn that it is not whole.
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}").and_then(|()| out.flush()) {
+        return fail(&format!("the proof could not be written: {error}"));
+    }
     if proof.verdict() == Verdict::Holds { DONE.into() } else { FAILED.into() }
 }
 
@@ -67,68 +75,58 @@ fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Nothing => "nothing to prove",
         Verdict::Holds => "holds",
+        Verdict::Incomplete => "incomplete",
         Verdict::Silent => "not proven",
         Verdict::Wrong => "WRONG",
     }
 }
 
-fn in_text(proof: &Proof, site: &str, file: &str) -> String {
-    let mut lines = vec![
-        "Tenant proof (テナント制御の確認)".to_owned(),
-        String::new(),
-        format!("site           {site}"),
-        format!("configuration  {file}, revision {}", proof.revision),
-        format!("program        sekisho {}", env!("CARGO_PKG_VERSION")),
-        format!("at             {}", at(proof)),
-        String::new(),
-    ];
-    let wide = |text: fn(&Row) -> usize, least: usize| proof.rows.iter().map(text).max().unwrap_or(0).max(least);
-    let (hosts, services) = (wide(|row| host(row).len(), 4), wide(|row| row.service.chars().count(), 7));
-    if !proof.rows.is_empty() {
-        lines.push(format!("{:services$}  {:hosts$}  protocol  result", "service", "host"));
-    }
-    for row in &proof.rows {
-        let head = format!("{:services$}  {:hosts$}  {:8}  ", row.service, host(row), row.protocol.to_string());
-        let indent = " ".repeat(services + hosts + 14);
-        let results = if row.findings.is_empty() {
-            vec![as_due(row)]
-        } else {
-            row.findings.iter().map(|finding| format!("WRONG: {finding}")).collect()
-        };
-        for (number, result) in results.iter().enumerate() {
-            lines.push(format!("{}{result}", if number == 0 { &head } else { &indent }));
+/// What is printed of a proof.
+struct Told<'a> {
+    proof: &'a Proof,
+    site: &'a str,
+    file: &'a str,
+    /// Of the configuration.
+    warnings: &'a [String],
+}
+
+impl Told<'_> {
+    fn in_text(&self) -> String {
+        let Self { proof, site, file, warnings } = self;
+        let mut lines = vec![
+            "Tenant proof (テナント制御の確認)".to_owned(),
+            String::new(),
+            format!("site           {site}"),
+            format!("configuration  {file}, revision {}", proof.revision),
+            format!("program        sekisho {}", env!("CARGO_PKG_VERSION")),
+            format!("at             {}", at(proof)),
+        ];
+        let hosts = proof.rows.iter().map(|row| host(row).len()).max().unwrap_or(0);
+        let mut service = None;
+        for row in &proof.rows {
+            if service.replace((&row.service, row.line)) != Some((&row.service, row.line)) {
+                lines.extend([String::new(), format!("{} (line {})", row.service, row.line)]);
+            }
+            let head = format!("  {:hosts$}  {:8}  ", host(row), row.protocol.to_string());
+            let indent = " ".repeat(hosts + 14);
+            for (number, result) in results(row).iter().enumerate() {
+                lines.push(format!("{}{result}", if number == 0 { &head } else { &indent }));
+            }
         }
-    }
-    lines.extend(proof.unproven.iter().map(|what| format!("NOT PROVEN: {what}")));
-    if !proof.rows.is_empty() {
         lines.push(String::new());
+        lines.extend(proof.unproven.iter().map(|what| format!("NOT TRIED: {what}")));
+        lines.push(format!("Result: {}: {proof}.", word(proof.verdict())));
+        if !warnings.is_empty() {
+            lines.extend([String::new(), "What `sekisho check` says of the configuration:".to_owned()]);
+            lines.extend(warnings.iter().map(|warning| format!("  {}", warning.replace('\n', "\n  "))));
+        }
+        lines.extend([String::new(), EXPLANATION.to_owned()]);
+        lines.join("\n")
     }
-    lines.push(format!("Result: {}: {proof}.", word(proof.verdict())));
-    lines.extend([
-        String::new(),
-        "Each connection carried two requests, the first with hostile copies of the fields: in other cases and spellings, several".to_owned(),
-        "at once, named in Connection, and in the trailer. The origin stood in for the hosts on loopback: what the vendor makes of the".to_owned(),
-        "fields, and the settings of the tenant there, are to be confirmed with the vendor.".to_owned(),
-    ]);
-    lines.join("\n")
-}
 
-fn host(row: &Row) -> String {
-    if row.port == 443 { row.host.to_string() } else { format!("{}:{}", row.host, row.port) }
-}
-
-fn as_due(row: &Row) -> String {
-    match row.due.as_slice() {
-        [] => "no field is due, and none arrived".to_owned(),
-        due => format!("{}: once, as configured", due.join(", ")),
-    }
-}
-
-fn in_json(proof: &Proof, site: &str, file: &str) -> String {
-    let rows: Vec<_> = proof
-        .rows
-        .iter()
-        .map(|row| {
+    fn in_json(&self) -> String {
+        let Self { proof, site, file, warnings } = self;
+        let rows = proof.rows.iter().map(|row| {
             json!({
                 "service": row.service,
                 "line": row.line,
@@ -138,18 +136,40 @@ fn in_json(proof: &Proof, site: &str, file: &str) -> String {
                 "due": row.due,
                 "findings": row.findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
             })
+        });
+        json!({
+            "site": site,
+            "configuration": file,
+            "revision": &*proof.revision,
+            "version": env!("CARGO_PKG_VERSION"),
+            "at": at(proof),
+            "result": word(proof.verdict()),
+            "rows": rows.collect::<Vec<_>>(),
+            "not_tried": proof.unproven,
+            "connections_left_out": proof.untried,
+            "warnings": warnings,
         })
-        .collect();
-    json!({
-        "site": site,
-        "configuration": file,
-        "revision": &*proof.revision,
-        "version": env!("CARGO_PKG_VERSION"),
-        "at": at(proof),
-        "result": word(proof.verdict()),
-        "rows": rows,
-        "unproven": proof.unproven,
-        "untried": proof.untried,
-    })
-    .to_string()
+        .to_string()
+    }
+}
+
+const EXPLANATION: &str = "\
+Each connection carried two requests, the first with hostile copies of every field that restricts a tenant: in other cases and
+spellings, several at once, named in Connection, and in the trailer. The origin stood in for the hosts on loopback: what the
+vendor makes of the fields, and the settings of the tenant there, are to be confirmed with the vendor. Hosts that are
+tunnelled, and clients for whom they are, carry no field: the warnings above name those that the vendor lists.";
+
+fn host(row: &Row) -> String {
+    if row.port == 443 { row.host.to_string() } else { format!("{}:{}", row.host, row.port) }
+}
+
+fn results(row: &Row) -> Vec<String> {
+    if row.findings.is_empty() {
+        return vec![match row.due.as_slice() {
+            [] => "no field is due, and none arrived".to_owned(),
+            due => format!("{}: once, as configured", due.join(", ")),
+        }];
+    }
+    let word = |finding: &Finding| if finding.is_wrong() { "WRONG" } else { "NOT PROVEN" };
+    row.findings.iter().map(|finding| format!("{}: {finding}", word(finding))).collect()
 }

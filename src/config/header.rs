@@ -10,10 +10,13 @@ use crate::policy::{HeaderHosts, SetHeader};
 /// Longest value in octets: with the client's own head it must still pass an origin's limit (G07).
 const MAX_VALUE: usize = 8192;
 
-/// Fields that say where a message ends, belong to one hop, or name the destination: ours to write, never to configure.
-static OURS: [&str; 15] = [
+/// Fields that say where a message ends, belong to one hop, or name the destination: ours to write, never to configure. And those that a
+/// client's trailer may hold (RFC 9530).
+static OURS: [&str; 18] = [
     "connection",
+    "content-digest",
     "content-length",
+    "digest",
     "expect",
     "host",
     "http2-settings",
@@ -22,6 +25,7 @@ static OURS: [&str; 15] = [
     "proxy-authentication-info",
     "proxy-authorization",
     "proxy-connection",
+    "repr-digest",
     "te",
     "trailer",
     "transfer-encoding",
@@ -56,21 +60,21 @@ pub(super) fn read<'t>(service: &Table<'t>, problems: &mut Problems<'_>) -> Vec<
     headers
 }
 
-/// Refuses the second of two headers that an origin could read as one: letter case and `_` for `-` do not tell them apart.
+/// Refuses the second of two headers that an origin could read as one: neither letter case nor signs tell them apart.
 pub(super) fn refuse_duplicates(headers: &[Placed], problems: &mut Problems<'_>) {
     for (n, placed) in headers.iter().enumerate() {
         let name = fold(&placed.header.name);
         if let Some(first) = headers.iter().take(n).find(|other| fold(&other.header.name) == name) {
             let line = problems.line(first.at.offset);
             let found = format!("{}, which is set already (line {line})", quoted(&placed.header.name));
-            problems.error(&placed.at, found, "each header once in a service, letter case and '_' for '-' aside");
+            problems.error(&placed.at, found, "each header once in a service, letter case and signs aside");
         }
     }
 }
 
-/// The form in which two names are one.
+/// The form in which two names are one: to a gateway that makes variables of them, every sign is the same.
 pub(super) fn fold(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+    name.to_ascii_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
 /// # Errors
@@ -85,7 +89,10 @@ fn check_name(name: &str) -> Result<(), &'static str> {
         return Err("a header's name: letters, digits and '-', at most 128");
     }
     if OURS.contains(&fold(name).as_str()) {
-        return Err("a header other than those that frame a message, belong to one hop or name the host");
+        return Err("a header other than those that frame a message or digest it, belong to one hop or name the host");
+    }
+    if fold(name).starts_with("sekisho-") {
+        return Err("a header that sekisho does not use itself: those that begin with \"sekisho-\" are its own");
     }
     Ok(())
 }

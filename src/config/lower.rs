@@ -12,6 +12,7 @@ use toml::de::DeTable;
 use super::catalogue::{self, Shelf};
 use super::enforcement::Observed;
 use super::problem::{At, MOST, Problems, quoted};
+use super::profiles::FIELDS;
 use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
@@ -249,7 +250,7 @@ fn compile(groups: Vec<service::Group>, services: Vec<Service>, problems: &mut P
     let sources: Vec<_> = services.iter().map(|service| service.to_source(problems)).collect();
     let source = PolicySource { groups: groups.into_iter().map(|group| group.source).collect(), services: sources };
     match Policy::compile(source) {
-        Ok(policy) => return Some(policy),
+        Ok(policy) => return Some(policy.closing(FIELDS)),
         Err(conflicts) => {
             for conflict in conflicts.into_iter().take(MOST) {
                 let pattern = pattern_of(&conflict);

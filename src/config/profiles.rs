@@ -41,6 +41,23 @@ pub(super) const MICROSOFT_POLICY: &str = "sec-Restrict-Tenant-Access-Policy";
 /// Where consumer accounts sign in: `restrict-msa` is for this host only.
 pub(super) const MSA_HOST: &str = "login.live.com";
 
+/// Every field that a profile sets: no client may send one of its own to an inspected host.
+pub(super) static FIELDS: [&str; 13] = [
+    V1_LIST,
+    V1_CONTEXT,
+    MICROSOFT_POLICY,
+    "X-GoogApps-Allowed-Domains",
+    "X-Goog-Allowed-Resources",
+    "YouTube-Restrict",
+    "X-Slack-Allowed-Workspaces-Requester",
+    "X-Slack-Allowed-Workspaces",
+    "X-Dropbox-allowed-Team-Ids",
+    "CiscoSpark-Allowed-Domains",
+    "sec-GitHub-allowed-enterprise",
+    "ChatGPT-Allowed-Workspace-Id",
+    "anthropic-allowed-org-ids",
+];
+
 /// A table of facts: longer than a function's limit would be.
 pub(super) static PROFILES: [Profile; 11] = [
     // learn.microsoft.com/entra/identity/enterprise-apps/tenant-restrictions: exactly these three hosts.

@@ -536,3 +536,16 @@ proptest! {
         shown(&problems_of("f", &damaged));
     }
 }
+
+/// No client may send a field that any profile sets (attack G01): the list has them all.
+#[test]
+fn g01_every_field_of_a_profile_is_closed_to_clients() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let config = load(&root.join("tests/configs/valid/profiles.toml"), Scope::WithoutIssuingCa, now()).expect("sound");
+    let set: Vec<_> = config.policy.services().flat_map(|service| service.header_names).collect();
+    for name in super::profiles::PROFILES.iter().map(|profile| profile.header).chain(set) {
+        assert!(super::profiles::FIELDS.contains(&name), "{name}");
+    }
+    let only = load(&root.join("tests/configs/valid/transparent.toml"), Scope::WithoutIssuingCa, now()).expect("sound");
+    assert_eq!(only.policy.closed().len(), super::profiles::FIELDS.len());
+}

@@ -192,7 +192,7 @@ impl Scope {
         let authority = Authority { host: Host::Name(self.destination.name().clone()), port: self.destination.port() };
         let withdrawn = match ruling.policy.decide(self.client, &Claim::Connect(authority)) {
             Decision::Inspect(permit) => {
-                let restrictions = Arc::new(restrictions(&permit).ok_or(Reason::InternalError)?);
+                let restrictions = Arc::new(restrictions(&permit, &ruling.policy).ok_or(Reason::InternalError)?);
                 self.standing.store(Some(Arc::new(Standing { ruling, restrictions: Arc::clone(&restrictions) })));
                 return Ok(restrictions);
             }
@@ -213,13 +213,15 @@ impl Scope {
     }
 }
 
-/// The permit's headers as fields. `None` where one is no field, which the configuration does not let through.
-pub fn restrictions(permit: &Permit<Inspect>) -> Option<Restrictions> {
+/// The permit's headers as fields, and those that are closed to clients. `None` where one is no field, which the configuration does not
+/// let through.
+pub fn restrictions(permit: &Permit<Inspect>, policy: &Policy) -> Option<Restrictions> {
     let fields = permit.headers().map(|header| {
         let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
         let mut value = HeaderValue::from_bytes(header.value.as_bytes()).ok()?;
         value.set_sensitive(true);
         Some(Restriction { name, value })
     });
-    fields.collect::<Option<Vec<_>>>().map(Restrictions::new)
+    let fields = fields.collect::<Option<Vec<_>>>()?;
+    Some(Restrictions::new(fields, policy.closed()))
 }

@@ -6,11 +6,12 @@
 //! in the trailer; the second none. For a pattern with stars a host of that shape is asked for. An origin on 127.0.0.1 stands in for all
 //! of them, and nothing leaves the machine. What arrives there has to be each field that is due, once, with its value, on every request,
 //! and no field of any service where it is not due. It is in no count of attempts, and takes some milliseconds of a processor a host.
+//! Fields that are closed are tried too: whatever a service or a profile sets, no client's own passes to any inspected host.
 //!
-//! Where something else arrives, or nothing three times in a row, `/readyz` is 503 `tenant_proof_failed`, `sekisho_tenant_proof` is 0, and
+//! Where something else arrives, or no answer comes three times in a row, `/readyz` is 503 `tenant_proof_failed`, `sekisho_tenant_proof` is 0, and
 //! record (`tenant_proof_failed`) and log say at which host, over which protocol and what; the proof is then made again every ten
 //! seconds. While it holds, the record has a line (`tenant_proof_holds`) at the start and every hour, and
-//! `sekisho_tenant_proof_held_timestamp_seconds` says when it last did. Without an inspected host there is nothing to prove and no
+//! `sekisho_tenant_proof_held_timestamp_seconds` says when it last did. Where no service sets a field there is nothing to prove and no
 //! `sekisho_tenant_proof`. `sekisho prove` makes one proof without a running service, as a table to file, or `--json`; no values are in it.
 //!
 //! It does not show that the clients really come this way, what the destination's own certificate is worth, or that the vendor obeys
@@ -22,4 +23,5 @@
 //! | a field is missing, arrived twice, or for other hosts | a defect of this program: take it out of service, and tell us |
 //! | no answer (… `issuing_failed`) | the issuing CA's files, its end, its name constraints |
 //! | no answer within 10 s | no processor time, no descriptors, no memory: `/readyz` and `sekisho_overload` say which |
-//! | another pattern answers for its names | a service that no host can reach: remove it, or the pattern that hides it |
+//! | no name was found that it answers for; no address is in its `[[clients]]` | a pattern or group that narrower ones hide, so that nobody reaches the service by it: remove it, or them. It is said once (`config_problem`) and is no failure |
+//! | could not be set up | the sentence behind it: no port on loopback, an issuing certificate that cannot be read (above 64 KiB, which a few thousand inspected domains make it, this program's own client does not take it). It is no failure either |

@@ -144,7 +144,9 @@ impl Policy {
         }
         let groups = source.groups.into_iter();
         let groups = groups.map(|group| Group { name: group.name.into(), networks: group.networks, line: group.line });
-        Ok(Self { groups: groups.collect(), networks, services, table })
+        let set = services.iter().flat_map(|service| service.headers.iter());
+        let closed = set.map(|header| header.name.to_ascii_lowercase()).collect();
+        Ok(Self { groups: groups.collect(), networks, services, table, closed }.closing([]))
     }
 }
 

@@ -24,9 +24,11 @@ use crate::tls;
 /// Requests on a connection.
 pub(super) const REQUESTS: usize = 2;
 /// The field by which a request is known.
-pub(super) const MARK: &str = "sekisho-proof";
+pub(super) const MARK: &str = "sekisho-proof-request";
 /// In the value of every hostile copy.
 pub(super) const HOSTILE: &str = "sent-by-the-client";
+/// Fields of a trailer; the proxy takes no more than 32.
+const TRAILED: usize = 8;
 /// Longest head that is read; ours are shorter.
 const MAX_HEAD: usize = 16 * 1024;
 
@@ -151,18 +153,16 @@ impl<'a> Errand<'a> {
     /// Written octet by octet: no library would send this.
     async fn over_http1(&self, mut stream: TlsStream<TcpStream>) -> Result<(), Failure> {
         let (authority, mark) = (self.case.authority(), self.places[0].mark());
-        let names: Vec<&str> = self.case.due.iter().map(|due| due.name.as_str()).collect();
+        let names = self.names();
         let mut options = vec!["keep-alive", "te"];
         options.extend(&names);
         let mut hostile = format!("POST {} HTTP/1.1\r\nHost: {authority}\r\n{MARK}: {mark}\r\n", self.places[0].path());
-        for name in &names {
-            for spelling in spellings(name) {
-                hostile.push_str(&format!("{spelling}: {HOSTILE}\r\n"));
-            }
+        for name in self.copies() {
+            hostile.push_str(&format!("{name}: {HOSTILE}\r\n"));
         }
         hostile.push_str(&format!("Connection: {}\r\nTE: trailers\r\n", options.join(", ")));
         hostile.push_str("Transfer-Encoding: chunked\r\n\r\n5\r\nproof\r\n0\r\n");
-        for name in &names {
+        for name in names.iter().take(TRAILED) {
             hostile.push_str(&format!("{name}: {HOSTILE}\r\n"));
         }
         hostile.push_str("\r\n");
@@ -200,23 +200,17 @@ impl<'a> Errand<'a> {
 
     async fn ask_both(&self, sender: h2::client::SendRequest<Bytes>) -> Result<(), Failure> {
         let mut sender = sender.ready().await?;
-        let mut copies = HeaderMap::new();
-        for due in &self.case.due {
-            let [name, lower, _, underscored] = spellings(&due.name);
-            for name in [name.to_ascii_lowercase(), lower, underscored.to_ascii_lowercase()] {
-                let name = HeaderName::try_from(name).map_err(http::Error::from)?;
-                copies.append(name, HeaderValue::from_static(HOSTILE));
-            }
-        }
+        let copies = fields(self.copies())?;
+        let trailer = fields(self.names().into_iter().take(TRAILED).map(str::to_owned))?;
         let mut hostile = self.request(Method::POST, &self.places[0])?;
-        hostile.headers_mut().extend(copies.clone());
+        hostile.headers_mut().extend(copies);
         hostile.headers_mut().insert("te", HeaderValue::from_static("trailers"));
         let (first, mut content) = sender.send_request(hostile, false)?;
         let mut sender = sender.ready().await?;
         let (second, _) = sender.send_request(self.request(Method::GET, &self.places[1])?, true)?;
-        content.send_data(Bytes::from_static(b"proof"), copies.is_empty())?;
-        if !copies.is_empty() {
-            content.send_trailers(copies)?;
+        content.send_data(Bytes::from_static(b"proof"), trailer.is_empty())?;
+        if !trailer.is_empty() {
+            content.send_trailers(trailer)?;
         }
         for answer in [first, second] {
             let (head, mut content) = answer.await?.into_parts();
@@ -233,6 +227,17 @@ impl<'a> Errand<'a> {
         Ok(())
     }
 
+    /// Of all fields that no client may send here, those that are due first.
+    fn names(&self) -> Vec<&str> {
+        self.case.due.iter().map(|due| due.name.as_str()).chain(self.case.foreign.iter().map(String::as_str)).collect()
+    }
+
+    /// Names of the hostile copies: of what is due every spelling, of all else the name.
+    fn copies(&self) -> Vec<String> {
+        let due = self.case.due.iter().flat_map(|due| spellings(&due.name));
+        due.chain(self.case.foreign.iter().cloned()).collect()
+    }
+
     fn request(&self, method: Method, place: &Place) -> Result<Request<()>, Failure> {
         let uri = format!("https://{}{}", self.case.authority(), place.path());
         let request = Request::builder().method(method).uri(uri).version(Version::HTTP_2);
@@ -243,6 +248,16 @@ impl<'a> Errand<'a> {
 /// As configured, in small and in capital letters, and with underscores, which some gateways read as hyphens.
 fn spellings(name: &str) -> [String; 4] {
     [name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase(), name.replace('-', "_")]
+}
+
+/// Each name with a hostile value; two that differ in the case of letters are one name twice.
+fn fields(names: impl IntoIterator<Item = String>) -> Result<HeaderMap, Failure> {
+    let mut fields = HeaderMap::new();
+    for name in names {
+        let name = HeaderName::try_from(name.to_ascii_lowercase()).map_err(http::Error::from)?;
+        fields.append(name, HeaderValue::from_static(HOSTILE));
+    }
+    Ok(fields)
 }
 
 async fn head_of(stream: &mut (impl AsyncReadExt + Unpin)) -> io::Result<String> {

@@ -1,8 +1,9 @@
 //! The origin that stands in for every host: on loopback, over TLS, by HTTP/1.1 and HTTP/2. It keeps what arrives of the requests that are
 //! expected, and of no others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +21,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -36,10 +36,12 @@ use crate::tls;
 
 /// The content of every answer.
 pub(super) const ANSWER: &[u8; 6] = b"proof\n";
-/// Connections at a time; others are closed.
-const CONNECTIONS: usize = 64;
+/// Connections at a time. Beyond it the oldest is ended: anybody on this machine may connect, and those of the proof last for milliseconds.
+const CONNECTIONS: usize = 256;
 /// A whole connection.
 const LIFE: Duration = Duration::from_secs(20);
+/// Octets of a head: of values of the greatest length several fit.
+const MAX_HEAD: u32 = 1 << 20;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Certificates begin this long before they are made and end this long after.
 const VALID: time::Duration = time::Duration::DAY;
@@ -154,47 +156,49 @@ impl Origin {
     }
 }
 
-/// A certificate for each host, under a root of their own.
-#[derive(Debug)]
-struct Leaves(HashMap<String, Arc<CertifiedKey>>);
+/// Certificates for the hosts, under a root of their own, each made when it is first asked for.
+struct Leaves {
+    issuer: Issuer<'static, KeyPair>,
+    key: KeyPair,
+    signing: Arc<dyn SigningKey>,
+    /// `None`: not made yet.
+    made: Mutex<HashMap<String, Option<Arc<CertifiedKey>>>>,
+}
 
-impl Leaves {
-    fn new<'h>(hosts: impl Iterator<Item = &'h DnsName>) -> Result<(CertificateDer<'static>, Self), ProofError> {
-        let now = OffsetDateTime::now_utc();
-        let (root_key, key) =
-            (KeyPair::generate().map_err(ProofError::of)?, KeyPair::generate().map_err(ProofError::of)?);
-        let mut root = params(Vec::new(), now)?;
-        root.distinguished_name.push(DnType::CommonName, "sekisho tenant proof");
-        root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let certificate = root.self_signed(&root_key).map_err(ProofError::of)?;
-        let issuer = Issuer::from_params(&root, &root_key);
-        let provider = tls::provider();
-        let mut leaves = HashMap::new();
-        for host in hosts {
-            let mut leaf = params(vec![host.to_string()], now)?;
-            leaf.use_authority_key_identifier_extension = true;
-            leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            let chain = vec![leaf.signed_by(&key, &issuer).map_err(ProofError::of)?.der().clone()];
-            leaves.insert(host.to_string(), Arc::new(certified(chain, &key, &provider)?));
-        }
-        Ok((certificate.der().clone(), Self(leaves)))
+impl fmt::Debug for Leaves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leaves").finish_non_exhaustive()
     }
 }
 
-fn certified(
-    chain: Vec<CertificateDer<'static>>,
-    key: &KeyPair,
-    provider: &CryptoProvider,
-) -> Result<CertifiedKey, ProofError> {
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let key = provider.key_provider.load_private_key(key).map_err(ProofError::of)?;
-    Ok(CertifiedKey::new(chain, key))
+impl Leaves {
+    fn new<'h>(hosts: impl Iterator<Item = &'h DnsName>) -> Result<(CertificateDer<'static>, Self), ProofError> {
+        let (root_key, key) =
+            (KeyPair::generate().map_err(ProofError::of)?, KeyPair::generate().map_err(ProofError::of)?);
+        let mut root = params(Vec::new()).map_err(ProofError::of)?;
+        root.distinguished_name.push(DnType::CommonName, "sekisho tenant proof");
+        root.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        root.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = root.self_signed(&root_key).map_err(ProofError::of)?.der().clone();
+        let secret = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let signing = tls::provider().key_provider.load_private_key(secret).map_err(ProofError::of)?;
+        let made = Mutex::new(hosts.map(|host| (host.to_string(), None)).collect());
+        Ok((certificate, Self { issuer: Issuer::new(root, root_key), key, signing, made }))
+    }
+
+    fn leaf(&self, host: &str) -> Result<CertifiedKey, rcgen::Error> {
+        let mut leaf = params(vec![host.to_owned()])?;
+        leaf.use_authority_key_identifier_extension = true;
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = leaf.signed_by(&self.key, &self.issuer)?.der().clone();
+        Ok(CertifiedKey::new(vec![certificate], Arc::clone(&self.signing)))
+    }
 }
 
-fn params(names: Vec<String>, now: OffsetDateTime) -> Result<CertificateParams, ProofError> {
-    let mut params = CertificateParams::new(names).map_err(ProofError::of)?;
+fn params(names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
+    let now = OffsetDateTime::now_utc();
+    let mut params = CertificateParams::new(names)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.not_before = now - VALID;
     params.not_after = now + VALID;
@@ -203,19 +207,33 @@ fn params(names: Vec<String>, now: OffsetDateTime) -> Result<CertificateParams, 
 
 impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.get(hello.server_name()?).cloned()
+        let host = hello.server_name()?;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = made.get_mut(host)?;
+        if kept.is_none() {
+            // What fails shows as a handshake that does.
+            *kept = self.leaf(host).ok().map(Arc::new);
+        }
+        kept.clone()
     }
 }
 
 async fn serve(listener: TcpListener, tls: TlsAcceptor, arrivals: Arrivals) {
     let mut connections = JoinSet::new();
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         while connections.try_join_next().is_some() {}
+        open.retain(|connection| !connection.is_finished());
         match listener.accept().await {
-            Ok((stream, _)) if connections.len() < CONNECTIONS => {
-                connections.spawn(timeout(LIFE, connection(stream, tls.clone(), Arc::clone(&arrivals))));
+            Ok((stream, _)) => {
+                if open.len() >= CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
+                let connection = timeout(LIFE, connection(stream, tls.clone(), Arc::clone(&arrivals)));
+                open.push_back(connections.spawn(connection));
             }
-            Ok(_) => {}
             Err(error) => {
                 tracing::debug!(%error, "the tenant proof's origin could not accept");
                 sleep(ACCEPT_PAUSE).await;
@@ -226,6 +244,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, arrivals: Arrivals) {
 
 /// An error ends the connection, and the errand that it belongs to sees that.
 async fn connection(stream: TcpStream, tls: TlsAcceptor, arrivals: Arrivals) -> io::Result<()> {
+    stream.set_nodelay(true)?;
     let stream = tls.accept(stream).await?;
     let server_name = stream.get_ref().1.server_name().unwrap_or_default().to_owned();
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -235,8 +254,11 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, arrivals: Arrivals) -> 
     });
     let io = TokioIo::new(stream);
     let served = match http2 {
-        true => http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await,
-        false => http1::Builder::new().serve_connection(io, service).await,
+        true => {
+            let mut server = http2::Builder::new(TokioExecutor::new());
+            server.max_header_list_size(MAX_HEAD).serve_connection(io, service).await
+        }
+        false => http1::Builder::new().max_buf_size(MAX_HEAD as usize).serve_connection(io, service).await,
     };
     served.map_err(io::Error::other)
 }

@@ -5,7 +5,7 @@
 //! proof fails.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -14,9 +14,7 @@ use crate::names::{Authority, DnsName, Host};
 use crate::policy::{Claim, Decision, HeaderHosts, Policy, ServiceSummary, SetHeader};
 
 /// What stands for a star, in the order in which they are tried: another pattern may answer for the first.
-const SAMPLES: [&str; 3] = ["sekisho-proof", "tenant-proof-of-sekisho", "x7q2v9"];
-/// Addresses of a group's network that are tried for one that no other group has.
-const TRIED: usize = 256;
+const SAMPLES: [&str; 5] = ["sekisho-proof", "tenant-proof-of-sekisho", "x7q2v9", "q7", "z"];
 
 /// A field that is due at a host.
 #[derive(Clone)]
@@ -34,7 +32,7 @@ pub(super) struct Case {
     pub port: u16,
     pub client: ClientAddr,
     pub due: Vec<Due>,
-    /// Names of fields that services set elsewhere, and that must not arrive here.
+    /// Names of fields that are for other hosts or other vendors, and must not arrive here.
     pub foreign: Vec<String>,
 }
 
@@ -52,14 +50,13 @@ pub(super) struct Plan {
 
 /// Every pattern of every service that inspects, and every host that a profile names, once for each service.
 pub(super) fn plan(policy: &Policy) -> Plan {
-    let all: BTreeSet<String> =
-        policy.inspecting().flat_map(|(_, headers)| headers).map(|header| header.name.to_ascii_lowercase()).collect();
     let (mut cases, mut unproven) = (Vec::new(), Vec::new());
     for (service, headers) in policy.inspecting() {
         let Some(&port) = service.ports.first() else { continue };
         let Some(client) = service.groups.iter().find_map(|group| client_of(policy, group)) else {
             let (name, line) = (service.name, service.line);
-            unproven.push(format!("service {name:?} (line {line}): no [[clients]] of it has an address of its own"));
+            unproven
+                .push(format!("service {name:?} (line {line}): no address is in its [[clients]], nobody reaches it"));
             continue;
         };
         let mut seen = BTreeSet::new();
@@ -68,7 +65,7 @@ pub(super) fn plan(policy: &Policy) -> Plan {
                 // A host of a profile need not be one of this service's.
                 if service.hosts.iter().any(|listed| listed.pattern().as_str() == pattern) {
                     unproven.push(format!(
-                        "{pattern} of service {:?}: another pattern answers for its names",
+                        "{pattern} of service {:?}: no name was found that it answers for",
                         service.name
                     ));
                 }
@@ -78,7 +75,8 @@ pub(super) fn plan(policy: &Policy) -> Plan {
                 continue;
             }
             let due: Vec<Due> = headers.iter().filter(|header| is_due(header, &host)).map(due).collect();
-            let foreign = all.iter().filter(|name| !due.iter().any(|due| due.name.eq_ignore_ascii_case(name)));
+            let foreign =
+                policy.closed().iter().filter(|name| !due.iter().any(|due| due.name.eq_ignore_ascii_case(name)));
             let foreign = foreign.cloned().collect();
             let (service, line) = (service.name.to_owned(), service.line);
             cases.push(Case { service, line, host, port, client, due, foreign });
@@ -101,17 +99,27 @@ fn patterns(service: &ServiceSummary<'_>, headers: &[SetHeader]) -> Vec<String> 
     own.chain(confined.flatten()).collect()
 }
 
-/// An address of the group that is in no narrower network of another.
+/// An address of the group that is in no narrower network of another. Where there is any, one stands at the beginning of a network of the
+/// group, or right behind a narrower one.
 fn client_of(policy: &Policy, group: &str) -> Option<ClientAddr> {
-    let group = policy.groups().find(|known| known.name == group)?;
-    let addresses = group.networks.iter().flat_map(|network| -> Box<dyn Iterator<Item = IpAddr>> {
-        match network {
-            IpNet::V4(net) => Box::new(net.hosts().take(TRIED).map(IpAddr::V4)),
-            IpNet::V6(net) => Box::new(net.hosts().take(TRIED).map(IpAddr::V6)),
-        }
+    let own = policy.groups().find(|known| known.name == group)?;
+    let all = || policy.groups().flat_map(|group| group.networks.iter());
+    let behind = |network: &IpNet| -> Vec<IpAddr> {
+        all().filter(|other| network.contains(*other)).filter_map(|other| next(other.broadcast())).collect()
+    };
+    let tried = own.networks.iter().flat_map(|network| {
+        let first = network.hosts().next().into_iter().chain([network.network()]);
+        first.chain(behind(network))
     });
-    let mut clients = addresses.map(|ip| ClientAddr::new((ip, 1).into()));
-    clients.find(|client| policy.group_of(*client) == Some(group.name))
+    let mut clients = tried.map(|ip| ClientAddr::new((ip, 1).into()));
+    clients.find(|client| policy.group_of(*client) == Some(own.name))
+}
+
+fn next(ip: IpAddr) -> Option<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) => u32::from(ip).checked_add(1).map(|next| Ipv4Addr::from(next).into()),
+        IpAddr::V6(ip) => u128::from(ip).checked_add(1).map(|next| Ipv6Addr::from(next).into()),
+    }
 }
 
 /// A host that the pattern matches and that the service answers for.

@@ -12,6 +12,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Server
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use tokio::time::Instant;
+
+use super::standing::{Course, Due};
 use super::*;
 use crate::policy::{GroupSource, HeaderHosts, HostPattern, Mode, Policy, PolicySource, ServiceSource, SetHeader};
 use crate::tls;
@@ -82,9 +85,9 @@ fn what_cannot_be_tried_is_not_proven() {
     };
     let mut hidden = service("hidden", &["*.a.example"], Mode::Inspect, Vec::new());
     hidden.clients = Some(vec!["whole".to_owned()]);
-    let mut samples: Vec<&str> =
-        vec!["sekisho-proof.b.example", "tenant-proof-of-sekisho.b.example", "x7q2v9.b.example"];
-    let others = service("others", &std::mem::take(&mut samples), Mode::Tunnel, Vec::new());
+    let samples =
+        ["sekisho-proof", "tenant-proof-of-sekisho", "x7q2v9", "q7", "z"].map(|label| format!("{label}.b.example"));
+    let others = service("others", &samples.each_ref().map(String::as_str), Mode::Tunnel, Vec::new());
     let wide = service("wide", &["*.b.example"], Mode::Inspect, Vec::new());
     let groups = vec![group("whole", "10.0.0.0/31"), group("one", "10.0.0.0/32"), group("two", "10.0.0.1/32")];
     let policy = Policy::compile(PolicySource { groups, services: vec![hidden, others, wide] }).expect("no conflict");
@@ -93,10 +96,38 @@ fn what_cannot_be_tried_is_not_proven() {
     assert_eq!(
         unproven,
         [
-            "service \"hidden\" (line 7): no [[clients]] of it has an address of its own",
-            "*.b.example of service \"wide\": another pattern answers for its names",
+            "service \"hidden\" (line 7): no address is in its [[clients]], nobody reaches it",
+            "*.b.example of service \"wide\": no name was found that it answers for",
         ]
     );
+}
+
+#[test]
+fn a_client_is_found_between_narrower_networks_of_other_groups() {
+    for (own, others, expected) in [
+        ("10.20.0.0/16", vec!["10.20.0.0/23", "10.20.2.0/24"], Some("10.20.3.0")),
+        ("10.20.0.0/16", vec!["10.20.0.0/17", "10.20.128.0/17"], None),
+        ("10.20.0.0/16", vec!["10.20.0.0/17", "10.20.128.0/18"], Some("10.20.192.0")),
+        ("fd00:20::/48", vec!["fd00:20::/64"], Some("fd00:20:0:1::")),
+        ("10.20.0.0/30", vec!["10.20.0.1/32"], Some("10.20.0.0")),
+        ("10.20.0.7/32", vec![], Some("10.20.0.7")),
+        ("255.255.255.0/24", vec!["255.255.255.0/25", "255.255.255.128/25"], None),
+    ] {
+        let group = |name: String, network: &str| GroupSource {
+            name,
+            networks: vec![network.parse().expect("a net")],
+            line: 1,
+        };
+        let mut groups = vec![group("own".to_owned(), own)];
+        groups.extend(others.iter().enumerate().map(|(number, net)| group(format!("other {number}"), net)));
+        let mut only = service("A", &["a.example"], Mode::Inspect, Vec::new());
+        only.clients = Some(vec!["own".to_owned()]);
+        let policy = Policy::compile(PolicySource { groups, services: vec![only] }).expect("no conflict");
+        let plan::Plan { cases, unproven } = plan::plan(&policy);
+        let client = cases.first().map(|case| case.client.ip().to_string());
+        assert_eq!(client.as_deref(), expected, "{own} {others:?}");
+        assert_eq!(unproven.is_empty(), expected.is_some());
+    }
 }
 
 /// How a proxy of the test treats what is due.
@@ -112,6 +143,8 @@ enum Fault {
     /// The client's copy arrives beside ours, spelt with underscores.
     Underscored,
     Trailer,
+    /// The client's copy of what is for another host arrives.
+    ForeignCopy,
     WrongHost,
     AnotherValue,
     /// On the first request of a connection only.
@@ -234,8 +267,10 @@ impl Faulty {
                 _ => set((name, value)),
             }
         }
-        if self.fault == Fault::WrongHost {
-            other.into_iter().for_each(set);
+        match self.fault {
+            Fault::WrongHost => other.into_iter().for_each(set),
+            Fault::ForeignCopy if first => other.into_iter().for_each(|(name, _)| set((name, client::HOSTILE))),
+            _ => {}
         }
         fields
     }
@@ -336,7 +371,16 @@ async fn g02_a_client_copy_in_another_spelling_is_found() {
 
 #[tokio::test]
 async fn g04_a_client_copy_in_the_trailer_is_found() {
-    at_both(&found(Fault::Trailer).await, &["the client's own NAME arrived"], &["h1", "h2"]);
+    for ((host, protocol), findings) in found(Fault::Trailer).await {
+        let foreign = |name: &str| format!("{} arrived, which is for other hosts", name.to_ascii_lowercase());
+        let own = |name: &str| format!("the client's own {name} arrived");
+        let expected = match host.as_str() {
+            "login.example" => [own(TENANTS), foreign(CONSUMERS)],
+            "live.example" => [own(CONSUMERS), foreign(TENANTS)],
+            _ => [foreign(TENANTS), foreign(CONSUMERS)],
+        };
+        assert_eq!(findings, expected, "{host} over {protocol}");
+    }
 }
 
 #[tokio::test]
@@ -347,6 +391,15 @@ async fn another_value_is_found() {
 #[tokio::test]
 async fn g11_a_field_at_the_wrong_host_is_found() {
     for ((host, protocol), findings) in found(Fault::WrongHost).await {
+        let name = if host == "login.example" { CONSUMERS } else { TENANTS };
+        let expected = format!("{} arrived, which is for other hosts", name.to_ascii_lowercase());
+        assert_eq!(findings, [expected], "{host} over {protocol}");
+    }
+}
+
+#[tokio::test]
+async fn g01_a_client_copy_of_a_field_for_other_hosts_is_found() {
+    for ((host, protocol), findings) in found(Fault::ForeignCopy).await {
         let name = if host == "login.example" { CONSUMERS } else { TENANTS };
         let expected = format!("{} arrived, which is for other hosts", name.to_ascii_lowercase());
         assert_eq!(findings, [expected], "{host} over {protocol}");
@@ -404,11 +457,11 @@ fn a_proof_is_no_better_than_its_worst_finding() {
              login.example over HTTP/1.1 (service \"sign-in\"): X is missing; and 1 more",
         ),
         (Proof { untried: 2, ..proof(vec![]) }, Verdict::Silent, "; 2 connections were not tried"),
-        (Proof { unproven: vec!["*.b".to_owned()], ..proof(vec![]) }, Verdict::Silent, "*.b"),
+        (Proof { unproven: vec!["*.b".to_owned()], ..proof(vec![]) }, Verdict::Incomplete, "not tried: *.b"),
         (
             Proof { rows: Vec::new(), ..proof(vec![]) },
             Verdict::Nothing,
-            "no service inspects: there is nothing to prove",
+            "no service sets a field: there is nothing to prove",
         ),
     ] {
         assert_eq!((proof.verdict(), proof.to_string().as_str()), (verdict, said));
@@ -436,6 +489,10 @@ fn one_wrong_proof_is_enough_and_three_silent_ones() {
     assert_eq!(note(Verdict::Holds, 960), (Due::Success, false));
     assert_eq!(note(Verdict::Holds, 960 + 3_599), (Due::Nothing, false));
     assert_eq!(note(Verdict::Holds, 960 + 3_600), (Due::Success, false));
-    assert_eq!(note(Verdict::Nothing, 5_000), (Due::Nothing, false));
-    assert_eq!((course.tally.held, course.tally.failed), (6, 6));
+    // What cannot be tried is no failure; it is said once.
+    assert_eq!(note(Verdict::Incomplete, 8_000), (Due::Complaint, false));
+    assert_eq!(note(Verdict::Incomplete, 8_300), (Due::Success, false));
+    assert_eq!(note(Verdict::Incomplete, 8_600), (Due::Nothing, false));
+    assert_eq!(note(Verdict::Nothing, 9_000), (Due::Nothing, false));
+    assert_eq!((course.tally.held, course.tally.failed), (9, 6));
 }

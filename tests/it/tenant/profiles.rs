@@ -330,7 +330,10 @@ async fn restrict_msa_goes_to_the_consumer_host_alone() {
     assert_eq!(values(0, "Restrict-Access-To-Tenants"), ["city.example.lg.jp"]);
     assert_eq!(values(0, "Restrict-Access-Context"), [TENANT]);
     assert_eq!(values(1, "sec-Restrict-Tenant-Access-Policy"), ["restrict-msa"]);
-    assert!(!values(0, "sec-Restrict-Tenant-Access-Policy").iter().any(|value| value == "restrict-msa"));
+    // Version 2 of it beside version 1 could answer ours: at no host does a client's own pass.
+    assert!(
+        values(0, "sec-Restrict-Tenant-Access-Policy").is_empty() && values(1, "Restrict-Access-To-Tenants").is_empty()
+    );
     assert!(!values(1, "Restrict-Access-To-Tenants").iter().any(|value| value == "city.example.lg.jp"));
 }
 
