@@ -126,7 +126,7 @@ const MADE_IN: [(&str, &[&str]); 17] = [
     ("Slots {", &["src/admit/subjects.rs"]),
     ("Established(())", &["src/client.rs"]),
     ("Attempt::new(", &["src/record.rs"]),
-    (".witnessed()", &["src/probe.rs", "src/proof.rs", "src/record.rs"]),
+    (".witnessed()", &["src/probe.rs", "src/proof/standing.rs", "src/record.rs"]),
     ("Disagreement::new(", &["src/policy/reconcile.rs"]),
     ("Denial {", &["src/policy/decision.rs"]),
     ("200 Connection Established", &["src/client.rs"]),
