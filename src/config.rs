@@ -9,11 +9,13 @@
 //! Deny is what is left when something is missing: no service, no client, an empty list all permit nothing (L01); a file that
 //! is missing, broken or holds an unknown key gives no `Config` at all (L02, L05, L06).
 
+mod approval;
 mod catalogue;
 mod document;
 mod files;
 mod finding;
 mod header;
+mod ismap;
 mod limits;
 mod lower;
 mod pac;
@@ -29,6 +31,7 @@ mod taken;
 mod tenant;
 mod units;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -37,7 +40,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
+use time::Date;
 
+pub use self::approval::{AfterGrace, Approval, Approvals, Demand, List, Registration, State, day_of};
 use self::catalogue::Shelf;
 pub use self::catalogue::{add_folder, built_in};
 pub use self::limits::{quotas_in_words, quotas_shown};
@@ -90,6 +95,8 @@ pub struct Config {
     pub pac: Option<pac_script::Settings>,
     /// What `verify` trusts, as configured, globs expanded.
     pub trust: Sources,
+    /// What is known of the services' registrations, and the day for which `policy` holds.
+    pub approvals: Approvals,
     /// What is worth knowing, in file order; no errors.
     pub warnings: Vec<Problem>,
 }
@@ -101,6 +108,10 @@ pub struct Site {
     pub name: String,
     /// `None`: no measures are looked for.
     pub case: Option<Case>,
+    /// `None`: no registration is asked for.
+    pub require_ismap: Option<Demand>,
+    /// Whether registrations on the ISMAP-LIU list count.
+    pub accept_liu: bool,
 }
 
 /// The three uses of the guideline's draft (案, 2024-02-01), by which its mandatory measures differ.
@@ -146,6 +157,32 @@ impl Config {
     pub fn inspected(&self) -> impl Iterator<Item = &HostPattern> {
         let inspected = self.policy.services().filter(|service| service.mode == Mode::Inspect);
         inspected.flat_map(|service| service.hosts).map(Listed::pattern)
+    }
+
+    /// This configuration as it is on `today`: the services whose registration is over are refused. `None` where nothing changes.
+    /// What is refused stays so, also where the clock goes back.
+    pub fn on(&self, today: Date) -> Option<Self> {
+        let over = self.approvals.services.iter().filter(|approval| approval.registration.is_over(today));
+        let over: HashSet<&str> = over.map(|approval| approval.rule.as_str()).collect();
+        let policy = self.policy.refusing(|rule| over.contains(rule))?;
+        Some(Self {
+            policy: Arc::new(policy),
+            approvals: Approvals { day: today, ..self.approvals.clone() },
+            ..self.clone()
+        })
+    }
+
+    /// What `check` says of registrations on `today` and did not say on `since`.
+    pub fn turned(&self, since: Date, today: Date) -> Vec<Problem> {
+        let file: Arc<str> = self.file.display().to_string().into();
+        let turned = self.approvals.services.iter().filter(|approval| approval.registration.turns(since, today));
+        let problem = |approval: &Approval| {
+            let notice = approval.registration.notice(today)?;
+            let (line, column, key) = approval.place.clone();
+            let (severity, file, expected) = (Severity::Warning, Arc::clone(&file), notice.expected.to_owned());
+            Some(Problem { severity, file, line, column, key, found: notice.found, expected, hint: notice.hint })
+        };
+        turned.filter_map(problem).collect()
     }
 }
 
@@ -206,11 +243,13 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
     let text = problems.text();
     let tree = document::parse(problems)?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let lowered = lower::lower(&tree, base, Shelf::WithFolder, problems);
+    let mut lowered = lower::lower(&tree, base, Shelf::WithFolder, problems);
+    let approvals = ismap::judge_day(std::mem::take(&mut lowered.approvals), day_of(now), problems);
     let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
     let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
     let issuing_files = lowered.issuing.map(|(files, _)| files);
-    Some(Config {
+    let today = approvals.day;
+    let config = Config {
         revision: revision(text, &lowered.taken, pulled.trust.revision(), issuing_files.as_ref()),
         file: path.to_owned(),
         site: lowered.site,
@@ -237,8 +276,10 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         record: lowered.record,
         pac: lowered.pac,
         trust: pulled.sources,
+        approvals,
         warnings: Vec::new(),
-    })
+    };
+    Some(config.on(today).unwrap_or(config))
 }
 
 /// The issuing key is not in it: the certificate says which one it is.

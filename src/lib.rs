@@ -3,7 +3,7 @@
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
 //! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::record`] (every
-//! field), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
+//! field), [`manual::ismap`] (registration of services and its dates), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
 //!
 //! # Codemap
 //!

@@ -52,10 +52,10 @@ impl Mode {
 /// A compiled policy, immutable. Made only by [`Policy::compile`]; asked by [`Policy::decide`].
 #[derive(Debug)]
 pub struct Policy {
-    groups: Vec<Group>,
-    networks: Networks,
+    groups: Arc<[Group]>,
+    networks: Arc<Networks>,
     services: Vec<Service>,
-    table: Table,
+    table: Arc<Table>,
 }
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ struct Group {
     line: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Service {
     title: Arc<Title>,
     line: usize,
@@ -75,6 +75,8 @@ struct Service {
     clients: Clients,
     plain_http: bool,
     headers: Arc<[SetHeader]>,
+    /// Whether it is still one that may be reached at all.
+    approved: bool,
 }
 
 impl Service {
@@ -83,7 +85,7 @@ impl Service {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Clients {
     Everyone,
     /// Sorted.
@@ -107,6 +109,8 @@ pub struct ServiceSummary<'a> {
     pub line: usize,
     pub mode: Mode,
     pub plain_http: bool,
+    /// `false`: its registration is over, and it is refused.
+    pub approved: bool,
     /// In the order of the file.
     pub hosts: &'a [Listed],
     /// In ascending order, each once.
@@ -132,6 +136,22 @@ impl Policy {
         self.groups.get(id as usize).map(|group| &*group.name)
     }
 
+    /// This policy with the services refused whose `rule.id` is `over`, beside those that are already; `None` where there is no other.
+    /// The lists of names are shared.
+    pub fn refusing(&self, over: impl Fn(&str) -> bool) -> Option<Self> {
+        let mut services = self.services.clone();
+        for service in &mut services {
+            service.approved &= !over(&service.title.id);
+        }
+        let changed = services.iter().zip(&self.services).any(|(new, old)| new.approved != old.approved);
+        changed.then(|| Self {
+            groups: Arc::clone(&self.groups),
+            networks: Arc::clone(&self.networks),
+            services,
+            table: Arc::clone(&self.table),
+        })
+    }
+
     /// The services in the order of the file.
     pub fn services(&self) -> impl Iterator<Item = ServiceSummary<'_>> {
         (0..).zip(&self.services).map(|(id, service)| ServiceSummary {
@@ -140,6 +160,7 @@ impl Policy {
             line: service.line,
             mode: service.mode,
             plain_http: service.plain_http,
+            approved: service.approved,
             hosts: self.table.of_service(id),
             ports: &service.ports,
             groups: self.group_names(&service.clients),
@@ -153,7 +174,7 @@ impl Policy {
     }
 
     fn group_names(&self, clients: &Clients) -> Vec<&str> {
-        (0..).zip(&self.groups).filter(|(id, _)| clients.include(*id)).map(|(_, group)| &*group.name).collect()
+        (0..).zip(&*self.groups).filter(|(id, _)| clients.include(*id)).map(|(_, group)| &*group.name).collect()
     }
 
     fn service(&self, listed: &Listed) -> &Service {

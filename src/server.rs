@@ -2,6 +2,7 @@
 
 mod accept;
 mod bind;
+mod days;
 mod watch;
 mod workers;
 
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
 use self::bind::Bound;
+use self::days::Days;
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
@@ -140,10 +142,16 @@ impl Server {
     /// Runs until a signal ends it: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM or SIGINT drains, a second one cuts.
     pub async fn run(mut self) {
         tell_systemd(&[NotifyState::Ready]);
+        let mut days = Days::new(self.gate.live().config.approvals.day);
         loop {
-            match self.signals.next().await {
+            let asked = tokio::select! {
+                asked = self.signals.next() => asked,
+                today = days.next() => Asked::Look(today),
+            };
+            match asked {
                 Asked::Reload => self.reload().await,
                 Asked::Reopen => self.reopen().await,
+                Asked::Look(today) => days.look(&self.gate, today),
                 Asked::Stop => break,
             }
         }
@@ -282,10 +290,11 @@ impl Server {
     }
 }
 
-/// What a signal asks for.
+/// What a signal or the clock asks for.
 enum Asked {
     Reload,
     Reopen,
+    Look(time::Date),
     Stop,
 }
 

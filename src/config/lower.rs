@@ -9,7 +9,9 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::approval::Approval;
 use super::catalogue::{self, Shelf};
+use super::ismap::{self, DatesAt};
 use super::problem::{At, MOST, Problems, quoted};
 use super::reader::Table;
 use super::service::{self, Service};
@@ -37,6 +39,8 @@ pub(super) struct Lowered<'t> {
     pub timeouts: Timeouts,
     pub record: record::Settings,
     pub pac: Option<crate::pac::Settings>,
+    /// The registrations that are asked for or stated, and where their dates stand.
+    pub approvals: Vec<(Approval, Option<DatesAt>)>,
     /// What services took from the catalogue, as text: a part of what the revision is of.
     pub taken: String,
 }
@@ -52,6 +56,8 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let mut groups = service::groups(&root, &limits, problems);
     let mut services = service::services(&root, &groups, &limits, &catalogue, problems);
     finding::look(&site, &case_at, &services, &catalogue, problems);
+    ismap::judge(&site, &services, problems);
+    let approvals = ismap::lodge(&site, &services, problems);
     let taken = service::taken(&services);
     let timeouts = settings::timeouts(&root, problems);
     let resolver = settings::resolver(&root, timeouts.dns, problems);
@@ -82,6 +88,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
         timeouts,
         record,
         pac,
+        approvals,
         taken,
     }
 }
@@ -104,7 +111,17 @@ fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At) {
     });
     let case = table.choice("case", &CASES, problems);
     last_line(&table, problems);
-    (Site { name: name.unwrap_or_else(|| "sekisho".to_owned()), case }, table.place("case"))
+    let site = Site {
+        name: name.unwrap_or_else(|| "sekisho".to_owned()),
+        case,
+        require_ismap: table.choice("require_ismap", &ismap::DEMANDS, problems),
+        accept_liu: table.flag("accept_liu", problems).unwrap_or(false),
+    };
+    if site.accept_liu && !table.has("require_ismap") {
+        let expected = "require_ismap = \"enforce\" or \"warn\" beside it: nothing asks for a registration";
+        problems.error(&table.place("accept_liu"), "accept_liu = true", expected);
+    }
+    (site, table.place("case"))
 }
 
 /// L04: a file cut short can still be sound TOML with a rule, or the half of one, missing.

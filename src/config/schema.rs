@@ -33,7 +33,8 @@ pub(super) static PAC: Keys = Keys {
     names: &["proxies", "internal_domains", "internal_proxies", "otherwise", "direct_fallback"],
 };
 pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder"] };
-pub(super) static SITE: Keys = Keys { section: "[site]", names: &["name", "case", "last_line"] };
+pub(super) static SITE: Keys =
+    Keys { section: "[site]", names: &["name", "case", "require_ismap", "accept_liu", "last_line"] };
 pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "address"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
 pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks", "limits"] };
@@ -69,8 +70,13 @@ pub(super) static SERVICE: Keys = Keys {
         "plain_http",
         "tenant",
         "header",
+        "ismap",
         "limits",
     ],
+};
+pub(super) static ISMAP: Keys = Keys {
+    section: "[service.ismap]",
+    names: &["state", "number", "list", "scope", "valid_until", "confirmed_by", "confirmed_on", "grace", "after_grace"],
 };
 pub(super) static HEADER: Keys = Keys { section: "[[service.header]]", names: &["name", "value"] };
 pub(super) static LIMITS: Keys = Keys {
@@ -139,7 +145,7 @@ pub(super) static TIMEOUTS: Keys = Keys {
 pub(super) static RECORD: Keys = Keys { section: "[record]", names: &["path", "when_unwritable"] };
 
 /// Where a key that stands in the wrong table may belong. Keys that stand in several sections (`name`) are no help there.
-pub(super) static SECTIONS: [&Keys; 18] = [
+pub(super) static SECTIONS: [&Keys; 19] = [
     &CATALOG,
     &PAC,
     &SITE,
@@ -151,6 +157,7 @@ pub(super) static SECTIONS: [&Keys; 18] = [
     &ISSUING_CA,
     &SERVICE,
     &HEADER,
+    &ISMAP,
     &LIMITS,
     &PER_CLIENT,
     &CLIENTS_LIMITS,
@@ -161,7 +168,7 @@ pub(super) static SECTIONS: [&Keys; 18] = [
 ];
 
 /// Keys that are tables themselves: a wrong one is no misplaced setting.
-static TABLES: [&str; 4] = ["limits", "per_client", "tenant", "header"];
+static TABLES: [&str; 5] = ["limits", "per_client", "tenant", "header", "ismap"];
 
 impl Keys {
     /// What the administrator may have meant by the unknown key `name`.

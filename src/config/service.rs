@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::header::{self, Placed};
+use super::ismap::{self, Stated};
 use super::limits;
 use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
@@ -43,6 +44,7 @@ pub(super) struct Service {
     pub plain_http: bool,
     pub headers: Vec<Placed>,
     pub tenant: Option<Tenant>,
+    pub ismap: Option<Stated>,
     pub limits: admit::Quotas,
 }
 
@@ -162,6 +164,7 @@ fn service<'t>(
         plain_http: table.flag("plain_http", problems).unwrap_or(taken.plain_http),
         headers,
         tenant,
+        ismap: ismap::read(table, problems),
         limits,
     };
     // A misspelt mode is an error already; what follows from reading it as the default would only mislead.

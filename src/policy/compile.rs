@@ -144,7 +144,7 @@ impl Policy {
         }
         let groups = source.groups.into_iter();
         let groups = groups.map(|group| Group { name: group.name.into(), networks: group.networks, line: group.line });
-        Ok(Self { groups: groups.collect(), networks, services, table })
+        Ok(Self { groups: groups.collect(), networks: Arc::new(networks), services, table: Arc::new(table) })
     }
 }
 
@@ -205,6 +205,7 @@ fn compile_services(
             clients,
             plain_http: source.plain_http,
             headers: source.headers.into(),
+            approved: true,
         });
     }
     services
