@@ -48,6 +48,7 @@ pub use self::catalogue::{add_folder, built_in};
 pub use self::limits::{quotas_in_words, quotas_shown};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
+pub use self::profiles::tenant_example;
 pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
@@ -95,6 +96,8 @@ pub struct Config {
     pub pac: Option<pac_script::Settings>,
     /// What `verify` trusts, as configured, globs expanded.
     pub trust: Sources,
+    /// The entries of `[catalog] folder`.
+    pub own_entries: OwnEntries,
     /// What is known of the services' registrations, and the day for which `policy` holds.
     pub approvals: Approvals,
     /// What is worth knowing, in file order; no errors.
@@ -134,6 +137,14 @@ impl Case {
             Self::FileExchange => "file-exchange",
         }
     }
+}
+
+/// What the site's own catalogue files are, by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnEntries {
+    /// In the place of one of the program's.
+    pub replacing: Vec<String>,
+    pub added: Vec<String>,
 }
 
 /// `[issuing_ca]`, resolved against the configuration's directory.
@@ -276,6 +287,7 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         record: lowered.record,
         pac: lowered.pac,
         trust: pulled.sources,
+        own_entries: lowered.own_entries,
         approvals,
         warnings: Vec::new(),
     };

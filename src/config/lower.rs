@@ -16,8 +16,9 @@ use super::problem::{At, MOST, Problems, quoted};
 use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
-use super::{Case, IssuingFiles, Site, finding, limits, pac, schema, units};
+use super::{Case, IssuingFiles, OwnEntries, Site, finding, limits, pac, schema, units};
 use crate::addrs::ListenAddr;
+use crate::catalog::Catalogue;
 use crate::policy::{Conflict, ConflictKind, HostPattern, Mode, Policy, PolicySource};
 use crate::upstream::resolve;
 use crate::{admit, pressure, record};
@@ -39,6 +40,7 @@ pub(super) struct Lowered<'t> {
     pub timeouts: Timeouts,
     pub record: record::Settings,
     pub pac: Option<crate::pac::Settings>,
+    pub own_entries: OwnEntries,
     /// The registrations that are asked for or stated, and where their dates stand.
     pub approvals: Vec<(Approval, Option<DatesAt>)>,
     /// What services took from the catalogue, as text: a part of what the revision is of.
@@ -88,9 +90,18 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
         timeouts,
         record,
         pac,
+        own_entries: own_entries(&catalogue),
         approvals,
         taken,
     }
+}
+
+fn own_entries(catalogue: &Catalogue) -> OwnEntries {
+    let (mut replacing, mut added) = (Vec::new(), Vec::new());
+    for (entry, replaces) in catalogue.own() {
+        if replaces { replacing.push(entry.id.clone()) } else { added.push(entry.id.clone()) }
+    }
+    OwnEntries { replacing, added }
 }
 
 fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At) {

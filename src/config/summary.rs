@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::{Approval, Config, Demand, quotas_in_words, show_duration};
+use super::{Approval, Config, Demand, OwnEntries, quotas_in_words, show_duration};
 use crate::admit::{Quotas, Settings};
 use crate::policy::ServiceSummary;
 use crate::pressure::{Ceiling, shown};
@@ -29,6 +29,7 @@ pub fn summary(config: &Config) -> String {
     screen.row("admin", [config.admin.map_or_else(|| "none".to_owned(), |address| address.to_string())]);
     clients(config, &mut screen);
     services(config, &mut screen);
+    catalogue(config, &mut screen);
     ismap(config, &mut screen);
     upstream(config, &mut screen);
     limits(config, &mut screen);
@@ -102,6 +103,18 @@ fn service_parts(service: &ServiceSummary<'_>, groups: usize) -> Vec<String> {
         parts.push(format!("sets {}", few(service.header_names.iter().map(ToString::to_string), 4, "")));
     }
     parts
+}
+
+/// The site's own files, as they may change what a name of the catalogue means.
+fn catalogue(config: &Config, screen: &mut Screen) {
+    let OwnEntries { replacing, added } = &config.own_entries;
+    let of = |what: &str, ids: &[String]| {
+        (!ids.is_empty()).then(|| format!("{what}: {}", few(ids.iter().cloned(), ROWS, "")))
+    };
+    let parts = [of("own in place of the program's", replacing), of("own", added)];
+    if parts.iter().any(Option::is_some) {
+        screen.row("catalog", parts.into_iter().flatten());
+    }
 }
 
 /// The registrations, those that want a decision first.
