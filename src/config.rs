@@ -1,7 +1,8 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `finding`) the rules that need no other file, `catalogue` the files of the catalogue, `files` the files it names, `problem` what is
+//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `finding`, `shadowed`, `ismap`) the rules that need no other file,
+//! `approval` what follows from a registration on a day, `catalogue` the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
 //! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
@@ -26,6 +27,7 @@ mod reader;
 mod schema;
 mod service;
 mod settings;
+mod shadowed;
 mod summary;
 mod taken;
 mod tenant;

@@ -1,7 +1,7 @@
 //! The policy: who may reach which name on which port, and how. A pure core: facts in, decisions out.
 //!
 //! `pattern` is how names are listed, `table` which pattern answers for a name, `clients` who a client is, `decision` the
-//! decision and its evidence, `reach` all that a client can reach, `reconcile` the comparison with the ClientHello, `compile` how all of it is made from the
+//! decision and its evidence, `reach` all that a client can reach, `shadow` (with `wider`) what hides what, `reconcile` the comparison with the ClientHello, `compile` how all of it is made from the
 //! configuration. What may not be here: I/O, a clock, a logger, metrics; and no `Result` on the way of a decision.
 
 mod clients;
@@ -12,7 +12,9 @@ mod pattern;
 mod reach;
 mod reconcile;
 mod rule;
+mod shadow;
 mod table;
+mod wider;
 
 use std::sync::Arc;
 
@@ -26,6 +28,7 @@ pub use self::reach::Reach;
 pub use self::reconcile::{Agreed, Disagreement, reconcile_inspect, reconcile_tunnel};
 pub use self::rule::Rule;
 use self::rule::Title;
+pub use self::shadow::{Lost, Shadow};
 pub use self::table::Listed;
 use self::table::Table;
 use crate::addrs::ClientAddr;

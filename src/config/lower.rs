@@ -16,7 +16,7 @@ use super::problem::{At, MOST, Problems, quoted};
 use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
-use super::{Case, IssuingFiles, OwnEntries, Site, finding, limits, pac, schema, units};
+use super::{Case, IssuingFiles, OwnEntries, Site, finding, limits, pac, schema, shadowed, units};
 use crate::addrs::ListenAddr;
 use crate::catalog::Catalogue;
 use crate::policy::{Conflict, ConflictKind, HostPattern, Mode, Policy, PolicySource};
@@ -74,7 +74,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let limits = limits::with(limits, of_groups, of_services);
     let record = settings::record(&root, base, problems);
     let pac = pac::pac(&root, &services, problems);
-    let policy = compile(groups, services, problems);
+    let policy = compile(groups, services, &catalogue, problems);
     let listeners = listeners.into_iter().map(|(address, _)| address).collect();
     Lowered {
         site,
@@ -232,7 +232,12 @@ fn require_issuing_ca(present: bool, services: &[Service], problems: &mut Proble
     }
 }
 
-fn compile(groups: Vec<service::Group>, services: Vec<Service>, problems: &mut Problems<'_>) -> Option<Policy> {
+fn compile(
+    groups: Vec<service::Group>,
+    services: Vec<Service>,
+    catalogue: &Catalogue,
+    problems: &mut Problems<'_>,
+) -> Option<Policy> {
     let at_line = |line: usize, problems: &Problems<'_>, services: &[Service], pattern: Option<&HostPattern>| {
         let hosts = services.iter().flat_map(|service| &service.hosts);
         let mut hosts = hosts.filter(|host| problems.line(host.at.offset) == line && pattern == Some(&host.pattern));
@@ -244,7 +249,13 @@ fn compile(groups: Vec<service::Group>, services: Vec<Service>, problems: &mut P
     let sources: Vec<_> = services.iter().map(|service| service.to_source(problems)).collect();
     let source = PolicySource { groups: groups.into_iter().map(|group| group.source).collect(), services: sources };
     match Policy::compile(source) {
-        Ok(policy) => return Some(policy),
+        Ok(policy) => {
+            // Of a file with errors, what hides what may be for the very error.
+            if !problems.any_error() {
+                shadowed::warn(&policy, &services, catalogue, problems);
+            }
+            return Some(policy);
+        }
         Err(conflicts) => {
             for conflict in conflicts.into_iter().take(MOST) {
                 let pattern = pattern_of(&conflict);

@@ -35,6 +35,21 @@
 //! | a part that serves content of every account, where files are worked with (`case = "collaboration"` or `"file-exchange"`) | warning |
 //! | `*.sharepoint.com`, where another service names a tenant | warning |
 //!
+//! # A pattern hides a wider one
+//!
+//! Of the patterns that match a name the most specific answers alone: its ports, clients and headers are not completed from a wider one,
+//! whoever listed that. `check` warns where this takes something away: a pattern of one service lies below a `*.` of another, and that
+//! other is open to a group, has a port, speaks plain HTTP or sets a header of its own (`[[service.header]]`) that none of the services
+//! with the narrower pattern has for it. Nothing is said where the narrower has as much or more, of hosts that must not be inspected and
+//! are tunnelled therefore, and of a `*.` above the nearest one. A tenant restriction that is left out on a sign-in host is told as such; here
+//! it is told where another vendor's stands in its place, on hosts that belong together for the restriction that is hidden.
+//!
+//! Where it is meant, the warning stays; where it is not, write the port or the group at the narrower pattern, or list the pattern in the
+//! wider service too and part the ports. Of all parts of the catalogue taken together it says three things, each of names whose plain HTTP
+//! is a part of its own while a broad part (`microsoft-365/common-broad`, `adobe/app`) permits HTTPS to the domain: these names are refused
+//! by HTTPS.
+//! No pattern is ever wholly hidden by a single other one: the more specific matches fewer names.
+//!
 //! # Files of one's own
 //!
 //! `[catalog] folder = "catalog.d"` names a folder, relative to the configuration. Each `*.toml` in it is an entry; its name without the
