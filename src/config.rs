@@ -67,8 +67,11 @@ const MAX_FILE: u64 = 64 << 20;
 /// A configuration that holds: compiled, loaded, immutable.
 #[derive(Clone)]
 pub struct Config {
-    /// 12 hexadecimal digits of the SHA-256 of the file, what it takes from the catalogue, its trust sources and the issuing certificate.
+    /// 12 hexadecimal digits of the SHA-256 of the file, what it takes from the catalogue, its trust sources and the issuing certificate;
+    /// and of which services are refused, where any is. The same revision decides the same.
     pub revision: Arc<str>,
+    /// Without the last of these.
+    pub as_loaded: Arc<str>,
     pub file: PathBuf,
     pub site: Site,
     /// At least one.
@@ -178,11 +181,11 @@ impl Config {
         let over = self.approvals.services.iter().filter(|approval| approval.registration.is_over(today));
         let over: HashSet<&str> = over.map(|approval| approval.rule.as_str()).collect();
         let policy = self.policy.refusing(|rule| over.contains(rule))?;
-        Some(Self {
-            policy: Arc::new(policy),
-            approvals: Approvals { day: today, ..self.approvals.clone() },
-            ..self.clone()
-        })
+        let refused = policy.services().filter(|service| !service.approved).map(|service| service.id);
+        let text = refused.fold(self.as_loaded.to_string(), |text, rule| text + " " + rule);
+        let revision = shortened(digest::digest(&digest::SHA256, text.as_bytes()));
+        let approvals = Approvals { day: today, ..self.approvals.clone() };
+        Some(Self { revision, policy: Arc::new(policy), approvals, ..self.clone() })
     }
 
     /// What `check` says of registrations on `today` and did not say on `since`.
@@ -262,8 +265,10 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
     let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
     let issuing_files = lowered.issuing.map(|(files, _)| files);
     let today = approvals.day;
+    let revision = revision(text, &lowered.taken, pulled.trust.revision(), issuing_files.as_ref());
     let config = Config {
-        revision: revision(text, &lowered.taken, pulled.trust.revision(), issuing_files.as_ref()),
+        as_loaded: Arc::clone(&revision),
+        revision,
         file: path.to_owned(),
         site: lowered.site,
         listeners: lowered.listeners,
@@ -310,7 +315,10 @@ fn revision(text: &str, taken: &str, trust: &str, issuing: Option<&IssuingFiles>
         context.update(b"\0");
         context.update(&certificate);
     }
-    let hash = context.finish();
+    shortened(context.finish())
+}
+
+fn shortened(hash: digest::Digest) -> Arc<str> {
     hash.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 

@@ -59,8 +59,9 @@
 //! in all three. The decision is a change of the file and a reload: the new date, another `state`, or the service removed.
 //!
 //! `after_grace = "deny"` takes effect within five seconds of midnight, with no reload: new flows get `service_not_approved` (403), tunnels
-//! that are open are cut and inspected connections get that page with their next request, both recorded as `policy_withdrawn`. A start or
-//! reload on such a day loads the configuration and refuses the service. What has been refused stays so until a reload, also where
+//! that are open are cut and inspected connections get that page with their next request, both recorded as `policy_withdrawn`. The configuration's
+//! revision changes with what is refused, so that one revision always decides the same. A start or reload on such a day loads the
+//! configuration and refuses the service. What has been refused stays so until a reload, also where
 //! the clock is set back; a `confirmed_on` that is to come refuses the file, as the clock is wrong then. Any other service goes on as before:
 //! names that a wider pattern of another service reaches too are refused all the same, as the winner alone answers.
 //!

@@ -46,14 +46,15 @@ impl Days {
             return;
         }
         self.seen = today;
+        if let Some(config) = live.config.on(today) {
+            gate.replace(Live::new(config, Some(&live)));
+        }
+        let live = gate.live();
         for problem in live.config.turned(since, today) {
             tracing::warn!("{problem}");
             let mut fields = about(&live.config);
             fields.message = Some(problem.to_string().as_str().into());
             gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
-        }
-        if let Some(config) = live.config.on(today) {
-            gate.replace(Live::new(config, Some(&live)));
         }
     }
 }

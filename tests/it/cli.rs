@@ -240,6 +240,8 @@ fn the_catalogue_is_shown_without_a_configuration() {
     let (code, entry, _) = shown(&["show", "defender"]);
     assert!(code == Some(0) && entry.contains("never inspect"), "{entry}");
     assert!(entry.contains("its clients accept the vendor's own certificate only"), "{entry}");
+    let (_, content, _) = shown(&["show", "box/content"]);
+    assert!(content.contains("  shared         Files of every customer are downloaded from boxcloud.com"), "{content}");
     let (_, found, _) = shown(&["search", "login.microsoftonline.com"]);
     let parts: Vec<_> = found.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(parts.first(), Some(&"microsoft-365/sign-in"), "{found}");

@@ -131,12 +131,19 @@ async fn a_date_asks_for_a_decision_and_after_its_grace_ends_the_service_that_wa
     assert_eq!(metrics["sekisho_ismap_valid_until_timestamp_seconds{rule=\"service/1\"}"], end as f64);
     let cut = |record: &super::support::record::Record| record.reason() == "policy_withdrawn";
     until("the record of the tunnel", || sekisho.records().iter().any(cut).then_some(())).await;
-    let told = problems(&sekisho, "1 day ago") + problems(&sekisho, over);
-    assert_eq!(told, 5, "each once, the warned one in its grace only");
+    let refused = |record: &super::support::record::Record| record.reason() == "service_not_approved";
+    let refusal = until("the record of a refusal", || sekisho.records().into_iter().find(refused)).await;
+    let refusal = refusal.text("sekisho.config_revision").to_owned();
+    let records = sekisho.records();
+    let said = records.iter().filter(|record| record.text("message").contains(over));
+    assert!(said.clone().count() == 2 && said.clone().all(|record| record.text("sekisho.config_revision") == refusal));
+    assert_ne!(refusal, sekisho.lifecycle("start", 1).await.text("sekisho.config_revision"));
+    assert_eq!(["1 day ago", "2 days ago"].map(|ago| problems(&sekisho, ago)), [3, 3], "each once");
 
     // Neither a reload of the same file nor a new start brings it back; a decision does.
     sekisho.reload(&config(&until_day)).await;
     assert_eq!(sekisho.connect(&denied).await.1.status, 403);
+    assert_eq!(sekisho.lifecycle("reload", 1).await.text("sekisho.config_revision"), refusal);
     sekisho.kill().await;
     sekisho.start_again().await;
     assert_eq!(sekisho.connect(&denied).await.1.status, 403);
