@@ -62,6 +62,8 @@ pub struct Part {
     pub profiles: Vec<String>,
     /// What is done instead where the vendor knows no restriction by header.
     pub no_profile: Option<String>,
+    /// What of every account, not of one tenant, its hosts serve.
+    pub shared_content: Option<String>,
     pub never_inspect: Vec<Exception>,
     pub notes: Option<String>,
     /// At least one.
@@ -162,6 +164,12 @@ impl Catalogue {
 
     pub fn entry(&self, id: &str) -> Option<&Entry> {
         self.entries.get(id)
+    }
+
+    /// The entries of the site's own, each with whether it stands in the place of one of the program's.
+    pub fn own(&self) -> impl Iterator<Item = (&Entry, bool)> {
+        let own = self.entries().filter(|entry| entry.file.is_some());
+        own.map(|entry| (entry, BUILT_IN.iter().any(|(id, _)| *id == entry.id)))
     }
 
     /// # Errors

@@ -1,7 +1,8 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `enforcement`, `finding`) the rules that need no other file, `catalogue` the files of the catalogue, `files` the files it names, `problem` what is
+//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `enforcement`, `finding`, `shadowed`, `ismap`) the rules that need
+//! no other file, `approval` what follows from a registration on a day, `catalogue` the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
 //! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
@@ -9,12 +10,14 @@
 //! Deny is what is left when something is missing: no service, no client, an empty list all permit nothing (L01); a file that
 //! is missing, broken or holds an unknown key gives no `Config` at all (L02, L05, L06).
 
+mod approval;
 mod catalogue;
 mod document;
 mod enforcement;
 mod files;
 mod finding;
 mod header;
+mod ismap;
 mod limits;
 mod lower;
 mod pac;
@@ -25,11 +28,13 @@ mod reader;
 mod schema;
 mod service;
 mod settings;
+mod shadowed;
 mod summary;
 mod taken;
 mod tenant;
 mod units;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -39,12 +44,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest;
+use time::Date;
 
+pub use self::approval::{AfterGrace, Approval, Approvals, Demand, List, Registration, State, day_of};
 use self::catalogue::Shelf;
 pub use self::catalogue::{add_folder, built_in};
 pub use self::limits::{quotas_in_words, quotas_shown};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
+pub use self::profiles::tenant_example;
 pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
@@ -62,8 +70,11 @@ const MAX_FILE: u64 = 64 << 20;
 /// A configuration that holds: compiled, loaded, immutable.
 #[derive(Clone)]
 pub struct Config {
-    /// 12 hexadecimal digits of the SHA-256 of the file, what it takes from the catalogue, its trust sources and the issuing certificate.
+    /// 12 hexadecimal digits of the SHA-256 of the file, what it takes from the catalogue, its trust sources and the issuing certificate;
+    /// and of which services are refused, where any is. The same revision decides the same.
     pub revision: Arc<str>,
+    /// Without the last of these.
+    pub as_loaded: Arc<str>,
     pub file: PathBuf,
     pub site: Site,
     /// At least one.
@@ -95,6 +106,10 @@ pub struct Config {
     pub catalogue: Arc<Catalogue>,
     /// What `verify` trusts, as configured, globs expanded.
     pub trust: Sources,
+    /// The entries of `[catalog] folder`.
+    pub own_entries: OwnEntries,
+    /// What is known of the services' registrations, and the day for which `policy` holds.
+    pub approvals: Approvals,
     /// What is worth knowing, in file order; no errors.
     pub warnings: Vec<Problem>,
 }
@@ -144,6 +159,10 @@ pub struct Site {
     pub case: Option<Case>,
     /// [`Enforcement::Enforce`] where `observe_until` had passed when the file was read.
     pub enforcement: Enforcement,
+    /// `None`: no registration is asked for.
+    pub require_ismap: Option<Demand>,
+    /// Whether registrations on the ISMAP-LIU list count.
+    pub accept_liu: bool,
 }
 
 /// The three uses of the guideline's draft (案, 2024-02-01), by which its mandatory measures differ.
@@ -168,6 +187,14 @@ impl Case {
     }
 }
 
+/// What the site's own catalogue files are, by id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnEntries {
+    /// In the place of one of the program's.
+    pub replacing: Vec<String>,
+    pub added: Vec<String>,
+}
+
 /// `[issuing_ca]`, resolved against the configuration's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IssuingFiles {
@@ -189,6 +216,32 @@ impl Config {
     pub fn inspected(&self) -> impl Iterator<Item = &HostPattern> {
         let inspected = self.policy.services().filter(|service| service.mode == Mode::Inspect);
         inspected.flat_map(|service| service.hosts).map(Listed::pattern)
+    }
+
+    /// This configuration as it is on `today`: the services whose registration is over are refused. `None` where nothing changes.
+    /// What is refused stays so, also where the clock goes back.
+    pub fn on(&self, today: Date) -> Option<Self> {
+        let over = self.approvals.services.iter().filter(|approval| approval.registration.is_over(today));
+        let over: HashSet<&str> = over.map(|approval| approval.rule.as_str()).collect();
+        let policy = self.policy.refusing(|rule| over.contains(rule))?;
+        let refused = policy.services().filter(|service| !service.approved).map(|service| service.id);
+        let text = refused.fold(self.as_loaded.to_string(), |text, rule| text + " " + rule);
+        let revision = shortened(digest::digest(&digest::SHA256, text.as_bytes()));
+        let approvals = Approvals { day: today, ..self.approvals.clone() };
+        Some(Self { revision, policy: Arc::new(policy), approvals, ..self.clone() })
+    }
+
+    /// What `check` says of registrations on `today` and did not say on `since`.
+    pub fn turned(&self, since: Date, today: Date) -> Vec<Problem> {
+        let file: Arc<str> = self.file.display().to_string().into();
+        let turned = self.approvals.services.iter().filter(|approval| approval.registration.turns(since, today));
+        let problem = |approval: &Approval| {
+            let notice = approval.registration.notice(today)?;
+            let (line, column, key) = approval.place.clone();
+            let (severity, file, expected) = (Severity::Warning, Arc::clone(&file), notice.expected.to_owned());
+            Some(Problem { severity, file, line, column, key, found: notice.found, expected, hint: notice.hint })
+        };
+        turned.filter_map(problem).collect()
     }
 }
 
@@ -251,11 +304,15 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
     let base = path.parent().unwrap_or(Path::new(""));
     let mut lowered = lower::lower(&tree, base, Shelf::WithFolder, problems);
     let enforcement = enforcement::judge(lowered.observed.take(), take(&mut lowered.restricted), now, problems);
+    let approvals = ismap::judge_day(take(&mut lowered.approvals), day_of(now), problems);
     let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
     let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
     let issuing_files = lowered.issuing.map(|(files, _)| files);
-    Some(Config {
-        revision: revision(text, &lowered.taken, pulled.trust.revision(), issuing_files.as_ref()),
+    let today = approvals.day;
+    let revision = revision(text, &lowered.taken, pulled.trust.revision(), issuing_files.as_ref());
+    let config = Config {
+        as_loaded: Arc::clone(&revision),
+        revision,
         file: path.to_owned(),
         site: Site { enforcement, ..lowered.site },
         listeners: lowered.listeners,
@@ -282,8 +339,11 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         pac: lowered.pac,
         catalogue: Arc::new(lowered.catalogue),
         trust: pulled.sources,
+        own_entries: lowered.own_entries,
+        approvals,
         warnings: Vec::new(),
-    })
+    };
+    Some(config.on(today).unwrap_or(config))
 }
 
 /// The issuing key is not in it: the certificate says which one it is.
@@ -300,7 +360,10 @@ fn revision(text: &str, taken: &str, trust: &str, issuing: Option<&IssuingFiles>
         context.update(b"\0");
         context.update(&certificate);
     }
-    let hash = context.finish();
+    shortened(context.finish())
+}
+
+fn shortened(hash: digest::Digest) -> Arc<str> {
     hash.as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 

@@ -3,8 +3,8 @@
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
 //! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::catalog`], [`manual::proof`],
-//! [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::record`] (every field), [`manual::performance`] (what it costs,
-//! and how that is measured), [`manual::load`] (measuring it yourself).
+//! [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::ismap`] (registration of services and its dates),
+//! [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
 //!
 //! # Codemap
 //!

@@ -7,6 +7,7 @@
 //! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
 //! * [`proof`]: the tenant proof, what it shows and what it does not.
 //! * [`pac`]: the script for browsers, and its listener.
+//! * [`ismap`]: registration of services, their dates, what a passed date does.
 //! * [`record`]: every field of the access record.
 //! * [`performance`]: what it costs, and how that is measured.
 //! * [`load`]: the load tool: scenarios, figures, what may be loaded.
@@ -14,6 +15,7 @@
 //! No code may be here but the tests that compare the pages with what they describe.
 
 pub mod catalog;
+pub mod ismap;
 pub mod journey;
 pub mod learning;
 pub mod load;

@@ -1,7 +1,8 @@
 //! The policy: who may reach which name on which port, and how. A pure core: facts in, decisions out.
 //!
 //! `pattern` is how names are listed, `table` which pattern answers for a name, `clients` who a client is, `decision` the
-//! decision and its evidence, `observe` what a time of learning makes of a denial, `reach` all that a client can reach, `reconcile` the comparison with the ClientHello, `compile` how all of it is made from the
+//! decision and its evidence, `observe` what a time of learning makes of a denial, `reach` all that a client can reach, `shadow` (with
+//! `wider`) what hides what, `reconcile` the comparison with the ClientHello, `compile` how all of it is made from the
 //! configuration. What may not be here: I/O, a clock, a logger, metrics; and no `Result` on the way of a decision.
 
 mod clients;
@@ -13,7 +14,9 @@ mod pattern;
 mod reach;
 mod reconcile;
 mod rule;
+mod shadow;
 mod table;
+mod wider;
 
 use std::sync::Arc;
 
@@ -28,6 +31,7 @@ pub use self::reach::Reach;
 pub use self::reconcile::{Agreed, Disagreement, reconcile_inspect, reconcile_tunnel};
 pub use self::rule::Rule;
 use self::rule::Title;
+pub use self::shadow::{Lost, Shadow};
 pub use self::table::Listed;
 use self::table::Table;
 use crate::addrs::ClientAddr;
@@ -55,12 +59,12 @@ impl Mode {
 /// A compiled policy, immutable. Made only by [`Policy::compile`]; asked by [`Policy::decide`].
 #[derive(Debug)]
 pub struct Policy {
-    groups: Vec<Group>,
-    networks: Networks,
+    groups: Arc<[Group]>,
+    networks: Arc<Networks>,
     services: Vec<Service>,
-    table: Table,
+    table: Arc<Table>,
     /// In lower case, sorted.
-    closed: Vec<String>,
+    closed: Arc<[String]>,
 }
 
 #[derive(Debug)]
@@ -70,7 +74,7 @@ struct Group {
     line: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Service {
     title: Arc<Title>,
     line: usize,
@@ -80,6 +84,8 @@ struct Service {
     clients: Clients,
     plain_http: bool,
     headers: Arc<[SetHeader]>,
+    /// Whether it is still one that may be reached at all.
+    approved: bool,
 }
 
 impl Service {
@@ -88,7 +94,7 @@ impl Service {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Clients {
     Everyone,
     /// Sorted.
@@ -112,6 +118,8 @@ pub struct ServiceSummary<'a> {
     pub line: usize,
     pub mode: Mode,
     pub plain_http: bool,
+    /// `false`: its registration is over, and it is refused.
+    pub approved: bool,
     /// In the order of the file.
     pub hosts: &'a [Listed],
     /// In ascending order, each once.
@@ -142,6 +150,23 @@ impl Policy {
         self.table.lookup(name).is_some()
     }
 
+    /// This policy with the services refused whose `rule.id` is `over`, beside those that are already; `None` where there is no other.
+    /// The lists of names are shared.
+    pub fn refusing(&self, over: impl Fn(&str) -> bool) -> Option<Self> {
+        let mut services = self.services.clone();
+        for service in &mut services {
+            service.approved &= !over(&service.title.id);
+        }
+        let changed = services.iter().zip(&self.services).any(|(new, old)| new.approved != old.approved);
+        changed.then(|| Self {
+            groups: Arc::clone(&self.groups),
+            networks: Arc::clone(&self.networks),
+            services,
+            table: Arc::clone(&self.table),
+            closed: Arc::clone(&self.closed),
+        })
+    }
+
     /// The services in the order of the file.
     pub fn services(&self) -> impl Iterator<Item = ServiceSummary<'_>> {
         (0..).zip(&self.services).map(|(id, service)| ServiceSummary {
@@ -150,6 +175,7 @@ impl Policy {
             line: service.line,
             mode: service.mode,
             plain_http: service.plain_http,
+            approved: service.approved,
             hosts: self.table.of_service(id),
             ports: &service.ports,
             groups: self.group_names(&service.clients),
@@ -166,9 +192,11 @@ impl Policy {
     /// With these names of fields closed too, beside those that a service sets: what is known to restrict a tenant somewhere.
     #[must_use]
     pub fn closing(mut self, names: impl IntoIterator<Item = &'static str>) -> Self {
-        self.closed.extend(names.into_iter().map(str::to_ascii_lowercase));
-        self.closed.sort_unstable();
-        self.closed.dedup();
+        let mut closed: Vec<String> = names.into_iter().map(str::to_ascii_lowercase).collect();
+        closed.extend(self.closed.iter().cloned());
+        closed.sort_unstable();
+        closed.dedup();
+        self.closed = closed.into();
         self
     }
 
@@ -184,7 +212,7 @@ impl Policy {
     }
 
     fn group_names(&self, clients: &Clients) -> Vec<&str> {
-        (0..).zip(&self.groups).filter(|(id, _)| clients.include(*id)).map(|(_, group)| &*group.name).collect()
+        (0..).zip(&*self.groups).filter(|(id, _)| clients.include(*id)).map(|(_, group)| &*group.name).collect()
     }
 
     fn service(&self, listed: &Listed) -> &Service {

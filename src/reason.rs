@@ -80,6 +80,8 @@ reasons! {
     NotAllowlisted = "not_allowlisted", Denied;
     /// The name is listed, the port is not.
     PortNotPermitted = "port_not_permitted", Denied;
+    /// The service's registration (ISMAP) is over, and nobody has decided in time.
+    ServiceNotApproved = "service_not_approved", Denied;
     /// An IP address stood where a name is due.
     IpLiteral = "ip_literal", Denied;
     /// `http://` for a service without `plain_http`.
@@ -186,6 +188,7 @@ impl Reason {
                 Side::Client
             }
             Self::RateLimited | Self::TooManyConnectionsOfClient | Self::TooManyConnections => Side::Client,
+            Self::ServiceNotApproved => Side::Client,
             Self::NoApplicationProtocol | Self::NoSni | Self::MalformedClientHello | Self::ClientHelloTooLarge => {
                 Side::Client
             }

@@ -41,6 +41,7 @@ pub fn http_answer(reason: Reason) -> HttpAnswer {
         R::ClientNotPermitted | R::NotAllowlisted | R::PortNotPermitted | R::IpLiteral | R::PlainHttpNotPermitted => {
             (403, "http_request_denied")
         }
+        R::ServiceNotApproved => (403, "http_request_denied"),
         R::NoSni | R::NotTls | R::MalformedClientHello | R::ClientHelloTooLarge => (403, "http_request_denied"),
         R::TlsVersion | R::NoApplicationProtocol | R::PolicyWithdrawn => (403, "http_request_denied"),
         R::AddressDenied => (403, "destination_ip_prohibited"),
@@ -87,6 +88,7 @@ pub fn manner(reason: Reason) -> Manner {
         R::MalformedRequest | R::MalformedName | R::ClientNotPermitted | R::NotAllowlisted | R::PortNotPermitted => {
             Manner::Alert(ACCESS_DENIED)
         }
+        R::ServiceNotApproved => Manner::Alert(ACCESS_DENIED),
         R::IpLiteral | R::PlainHttpNotPermitted | R::AddressDenied | R::SelfConnection | R::MethodNotPermitted => {
             Manner::Alert(ACCESS_DENIED)
         }
@@ -190,6 +192,7 @@ mod tests {
             ("client_not_permitted", 403),
             ("not_allowlisted", 403),
             ("port_not_permitted", 403),
+            ("service_not_approved", 403),
             ("ip_literal", 403),
             ("plain_http_not_permitted", 403),
             ("address_denied", 403),

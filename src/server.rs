@@ -2,6 +2,7 @@
 
 mod accept;
 mod bind;
+mod days;
 mod enforce;
 mod signals;
 mod watch;
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
 use self::bind::{Bound, Held};
+use self::days::Days;
 use self::enforce::enforce;
 use self::signals::{Asked, Signals};
 use self::watch::watch;
@@ -156,10 +158,16 @@ impl Server {
     /// Runs until a signal ends it: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM or SIGINT drains, a second one cuts.
     pub async fn run(mut self) {
         tell_systemd(&[NotifyState::Ready]);
+        let mut days = Days::new(self.gate.live().config.approvals.day);
         loop {
-            match self.signals.next().await {
+            let asked = tokio::select! {
+                asked = self.signals.next() => asked,
+                today = days.next() => Asked::Look(today),
+            };
+            match asked {
                 Asked::Reload => self.reload().await,
                 Asked::Reopen => self.reopen().await,
+                Asked::Look(today) => days.look(&self.gate, today),
                 Asked::Stop => break,
             }
         }

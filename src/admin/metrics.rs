@@ -50,6 +50,18 @@ struct ByMode {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRule {
+    /// `rule.id` of the record: no name of a service stands in an answer.
+    rule: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRuleAndState {
+    rule: String,
+    state: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByKind {
     kind: Word,
 }
@@ -86,6 +98,7 @@ pub(super) fn text(views: &Views) -> String {
     limits(&mut registry, views);
     scripts(&mut registry, views);
     tenant_proof(&mut registry, views);
+    registrations(&mut registry, views);
     let mut out = String::new();
     if let Err(error) = encode(&mut out, &registry) {
         tracing::error!(%error, "the metrics could not be written");
@@ -252,6 +265,38 @@ fn limits(registry: &mut Registry, views: &Views) {
         "Clients whose use of their limits is remembered",
         gauge(limits.clients() as u64),
     );
+}
+
+/// Of the services whose ISMAP registration is asked for or stated: at most as many as there are services.
+fn registrations(registry: &mut Registry, views: &Views) {
+    let live = views.gate.live();
+    let states = Family::<ByRuleAndState, Gauge>::default();
+    let ends = Family::<ByRule, Gauge>::default();
+    let refused = Family::<ByRule, Gauge>::default();
+    let stated = &live.config.approvals.services;
+    let mut services = live.config.policy.services();
+    for approval in stated {
+        let rule = approval.rule.clone();
+        let registration = &approval.registration;
+        let labels = ByRuleAndState { rule: rule.clone(), state: Word(registration.state.as_str()) };
+        states.get_or_create(&labels).set(1);
+        if let Some(end) = registration.ends_at() {
+            ends.get_or_create(&ByRule { rule: rule.clone() }).set(end);
+        }
+        // Both are in the order of the file.
+        let approved = services.find(|service| service.id == rule).is_none_or(|service| service.approved);
+        refused.get_or_create(&ByRule { rule }).set(i64::from(!approved));
+    }
+    if stated.is_empty() {
+        return;
+    }
+    registry.register(
+        "ismap_state",
+        "1 for the state of the service's registration that the configuration has",
+        states,
+    );
+    registry.register("ismap_valid_until_timestamp_seconds", "When the registration's last day is over", ends);
+    registry.register("ismap_refused", "1 while the service is refused, because its registration is over", refused);
 }
 
 fn counter(value: u64) -> Counter {

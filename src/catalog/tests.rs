@@ -10,6 +10,7 @@ fn part(id: &str, hosts: &[&str]) -> Part {
         plain_http: false,
         profiles: Vec::new(),
         no_profile: None,
+        shared_content: None,
         never_inspect: Vec::new(),
         notes: None,
         sources: Vec::new(),

@@ -149,6 +149,9 @@ fn described(entry: &Entry, part: &Part) -> String {
     if let Some(advice) = &part.no_profile {
         line("no profile", advice);
     }
+    if let Some(content) = &part.shared_content {
+        line("shared", content);
+    }
     for exception in &part.never_inspect {
         let hosts: Vec<_> = exception.hosts.iter().map(ToString::to_string).collect();
         line("never inspect", &format!("{}: {}", hosts.join(", "), exception.why.sentence()));
@@ -173,20 +176,79 @@ fn trust(confidence: &str) -> &'static str {
     }
 }
 
-/// What takes the part into a configuration.
+/// What takes the part into a configuration. What the administrator alone knows stands as `…`, which `check` refuses.
 fn example(entry: &Entry, part: &Part) -> String {
     let mut text = format!(
-        "In sekisho.toml:\n\n[[service]]\nname = \"{} {}\"\ncatalog = \"{}/{}\"\n",
-        entry.name, part.id, entry.id, part.id
+        "In sekisho.toml:\n\n[[service]]\nname = {}\ncatalog = \"{}/{}\"\n",
+        toml_text(&format!("{} {}", entry.name, part.id)),
+        entry.id,
+        part.id
     );
     if part.hosts.iter().any(crate::catalog::Template::needs_tenant) {
         text.push_str("tenant_name = \"…\"          # your tenant's name in these hosts\n");
     }
-    if let Some(profile) = part.profiles.first() {
-        let _ = write!(
-            text,
-            "mode = \"inspect\"           # for the restriction to your own tenant\n[service.tenant]\nprofile = \"{profile}\"\n"
-        );
+    if let Some(tenant) = part.profiles.first().and_then(|profile| config::tenant_example(profile)) {
+        let _ = write!(text, "mode = \"inspect\"           # for the restriction to your own tenant\n{tenant}");
     }
     text
+}
+
+/// A basic string of TOML; there are no control characters in the texts of the catalogue.
+fn toml_text(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[clients]]\nname = \"office\"\nnetworks = [\"10.20.0.0/16\"]\n\
+                        [issuing_ca]\ncertificate = \"ca.pem\"\nkey = \"ca.key\"\n";
+
+    /// The keys that are refused for the service that `text` shows.
+    fn refused(text: &str) -> Vec<String> {
+        let service = text.strip_prefix("In sekisho.toml:\n\n").expect("a heading");
+        let problems = config::problems_of("f", &format!("{BASE}{service}"));
+        let errors = problems.iter().filter(|problem| problem.is_error());
+        errors.map(|problem| format!("{} {}", problem.key, problem.found)).collect()
+    }
+
+    /// What is shown is whole: nothing is missing or unknown, and it cannot be left as it is.
+    #[test]
+    fn every_example_is_refused_for_its_placeholders_alone() {
+        for entry in config::built_in().entries() {
+            for part in &entry.parts {
+                let text = example(entry, part);
+                let places = text.lines().filter(|line| line.contains("\"…\"")).count();
+                let refused = refused(&text);
+                assert_eq!(refused.len(), places, "{text}{refused:#?}");
+                let placeholder =
+                    |found: &String| found.ends_with("a value of 1 character") || found.ends_with("\"…\"");
+                assert!(refused.iter().all(placeholder), "{text}{refused:#?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tenant_is_shown_with_each_key_that_is_due() {
+        let catalogue = config::built_in();
+        let (entry, part) = catalogue.part("slack/app").expect("a part");
+        assert_eq!(
+            example(entry, part),
+            "In sekisho.toml:\n\n[[service]]\nname = \"Slack app\"\ncatalog = \"slack/app\"\n\
+             mode = \"inspect\"           # for the restriction to your own tenant\n[service.tenant]\nprofile = \"slack\"\n\
+             requester = \"…\"  # the id of your own workspace or organisation (T… or E…)\n\
+             allowed = [\"…\"]  # ids of the workspaces or organisations that may be signed in to\n"
+        );
+    }
+
+    #[test]
+    fn names_are_written_as_toml_reads_them() {
+        let catalogue = config::built_in();
+        let (entry, part) = catalogue.part("claude/content").expect("a part");
+        let odd = Entry { name: "a \"b\" \\ c".to_owned(), ..entry.clone() };
+        let text = example(&odd, part);
+        assert!(text.contains("name = \"a \\\"b\\\" \\\\ c content\"\n"), "{text}");
+        assert_eq!(refused(&text), Vec::<String>::new());
+    }
 }

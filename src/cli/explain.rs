@@ -55,7 +55,41 @@ struct Explanation {
     detail: Option<String>,
     /// Names only.
     headers_set: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ismap: Option<Ismap>,
     limits: LimitsThatApply,
+}
+
+/// The service's registration, as the configuration states it.
+#[derive(Serialize)]
+struct Ismap {
+    state: &'static str,
+    list: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_until: Option<String>,
+    /// Negative past it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_left: Option<i64>,
+    #[serde(skip)]
+    in_words: String,
+}
+
+impl Ismap {
+    /// `None` where none is asked for nor stated.
+    fn of(config: &Config, rule: &str) -> Option<Self> {
+        let registration = &config.approvals.of(rule)?.registration;
+        let today = config.approvals.day;
+        Some(Self {
+            state: registration.state.as_str(),
+            list: registration.list.as_str(),
+            number: registration.number.clone(),
+            valid_until: registration.valid_until.map(|until| until.to_string()),
+            days_left: registration.days_left(today),
+            in_words: registration.in_words(today),
+        })
+    }
 }
 
 #[derive(Serialize)]
@@ -235,6 +269,7 @@ impl Told {
             service: Limits::of_some(service.filter(|_| self.reason.is_none()).map(|service| &service.whole)),
             all: Limits::of(&limits.all),
         };
+        let ismap = self.rule.as_ref().and_then(|rule| Ismap::of(config, &rule.id));
         let unknown = || RuleAt {
             id: "builtin/malformed-name".to_owned(),
             name: "No host name".to_owned(),
@@ -252,6 +287,7 @@ impl Told {
             destination: destination.to_owned(),
             detail: self.detail,
             headers_set: self.headers,
+            ismap,
             limits,
         }
     }
@@ -284,6 +320,9 @@ impl Explanation {
         }
         if !self.headers_set.is_empty() {
             row("headers set", &self.headers_set.join(", "));
+        }
+        if let Some(ismap) = &self.ismap {
+            row("ismap", &ismap.in_words);
         }
         let LimitsThatApply { client, group, service, all } = &self.limits;
         let whose = [("this client", Some(client)), ("its group", group.as_ref()), ("the service", service.as_ref())];

@@ -34,6 +34,7 @@ static PART: Keys = Keys {
         "plain_http",
         "profiles",
         "no_profile",
+        "shared_content",
         "never_inspect",
         "notes",
         "source",
@@ -218,6 +219,7 @@ fn part<'t>(
         plain_http: table.flag("plain_http", problems).unwrap_or(false),
         profiles: profiles.iter().filter(|text| is_profile(text, problems)).map(|text| text.text.to_owned()).collect(),
         no_profile: words(table, "no_profile", "", problems),
+        shared_content: words(table, "shared_content", "", problems),
         notes: words(table, "notes", "", problems),
         sources: sources(table, problems),
     }

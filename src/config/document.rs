@@ -43,6 +43,7 @@ fn advice(message: &str) -> &'static str {
         "unclosed array" => "the list that begins here has no closing ]",
         "missing comma between array elements" => "a comma is missing between two items of a list",
         "invalid unquoted key" => "a key with dots or other characters stands in quotes: \"allowed.test\" = […]",
+        _ if message.starts_with("invalid date") => "a day of the calendar is written 2027-03-31, without quotes",
         _ => "the file may be cut short, or a quote, bracket or comma is missing on this line or before it",
     }
 }

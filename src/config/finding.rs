@@ -36,6 +36,7 @@ pub(super) fn look(
     refuse_both_microsofts(services, problems);
     warn_never_inspected(services, catalogue, problems);
     warn_unused_restriction(site, services, catalogue, problems);
+    warn_shared_content(site, services, catalogue, problems);
     warn_every_sharepoint(services, problems);
     warn_missing_measure(site, case_at, services, problems);
 }
@@ -196,8 +197,8 @@ fn warn_unused_restriction(site: &Site, services: &[Service], catalogue: &Catalo
     if site.case == Some(Case::Authentication) {
         return;
     }
-    for service in services {
-        let Some((reference, at)) = &service.catalog else { continue };
+    let parts = services.iter().flat_map(|service| service.catalog.iter().map(move |taken| (service, taken)));
+    for (service, (reference, at)) in parts {
         let Ok((_, part)) = catalogue.part(reference) else { continue };
         let mut offered = PROFILES.iter().filter(|profile| part.profiles.iter().any(|name| name == profile.name));
         if offered.clone().count() > 0 {
@@ -216,6 +217,20 @@ fn warn_unused_restriction(site: &Site, services: &[Service], catalogue: &Catalo
         {
             problems.warning(at, format!("{}, which no tenant profile restricts", quoted(reference)), advice.as_str());
         }
+    }
+}
+
+/// Where files are exchanged or looked at, what serves everybody's is a way out and in that no tenant restriction closes.
+fn warn_shared_content(site: &Site, services: &[Service], catalogue: &Catalogue, problems: &mut Problems<'_>) {
+    if !matches!(site.case, Some(Case::Collaboration | Case::FileExchange)) {
+        return;
+    }
+    for (reference, at) in services.iter().flat_map(|service| &service.catalog) {
+        let Ok((_, part)) = catalogue.part(reference) else { continue };
+        let Some(content) = &part.shared_content else { continue };
+        let found = format!("{}, which serves content of every account", quoted(reference));
+        let expected = "no such part where the service works without it: no tenant restriction holds there";
+        problems.warning(at, found, expected).hint(content.as_str());
     }
 }
 

@@ -9,15 +9,18 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::approval::Approval;
 use super::catalogue::{self, Shelf};
 use super::enforcement::Observed;
+use super::ismap::{self, DatesAt};
 use super::problem::{At, MOST, Problems, quoted};
 use super::profiles::FIELDS;
 use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
 use super::{
-    Case, IssuingFiles, Listener, ListenerMode, Site, Steering, enforcement, finding, limits, pac, schema, units,
+    Case, IssuingFiles, Listener, ListenerMode, OwnEntries, Site, Steering, enforcement, finding, limits, pac, schema,
+    shadowed, units,
 };
 use crate::addrs::ListenAddr;
 use crate::catalog::Catalogue;
@@ -47,6 +50,9 @@ pub(super) struct Lowered<'t> {
     pub record: record::Settings,
     pub pac: Option<crate::pac::Settings>,
     pub catalogue: Catalogue,
+    pub own_entries: OwnEntries,
+    /// The registrations that are asked for or stated, and where their dates stand.
+    pub approvals: Vec<(Approval, Option<DatesAt>)>,
     /// What services took from the catalogue, as text: a part of what the revision is of.
     pub taken: String,
 }
@@ -67,6 +73,8 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let mut groups = service::groups(&root, &limits, problems);
     let mut services = service::services(&root, &groups, &limits, &catalogue, problems);
     finding::look(&site, &case_at, &services, &catalogue, problems);
+    ismap::judge(&site, &services, problems);
+    let approvals = ismap::lodge(&site, &services, problems);
     let taken = service::taken(&services);
     let restricted = finding::restricted(&services);
     let timeouts = settings::timeouts(&root, problems);
@@ -82,7 +90,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     let limits = limits::with(limits, of_groups, of_services);
     let record = settings::record(&root, base, problems);
     let pac = pac::pac(&root, &services, &taken_addresses, problems);
-    let policy = compile(groups, services, problems);
+    let policy = compile(groups, services, &catalogue, problems);
     let listeners = opened.into_iter().map(|(listener, _)| listener).collect();
     Lowered {
         site,
@@ -100,9 +108,19 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
         timeouts,
         record,
         pac,
+        own_entries: own_entries(&catalogue),
         catalogue,
+        approvals,
         taken,
     }
+}
+
+fn own_entries(catalogue: &Catalogue) -> OwnEntries {
+    let (mut replacing, mut added) = (Vec::new(), Vec::new());
+    for (entry, replaces) in catalogue.own() {
+        if replaces { replacing.push(entry.id.clone()) } else { added.push(entry.id.clone()) }
+    }
+    OwnEntries { replacing, added }
 }
 
 fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At, Option<Observed>) {
@@ -124,8 +142,18 @@ fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At, Option<
     let case = table.choice("case", &CASES, problems);
     let observed = enforcement::read(&table, problems);
     last_line(&table, problems);
-    let name = name.unwrap_or_else(|| "sekisho".to_owned());
-    (Site { name, case, enforcement: Enforcement::Enforce }, table.place("case"), observed)
+    let site = Site {
+        name: name.unwrap_or_else(|| "sekisho".to_owned()),
+        case,
+        enforcement: Enforcement::Enforce,
+        require_ismap: table.choice("require_ismap", &ismap::DEMANDS, problems),
+        accept_liu: table.flag("accept_liu", problems).unwrap_or(false),
+    };
+    if site.accept_liu && !table.has("require_ismap") {
+        let expected = "require_ismap = \"enforce\" or \"warn\" beside it: nothing asks for a registration";
+        problems.error(&table.place("accept_liu"), "accept_liu = true", expected);
+    }
+    (site, table.place("case"), observed)
 }
 
 /// L04: a file cut short can still be sound TOML with a rule, or the half of one, missing.
@@ -238,7 +266,12 @@ fn require_issuing_ca(present: bool, services: &[Service], problems: &mut Proble
     }
 }
 
-fn compile(groups: Vec<service::Group>, services: Vec<Service>, problems: &mut Problems<'_>) -> Option<Policy> {
+fn compile(
+    groups: Vec<service::Group>,
+    services: Vec<Service>,
+    catalogue: &Catalogue,
+    problems: &mut Problems<'_>,
+) -> Option<Policy> {
     let at_line = |line: usize, problems: &Problems<'_>, services: &[Service], pattern: Option<&HostPattern>| {
         let hosts = services.iter().flat_map(|service| &service.hosts);
         let mut hosts = hosts.filter(|host| problems.line(host.at.offset) == line && pattern == Some(&host.pattern));
@@ -250,7 +283,13 @@ fn compile(groups: Vec<service::Group>, services: Vec<Service>, problems: &mut P
     let sources: Vec<_> = services.iter().map(|service| service.to_source(problems)).collect();
     let source = PolicySource { groups: groups.into_iter().map(|group| group.source).collect(), services: sources };
     match Policy::compile(source) {
-        Ok(policy) => return Some(policy.closing(FIELDS)),
+        Ok(policy) => {
+            // Of a file with errors, what hides what may be for the very error.
+            if !problems.any_error() {
+                shadowed::warn(&policy, &services, catalogue, problems);
+            }
+            return Some(policy.closing(FIELDS));
+        }
         Err(conflicts) => {
             for conflict in conflicts.into_iter().take(MOST) {
                 let pattern = pattern_of(&conflict);

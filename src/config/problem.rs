@@ -171,6 +171,17 @@ impl<'t> Problems<'t> {
         self.push(Severity::Warning, at, found.into(), expected.into())
     }
 
+    /// A problem of the severity that something else decided.
+    pub fn say(
+        &mut self,
+        severity: Severity,
+        at: &At,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> &mut Problem {
+        self.push(severity, at, found.into(), expected.into())
+    }
+
     /// Takes problems of another file, which come before those of this one.
     pub fn adopt(&mut self, found: Vec<Problem>) {
         for problem in found {
@@ -188,6 +199,13 @@ impl<'t> Problems<'t> {
     /// The line `offset` stands in, from 1.
     pub fn line(&self, offset: usize) -> usize {
         self.lines.partition_point(|start| *start <= offset)
+    }
+
+    /// The line and column of `offset`, from 1, in characters.
+    pub fn position(&self, offset: usize) -> (usize, usize) {
+        let line = self.line(offset);
+        let start = self.line_start(line);
+        (line, self.text.get(start..offset).map_or(1, |head| head.chars().count() + 1))
     }
 
     /// The offset at which `line` (from 1) begins.
@@ -211,6 +229,7 @@ impl<'t> Problems<'t> {
     }
 
     fn push(&mut self, severity: Severity, at: &At, found: String, expected: String) -> &mut Problem {
+        let position = self.position(at.offset);
         let list = match severity {
             Severity::Error => &mut self.errors,
             Severity::Warning => &mut self.warnings,
@@ -219,9 +238,7 @@ impl<'t> Problems<'t> {
             self.untold += 1;
             return &mut self.spare;
         }
-        let line = self.lines.partition_point(|start| *start <= at.offset);
-        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        let column = self.text.get(start..at.offset).map_or(1, |head| head.chars().count() + 1);
+        let (line, column) = position;
         let (file, key) = (self.file.clone(), at.key.clone());
         list.push_mut(Problem { severity, file, line, column, key, found, expected, hint: None })
     }

@@ -32,6 +32,8 @@ pub(super) struct Profile {
     pub whole: bool,
     /// Values the vendor takes at most, where it says so.
     pub most: Option<usize>,
+    /// The keys that are due, a line each, with values that are refused and what belongs in their place.
+    pub example: &'static [&'static str],
     pub keys: Keys,
 }
 
@@ -68,6 +70,10 @@ pub(super) static PROFILES: [Profile; 11] = [
         hosts: &["login.microsoftonline.com", "login.microsoft.com", "login.windows.net"],
         whole: true,
         most: None,
+        example: &[
+            "allowed = [\"…\"]  # domains or ids of the tenants that may be signed in to",
+            "context = \"…\"  # the id (GUID) of your own tenant",
+        ],
         keys: Keys {
             section: "[service.tenant] with profile = \"microsoft-v1\"",
             names: &["profile", "allowed", "context", "restrict_msa"],
@@ -81,6 +87,10 @@ pub(super) static PROFILES: [Profile; 11] = [
         hosts: &["login.microsoftonline.com", "login.microsoft.com", "login.windows.net", MSA_HOST],
         whole: true,
         most: None,
+        example: &[
+            "tenant = \"…\"  # the id (GUID) of your own tenant",
+            "policy = \"…\"  # the id (GUID) of the cross-tenant access policy",
+        ],
         keys: Keys {
             section: "[service.tenant] with profile = \"microsoft-v2\"",
             names: &["profile", "tenant", "policy"],
@@ -94,6 +104,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         hosts: &["google.com", "*.google.com"],
         whole: true,
         most: None,
+        example: &["allowed = [\"…\"]  # domains of your Google Workspace"],
         keys: Keys { section: "[service.tenant] with profile = \"google-workspace\"", names: &["profile", "allowed"] },
     },
     // docs.cloud.google.com/resource-manager/docs/organization-restrictions: the console's hosts and the APIs'.
@@ -104,6 +115,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         hosts: &["*.google.com", "*.googleapis.com"],
         whole: false,
         most: None,
+        example: &["organizations = [\"…\"]  # ids of organizations: digits"],
         keys: Keys {
             section: "[service.tenant] with profile = \"google-cloud\"",
             names: &["profile", "organizations", "options"],
@@ -123,6 +135,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         ],
         whole: false,
         most: None,
+        example: &["level = \"…\"  # strict or moderate"],
         keys: Keys { section: "[service.tenant] with profile = \"youtube\"", names: &["profile", "level"] },
     },
     // slack.com/help/articles/360024821873.
@@ -133,6 +146,10 @@ pub(super) static PROFILES: [Profile; 11] = [
         hosts: &["slack.com", "*.slack.com"],
         whole: true,
         most: None,
+        example: &[
+            "requester = \"…\"  # the id of your own workspace or organisation (T… or E…)",
+            "allowed = [\"…\"]  # ids of the workspaces or organisations that may be signed in to",
+        ],
         keys: Keys {
             section: "[service.tenant] with profile = \"slack\"",
             names: &["profile", "requester", "allowed"],
@@ -146,6 +163,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         hosts: &["dropbox.com", "*.dropbox.com"],
         whole: true,
         most: None,
+        example: &["allowed = [\"…\"]  # ids of teams: digits"],
         keys: Keys { section: "[service.tenant] with profile = \"dropbox\"", names: &["profile", "allowed"] },
     },
     // help.webex.com/article/m0jby2: these hosts; the Canadian ones came later.
@@ -166,6 +184,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         ],
         whole: true,
         most: None,
+        example: &["allowed = [\"…\"]  # domains of your Webex organisation"],
         keys: Keys { section: "[service.tenant] with profile = \"webex\"", names: &["profile", "allowed"] },
     },
     // docs.github.com/enterprise-cloud@latest, restricting access to GitHub.com using a corporate proxy: these hosts, at most 20.
@@ -176,6 +195,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         hosts: &["github.com", "api.github.com", "*.githubcopilot.com"],
         whole: false,
         most: Some(20),
+        example: &["allowed = [\"…\"]  # ids of enterprises: digits"],
         keys: Keys { section: "[service.tenant] with profile = \"github\"", names: &["profile", "allowed"] },
     },
     // help.openai.com, workspace restrictions by header: ids without spaces between them.
@@ -186,6 +206,7 @@ pub(super) static PROFILES: [Profile; 11] = [
         hosts: &["chatgpt.com", "*.chatgpt.com"],
         whole: true,
         most: None,
+        example: &["allowed = [\"…\"]  # ids (UUID) of workspaces"],
         keys: Keys { section: "[service.tenant] with profile = \"chatgpt\"", names: &["profile", "allowed"] },
     },
     // support.claude.com, tenant restrictions: ids without spaces between them.
@@ -196,6 +217,37 @@ pub(super) static PROFILES: [Profile; 11] = [
         hosts: &["claude.ai", "api.anthropic.com"],
         whole: false,
         most: None,
+        example: &["allowed = [\"…\"]  # ids (UUID) of organisations"],
         keys: Keys { section: "[service.tenant] with profile = \"anthropic\"", names: &["profile", "allowed"] },
     },
 ];
+
+/// `[service.tenant]` with every key that the profile of this name requires, its values still to be put in: as they are, they are refused.
+pub fn tenant_example(profile: &str) -> Option<String> {
+    let profile = PROFILES.iter().find(|known| known.name == profile)?;
+    let lines = profile.example.iter().map(|line| format!("{line}\n"));
+    Some(format!("[service.tenant]\nprofile = \"{}\"\n{}", profile.name, lines.collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problems_of;
+    use super::*;
+
+    /// Nothing that is due is missing, and nothing can be left as it is.
+    #[test]
+    fn every_example_is_refused_for_each_of_its_values() {
+        const BASE: &str = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[clients]]\nname = \"office\"\n\
+                            networks = [\"10.20.0.0/16\"]\n[issuing_ca]\ncertificate = \"ca.pem\"\nkey = \"ca.key\"\n";
+        for profile in &PROFILES {
+            let tenant = tenant_example(profile.name).expect("a profile");
+            let text =
+                format!("{BASE}[[service]]\nname = \"A\"\nhosts = {:?}\nmode = \"inspect\"\n{tenant}", profile.hosts);
+            let errors = problems_of("f", &text).into_iter().filter(super::super::Problem::is_error);
+            let keys: Vec<_> =
+                errors.map(|error| error.key.replace("service[0].tenant.", "").replace("[0]", "")).collect();
+            let due: Vec<_> = profile.example.iter().filter_map(|line| line.split(' ').next()).collect();
+            assert_eq!(keys, due, "{text}");
+        }
+    }
+}

@@ -158,6 +158,15 @@ impl<'t> Table<'t> {
         Some(items.iter().filter_map(|item| self.as_text(item, problems)).collect())
     }
 
+    /// A text, or a list of texts.
+    pub fn one_or_more(&self, name: &str, problems: &mut Problems<'_>) -> Vec<Text<'t>> {
+        match self.value(name) {
+            Some(value) if value.node.is_array() => self.texts(name, problems).unwrap_or_default(),
+            Some(value) => self.as_text(&value, problems).into_iter().collect(),
+            None => Vec::new(),
+        }
+    }
+
     /// As [`Table::texts`]; where the key is absent, a problem says that `expected` is due.
     pub fn required_texts(&self, name: &str, expected: &str, problems: &mut Problems<'_>) -> Vec<Text<'t>> {
         if !self.has(name) {

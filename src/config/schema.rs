@@ -44,8 +44,10 @@ pub(super) static PAC: Keys = Keys {
 };
 pub(super) static PAC_NETWORK: Keys = Keys { section: "[[pac.network]]", names: &["networks", "proxies"] };
 pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder"] };
-pub(super) static SITE: Keys =
-    Keys { section: "[site]", names: &["name", "case", "enforcement", "observe_until", "last_line"] };
+pub(super) static SITE: Keys = Keys {
+    section: "[site]",
+    names: &["name", "case", "enforcement", "observe_until", "require_ismap", "accept_liu", "last_line"],
+};
 pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "steering", "address"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
 pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks", "limits"] };
@@ -81,8 +83,13 @@ pub(super) static SERVICE: Keys = Keys {
         "plain_http",
         "tenant",
         "header",
+        "ismap",
         "limits",
     ],
+};
+pub(super) static ISMAP: Keys = Keys {
+    section: "[service.ismap]",
+    names: &["state", "number", "list", "scope", "valid_until", "confirmed_by", "confirmed_on", "grace", "after_grace"],
 };
 pub(super) static HEADER: Keys = Keys { section: "[[service.header]]", names: &["name", "value"] };
 pub(super) static LIMITS: Keys = Keys {
@@ -151,7 +158,7 @@ pub(super) static TIMEOUTS: Keys = Keys {
 pub(super) static RECORD: Keys = Keys { section: "[record]", names: &["path", "when_unwritable"] };
 
 /// Where a key that stands in the wrong table may belong. Keys that stand in several sections (`name`) are no help there.
-pub(super) static SECTIONS: [&Keys; 19] = [
+pub(super) static SECTIONS: [&Keys; 20] = [
     &CATALOG,
     &PAC,
     &PAC_NETWORK,
@@ -164,6 +171,7 @@ pub(super) static SECTIONS: [&Keys; 19] = [
     &ISSUING_CA,
     &SERVICE,
     &HEADER,
+    &ISMAP,
     &LIMITS,
     &PER_CLIENT,
     &CLIENTS_LIMITS,
@@ -174,7 +182,7 @@ pub(super) static SECTIONS: [&Keys; 19] = [
 ];
 
 /// Keys that are tables themselves: a wrong one is no misplaced setting.
-static TABLES: [&str; 5] = ["limits", "per_client", "tenant", "header", "network"];
+static TABLES: [&str; 6] = ["limits", "per_client", "tenant", "header", "network", "ismap"];
 
 impl Keys {
     /// What the administrator may have meant by the unknown key `name`.

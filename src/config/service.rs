@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::header::{self, Placed};
+use super::ismap::{self, Stated};
 use super::limits;
 use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
@@ -30,8 +31,8 @@ pub(super) struct Group {
 pub(super) struct Service {
     pub name: String,
     pub at: At,
-    /// `entry/part` of the catalogue that hosts were taken from, and where that stands.
-    pub catalog: Option<(String, At)>,
+    /// Each `entry/part` of the catalogue that hosts were taken from, and where it stands.
+    pub catalog: Vec<(String, At)>,
     /// The tenant's own name, where hosts are made from it.
     pub tenant_name: Option<String>,
     pub hosts: Vec<Host>,
@@ -43,6 +44,7 @@ pub(super) struct Service {
     pub plain_http: bool,
     pub headers: Vec<Placed>,
     pub tenant: Option<Tenant>,
+    pub ismap: Option<Stated>,
     pub limits: admit::Quotas,
 }
 
@@ -70,7 +72,7 @@ impl Service {
 
 /// What was taken from the catalogue: an entry that changes must change the configuration's revision.
 pub(super) fn taken(services: &[Service]) -> String {
-    let taken = services.iter().filter(|service| service.catalog.is_some());
+    let taken = services.iter().filter(|service| !service.catalog.is_empty());
     let lines = taken.map(|service| {
         let hosts: Vec<_> = service.hosts.iter().map(|host| host.pattern.as_str()).collect();
         format!("{} {:?} {} {:?}\n", service.name, service.ports, service.plain_http, hosts)
@@ -154,7 +156,7 @@ fn service<'t>(
         at: table.at.clone(),
         hosts,
         ports: ports(table, &taken, problems),
-        catalog: taken.reference,
+        catalog: taken.parts,
         tenant_name: taken.tenant_name,
         mode: mode.unwrap_or(Mode::Tunnel),
         mode_at: table.place("mode"),
@@ -162,6 +164,7 @@ fn service<'t>(
         plain_http: table.flag("plain_http", problems).unwrap_or(taken.plain_http),
         headers,
         tenant,
+        ismap: ismap::read(table, problems),
         limits,
     };
     // A misspelt mode is an error already; what follows from reading it as the default would only mislead.
@@ -201,7 +204,7 @@ fn judge_together(service: &Service, table: &Table<'_>, problems: &mut Problems<
 fn hosts<'t>(table: &Table<'t>, taken: &Taken, problems: &mut Problems<'_>) -> Vec<Host> {
     const EXPECTED: &str = "a list of host patterns, such as [\"example.com\", \"*.example.com\"], or a part of the catalogue (catalog = …)";
     let mut hosts: Vec<Host> =
-        taken.hosts.iter().map(|pattern| Host { pattern: pattern.clone(), at: table.place("catalog") }).collect();
+        taken.hosts.iter().map(|(pattern, at)| Host { pattern: pattern.clone(), at: at.clone() }).collect();
     let texts = match table.has("catalog") {
         true => table.texts("hosts", problems).unwrap_or_default(),
         false => table.required_texts("hosts", EXPECTED, problems),

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, quotas_in_words, show_duration};
+use super::{Approval, Config, Demand, OwnEntries, quotas_in_words, show_duration};
 use crate::admit::{Quotas, Settings};
 use crate::policy::{Enforcement, ServiceSummary};
 use crate::pressure::{Ceiling, shown};
@@ -40,6 +40,8 @@ pub fn summary(config: &Config) -> String {
     }
     clients(config, &mut screen);
     services(config, &mut screen);
+    catalogue(config, &mut screen);
+    ismap(config, &mut screen);
     upstream(config, &mut screen);
     limits(config, &mut screen);
     screen.row("timeouts", timeouts(config).map(|(name, span)| format!("{name} {}", show_duration(span))));
@@ -112,6 +114,46 @@ fn service_parts(service: &ServiceSummary<'_>, groups: usize) -> Vec<String> {
         parts.push(format!("sets {}", few(service.header_names.iter().map(ToString::to_string), 4, "")));
     }
     parts
+}
+
+/// The site's own files, as they may change what a name of the catalogue means.
+fn catalogue(config: &Config, screen: &mut Screen) {
+    let OwnEntries { replacing, added } = &config.own_entries;
+    let of = |what: &str, ids: &[String]| {
+        (!ids.is_empty()).then(|| format!("{what}: {}", few(ids.iter().cloned(), ROWS, "")))
+    };
+    let parts = [of("own in place of the program's", replacing), of("own", added)];
+    if parts.iter().any(Option::is_some) {
+        screen.row("catalog", parts.into_iter().flatten());
+    }
+}
+
+/// The registrations, those that want a decision first.
+fn ismap(config: &Config, screen: &mut Screen) {
+    let (site, today) = (&config.site, config.approvals.day);
+    if let Some(demand) = site.require_ismap {
+        let demand = match demand {
+            Demand::Enforce => "require_ismap enforce",
+            Demand::Warn => "require_ismap warn",
+        };
+        let liu = format!("accept_liu {}", site.accept_liu);
+        screen.row("ismap", [demand.to_owned(), liu, format!("today is {today}")]);
+    }
+    let refused: Vec<_> = config.policy.services().filter(|service| !service.approved).map(|s| s.id).collect();
+    let is_refused = |approval: &Approval| refused.contains(&approval.rule.as_str());
+    let mut approvals: Vec<_> = config.approvals.services.iter().collect();
+    approvals.sort_by_cached_key(|approval| {
+        let Approval { registration, .. } = approval;
+        (!is_refused(approval), registration.is_settled(), registration.days_left(today).unwrap_or(i64::MAX))
+    });
+    for approval in approvals.iter().take(ROWS) {
+        let words = approval.registration.in_words(today).split(", ").map(str::to_owned).collect::<Vec<_>>();
+        let refused = is_refused(approval).then(|| "refused".to_owned());
+        screen.row("ismap", std::iter::once(format!("{}:", approval.service)).chain(words).chain(refused));
+    }
+    if approvals.len() > ROWS {
+        screen.rest("registrations", approvals.len());
+    }
 }
 
 fn upstream(config: &Config, screen: &mut Screen) {

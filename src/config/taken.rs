@@ -1,63 +1,122 @@
-//! What a `[[service]]` takes from the catalogue: `catalog = "microsoft-365/sign-in"`, with `tenant_name` in the places for it.
+//! What a `[[service]]` takes from the catalogue: `catalog = "microsoft-365/sign-in"`, or a list of parts, with `tenant_name` in the
+//! places for it.
+
+use std::collections::HashSet;
 
 use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
 use super::tenant::few;
-use crate::catalog::{Catalogue, NotFound, PLACEHOLDER, Template, TemplateError, is_tenant_name};
+use crate::catalog::{Catalogue, Entry, NotFound, PLACEHOLDER, Part, Template, TemplateError, is_tenant_name};
 use crate::policy::{Breadth, HostPattern};
 
 /// Nothing where there is no `catalog`, or it leads nowhere.
 pub(super) struct Taken {
-    /// `entry/part`, and where it stands.
-    pub reference: Option<(String, At)>,
+    /// Each as `entry/part`, and where it stands.
+    pub parts: Vec<(String, At)>,
     pub tenant_name: Option<String>,
-    pub hosts: Vec<HostPattern>,
+    /// Each with the place of the first part it is taken from.
+    pub hosts: Vec<(HostPattern, At)>,
     /// What the service's are where it names none.
     pub ports: Vec<u16>,
     pub plain_http: bool,
+    /// The patterns of `hosts`.
+    known: HashSet<HostPattern>,
     /// Whether its hosts have a place for the tenant's name.
     has_places: bool,
 }
 
 pub(super) fn read<'t>(table: &Table<'t>, catalogue: &Catalogue, problems: &mut Problems<'_>) -> Taken {
-    let tenant_name = table.text("tenant_name", problems).filter(|text| {
-        let sound = is_tenant_name(text.text);
-        if !sound {
-            let expected = "your tenant's name as it stands in host names: lower-case letters, digits and hyphens";
-            problems
-                .error(&text.at, quoted(text.text), expected)
-                .hint("\"city-x\" where the host is city-x.sharepoint.com");
-        }
-        sound
-    });
-    let tenant_name = tenant_name.map(|text| text.text.to_owned());
     let mut taken = Taken {
-        reference: None,
-        tenant_name,
+        parts: Vec::new(),
+        tenant_name: tenant_name(table, problems),
         hosts: Vec::new(),
         ports: vec![443],
         plain_http: false,
+        known: HashSet::new(),
         has_places: false,
     };
-    let Some(text) = table.text("catalog", problems) else { return taken };
-    let (entry, part) = match catalogue.part(text.text) {
-        Ok(found) => found,
-        Err(why) => {
-            refuse(&text, why, problems);
-            return taken;
+    if table.is_empty_list("catalog") {
+        problems.error(&table.place("catalog"), "an empty list", "parts of the catalogue, such as \"slack/app\"");
+    }
+    let mut first: Option<(String, &Part)> = None;
+    for text in table.one_or_more("catalog", problems) {
+        let (entry, part) = match catalogue.part(text.text) {
+            Ok(found) => found,
+            Err(why) => {
+                refuse(&text, why, problems);
+                continue;
+            }
+        };
+        let reference = format!("{}/{}", entry.id, part.id);
+        if taken.parts.iter().any(|(other, _)| *other == reference) {
+            let found = format!("{} a second time", quoted(&reference));
+            problems.error(&text.at, found, "each part once in a service");
+            continue;
         }
-    };
-    taken.reference = Some((format!("{}/{}", entry.id, part.id), text.at.clone()));
-    taken.ports.clone_from(&part.ports);
-    taken.plain_http = part.plain_http;
-    taken.has_places = part.hosts.iter().any(Template::needs_tenant);
+        match &first {
+            Some((before, other)) => refuse_another_way(table, (before, other), (&text, part), problems),
+            None => {
+                taken.ports.clone_from(&part.ports);
+                taken.plain_http = part.plain_http;
+                first = Some((reference.clone(), part));
+            }
+        }
+        taken.has_places |= part.hosts.iter().any(Template::needs_tenant);
+        take_hosts(table, (entry, part), &text, &mut taken, problems);
+        taken.parts.push((reference, text.at));
+    }
+    taken
+}
+
+fn tenant_name(table: &Table<'_>, problems: &mut Problems<'_>) -> Option<String> {
+    let text = table.text("tenant_name", problems)?;
+    let sound = is_tenant_name(text.text);
+    if !sound {
+        let expected = "your tenant's name as it stands in host names: lower-case letters, digits and hyphens";
+        problems
+            .error(&text.at, quoted(text.text), expected)
+            .hint("\"city-x\" where the host is city-x.sharepoint.com");
+    }
+    sound.then(|| text.text.to_owned())
+}
+
+/// What parts say of ports and plain HTTP holds for their own hosts only: a service that takes several has to say it for all.
+fn refuse_another_way(
+    table: &Table<'_>,
+    (before, other): (&str, &Part),
+    (text, part): (&Text<'_>, &Part),
+    problems: &mut Problems<'_>,
+) {
+    let spoken = |part: &Part| if part.plain_http { "plain HTTP" } else { "TLS" };
+    if part.plain_http != other.plain_http && !table.has("plain_http") {
+        let (this, that) = (spoken(part), spoken(other));
+        let found = format!("{}, which is {this}, beside {}, which is {that}", quoted(text.text), quoted(before));
+        problems.error(&text.at, found, "parts that speak the same, or a service of its own for each");
+    } else if part.ports != other.ports && !table.has("ports") {
+        let shown = |part: &Part| part.ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        let (this, that) = (shown(part), shown(other));
+        let found = format!("{} on {this}, beside {} on {that}", quoted(text.text), quoted(before));
+        problems.error(&text.at, found, "parts on the same ports, ports said for all of them, or a service of its own");
+    }
+}
+
+fn take_hosts<'t>(
+    table: &Table<'t>,
+    (entry, part): (&Entry, &Part),
+    text: &Text<'t>,
+    taken: &mut Taken,
+    problems: &mut Problems<'_>,
+) {
     for template in &part.hosts {
         match template.fill(taken.tenant_name.as_deref()) {
             Ok(pattern) => {
                 // A tenant's name may make a public suffix of what was none.
                 let own = entry.file.is_some() || template.needs_tenant();
                 judge(own, text.text, &pattern, &text.at, problems);
-                taken.hosts.push(pattern);
+                // Two parts may have it both; it is permitted once.
+                if taken.known.insert(pattern.clone()) {
+                    taken.hosts.push((pattern, text.at.clone()));
+                }
             }
             // An unsound name is said already, where it stands.
             Err(TemplateError::NoTenant) if table.has("tenant_name") => {}
@@ -73,7 +132,6 @@ pub(super) fn read<'t>(table: &Table<'t>, catalogue: &Catalogue, problems: &mut 
             }
         }
     }
-    taken
 }
 
 fn refuse(reference: &Text<'_>, why: NotFound, problems: &mut Problems<'_>) {
@@ -101,7 +159,7 @@ pub(super) fn judge_beside<'t>(table: &Table<'t>, taken: &Taken, problems: &mut 
         let found = format!("{}, for which no host of the service has a place", quoted(name));
         problems.warning(&table.place("tenant_name"), found, "\"{tenant}\" in one of them, or no tenant_name");
     }
-    if let Some((reference, at)) = &taken.reference
+    if let Some((reference, at)) = taken.parts.first()
         && taken.plain_http
         && !own.is_empty()
         && !table.has("plain_http")
@@ -133,6 +191,7 @@ fn judge(own: bool, reference: &str, pattern: &HostPattern, at: &At, problems: &
 #[cfg(test)]
 mod tests {
     use super::super::problems_of;
+    use super::*;
 
     const BASE: &str = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[[clients]]\nname = \"office\"\nnetworks = [\"10.20.0.0/16\"]\n\
                         [issuing_ca]\ncertificate = \"ca.pem\"\nkey = \"ca.key\"\n";
@@ -218,6 +277,58 @@ mod tests {
         ] {
             let said = said(services);
             assert!(said.iter().any(|line| line.starts_with(expected)), "{services}\n{said:#?}");
+        }
+    }
+
+    /// Each pattern stands where its part does, and what two parts have both is taken once.
+    #[test]
+    fn several_parts_are_taken_each_with_its_place() {
+        let text = format!(
+            "{BASE}[[service]]\nname = \"A\"\ncatalog = [\n    \"google-workspace/app\",\n    \"google-workspace/sign-in\",\n    \
+             \"microsoft-365/sign-in-consumer\",\n    \"microsoft-365/sign-in\",\n]\n"
+        );
+        let mut problems = Problems::new("f", &text);
+        let tree = super::super::document::parse(&mut problems).expect("TOML");
+        let catalogue = super::super::built_in();
+        let root = Table::root(&tree, &super::super::schema::ROOT, &mut problems);
+        let services = root.tables("service", &super::super::schema::SERVICE, &mut problems);
+        let taken = read(services.first().expect("a service"), &catalogue, &mut problems);
+        let hosts: Vec<_> = taken.hosts.iter().map(|(host, at)| (host.as_str(), problems.line(at.offset))).collect();
+        let parts: Vec<_> = taken.parts.iter().map(|(part, at)| format!("{part} {}", at.key)).collect();
+        assert_eq!(parts.first().map(String::as_str), Some("google-workspace/app service[0].catalog[0]"));
+        assert_eq!(
+            hosts.get(..3),
+            Some([("google.com", 12), ("*.google.com", 12), ("accounts.google.com", 13)].as_slice())
+        );
+        assert!(hosts.contains(&("login.microsoftonline.com", 15)), "{hosts:?}");
+        assert_eq!(hosts.iter().filter(|(host, _)| *host == "login.live.com").count(), 1, "{hosts:?}");
+    }
+
+    /// Of the program's parts those of one way have the same ports; a site's own need not.
+    #[test]
+    fn parts_on_other_ports_are_not_taken_together_unless_the_service_says_its_own() {
+        let mut catalogue = super::super::built_in();
+        let mut entry = catalogue.entry("claude").expect("there").clone();
+        if let Some(part) = entry.parts.first_mut() {
+            part.ports = vec![443, 8443];
+        }
+        catalogue.put(entry);
+        for (ports, expected) in [
+            (
+                "",
+                "f:11:25: error: service[0].catalog[1]: found \"claude/app\" on 443, 8443, beside \"slack/app\" on 443, expected parts on \
+                 the same ports, ports said for all of them, or a service of its own\n",
+            ),
+            ("ports = [443]\n", ""),
+        ] {
+            let text = format!("{BASE}[[service]]\nname = \"A\"\ncatalog = [\"slack/app\", \"claude/app\"]\n{ports}");
+            let mut problems = Problems::new("f", &text);
+            let tree = super::super::document::parse(&mut problems).expect("TOML");
+            let root = Table::root(&tree, &super::super::schema::ROOT, &mut problems);
+            let services = root.tables("service", &super::super::schema::SERVICE, &mut problems);
+            read(services.first().expect("a service"), &catalogue, &mut problems);
+            let said: String = problems.into_sorted().iter().map(|problem| format!("{problem}\n")).collect();
+            assert_eq!(said, expected);
         }
     }
 

@@ -114,7 +114,7 @@ fn every_invalid_file_is_told_exactly() {
         let expected = fs::read_to_string(file.with_extension("expected")).expect("the .expected file");
         assert_eq!(shown(&error.problems), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 76);
+    assert_eq!(files.len(), 83);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn every_valid_file_loads_with_exactly_its_warnings() {
         let expected = fs::read_to_string(file.with_extension("warnings")).unwrap_or_default();
         assert_eq!(shown(&config.warnings), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 18);
+    assert_eq!(files.len(), 23);
 }
 
 #[test]
@@ -518,6 +518,48 @@ fn tenant_values_are_what_the_vendors_take() {
         let values: Vec<_> = permit.headers().map(|header| header.value.clone()).collect();
         assert_eq!(values.join(" "), expected, "{host}");
     }
+}
+
+/// Day by day, with no reload: who is refused, what is told, and under which revision.
+#[test]
+fn days_end_what_was_to_end_and_tell_what_comes() {
+    use time::macros::date;
+    let config = load(&package("tests/configs/valid/ismap_enforced.toml"), Scope::WithoutIssuingCa, now());
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    let refused = |config: &Config| {
+        let refused = config.policy.services().filter(|service| !service.approved);
+        refused.map(|service| service.name.to_owned()).collect::<String>()
+    };
+    assert_eq!((refused(&config).as_str(), config.approvals.day), ("C", date!(2026 - 01 - 01)));
+    assert!(config.on(date!(2026 - 01 - 30)).is_none(), "the last day of B's grace");
+    let second = config.on(date!(2026 - 01 - 31)).expect("B is over");
+    assert_eq!((refused(&second).as_str(), second.approvals.day), ("BC", date!(2026 - 01 - 31)));
+    assert!(matches!(decide(&second, "10.20.0.7", "b.example.com:443"), Decision::Deny(denial)
+        if denial.reason() == crate::reason::Reason::ServiceNotApproved));
+    assert!(matches!(decide(&second, "10.20.0.7", "d.example.com:443"), Decision::Tunnel(_)));
+    assert!(second.on(date!(2025 - 06 - 01)).is_none(), "what is refused stays so where the clock goes back");
+    let third = second.on(date!(2027 - 02 - 15)).expect("A is over, 45 days after its end");
+    assert_eq!(refused(&third), "ABC");
+    assert!(third.on(date!(2040 - 01 - 01)).is_none(), "a pending renewal and an exemption do not end");
+    // The same whether it came to it by days or was loaded so.
+    let revisions = [&config, &second, &third].map(|config| Arc::clone(&config.revision));
+    assert_eq!(revisions.iter().collect::<std::collections::HashSet<_>>().len(), 3);
+    let at_once = config.on(date!(2027 - 02 - 15)).expect("B and A are over");
+    assert_eq!((at_once.revision, refused(&third)), (Arc::clone(&third.revision), "ABC".to_owned()));
+
+    let told = |since, today| shown(&config.turned(since, today));
+    assert_eq!(told(date!(2026 - 01 - 01), date!(2026 - 01 - 30)), "", "E's renewal is pending");
+    assert_eq!(
+        told(date!(2026 - 01 - 30), date!(2026 - 01 - 31)),
+        "ismap_enforced.toml:31:15: warning: service[1].ismap.valid_until: found 2025-12-31, 31 days ago: the service is refused \
+         (after_grace = \"deny\"), expected a decision: the new date, state = \"renewal-pending\", or \"lapsed\"\n"
+    );
+    assert_eq!(
+        told(date!(2026 - 10 - 01), date!(2026 - 10 - 02)),
+        "ismap_enforced.toml:19:15: warning: service[0].ismap.valid_until: found 2026-12-31, 90 days left, expected the new date, or \
+         state = \"renewal-pending\" once the renewal is applied for\n"
+    );
+    assert_eq!(told(date!(2026 - 10 - 02), date!(2026 - 10 - 31)), "");
 }
 
 proptest! {

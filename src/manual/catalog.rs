@@ -7,9 +7,12 @@
 //! them reads a configuration; `--folder DIR` adds files of one's own.
 //!
 //! The catalogue permits nothing by itself. A `[[service]]` with `catalog = "entry/part"` takes the part's hosts, and its ports and
-//! `plain_http` where the service says nothing of them; its own `hosts` are added. From there on these hosts are like any other: who is let
+//! `plain_http` where the service says nothing of them; its own `hosts` are added. Several parts are a list,
+//! `catalog = ["microsoft-365/exchange", "microsoft-365/teams"]`: each host once, by the line of the first part that has it. What a part
+//! says of ports and plain HTTP is meant for its own hosts: where the parts differ, the service says it for all, or there are two.
+//! From there on these hosts are like any other: who is let
 //! in (`clients`), how (`mode`), which pattern wins, and what conflicts with what, are decided as if they were written out, and rule
-//! and record name the line of the `catalog` key. A pattern such as `{tenant}.sharepoint.com` takes the place of `{tenant}` from
+//! and record name the line of the part. A pattern such as `{tenant}.sharepoint.com` takes the place of `{tenant}` from
 //! `tenant_name` of the service, in its own `hosts` too.
 //!
 //! A program that is replaced may bring other hosts: the configuration's revision (in the record and on the summary of `sekisho check`)
@@ -23,18 +26,36 @@
 //! | a host has a place for `{tenant}`, and there is no `tenant_name` | error |
 //! | what the catalogue permits would be at or above a public suffix, with this `tenant_name` or by a file of one's own | error |
 //! | own `hosts` beside a part in plain HTTP, and no `plain_http` that says what they are | error |
+//! | parts of one list in plain HTTP and not, or on other ports, and no `plain_http` or `ports` that says what they are | error |
+//! | the same part twice in a list, or an empty list | error |
 //! | `tenant_name`, and no host has a place for it | warning |
 //! | a host of any entry that must not be inspected would be, by a pattern of this service that reaches it or is a part of it, and no service tunnels that very pattern; where a vendor only asks for it, by that very pattern | warning |
 //! | a part that a tenant profile could restrict is taken without one (not for `case = "authentication"`) | warning |
 //! | a part for which no profile is known, and what the vendor offers instead (not for `case = "authentication"`) | warning |
+//! | a part that serves content of every account, where files are worked with (`case = "collaboration"` or `"file-exchange"`) | warning |
 //! | `*.sharepoint.com`, where another service names a tenant | warning |
+//!
+//! # A pattern hides a wider one
+//!
+//! Of the patterns that match a name the most specific answers alone: its ports, clients and headers are not completed from a wider one,
+//! whoever listed that. `check` warns where this takes something away: a pattern of one service lies below a `*.` of another, and that
+//! other is open to a group, has a port, speaks plain HTTP or sets a header of its own (`[[service.header]]`) that none of the services
+//! with the narrower pattern has for it. Nothing is said where the narrower has as much or more, of hosts that must not be inspected and
+//! are tunnelled therefore, and of a `*.` above the nearest one. A tenant restriction that is left out on a sign-in host is told as such; here
+//! it is told where another vendor's stands in its place, on hosts that belong together for the restriction that is hidden.
+//!
+//! Where it is meant, the warning stays; where it is not, write the port or the group at the narrower pattern, or list the pattern in the
+//! wider service too and part the ports. Of all parts of the catalogue taken together it says three things, each of names whose plain HTTP
+//! is a part of its own while a broad part (`microsoft-365/common-broad`, `adobe/app`) permits HTTPS to the domain: these names are refused
+//! by HTTPS.
+//! No pattern is ever wholly hidden by a single other one: the more specific matches fewer names.
 //!
 //! # Files of one's own
 //!
 //! `[catalog] folder = "catalog.d"` names a folder, relative to the configuration. Each `*.toml` in it is an entry; its name without the
 //! ending, of lower-case letters, digits and hyphens, is the entry's id. One with the id of an entry of the program takes its place
-//! whole. Neither `check` nor the summary says that an entry was
-//! replaced; `sekisho catalog list --folder DIR` names the file beside each of its parts. A file with an unknown key, or with anything else
+//! whole; the summary of `check` names these and those that were added, and `sekisho catalog list --folder DIR` the file beside each part.
+//! A file with an unknown key, or with anything else
 //! wrong, is refused, and the configuration with it: at a reload the one in
 //! force stays.
 //!
@@ -48,7 +69,7 @@
 //! title = "Application"
 //! purpose = "application"          # sign-in | application | media | cdn | update | revocation
 //! hosts = ["talk.example.com", "*.talk.example.com"]
-//! # ports = [443], plain_http = false, profiles = [], no_profile = "…", notes = "…"
+//! # ports = [443], plain_http = false, profiles = [], no_profile = "…", shared_content = "…", notes = "…"
 //!
 //! [[part.never_inspect]]
 //! hosts = ["device.talk.example.com"]
@@ -61,7 +82,8 @@
 //! ```
 //!
 //! `category` is one of identity, office, chat, meeting, storage, development, business, design, ai, cloud, update, security, revocation.
-//! `profiles` are those of `[service.tenant]`. At most a thousand files of 1 MiB are read, with at most a thousand hosts in a list;
+//! `profiles` are those of `[service.tenant]`; `no_profile` says what is done where there is none, `shared_content` what of every account
+//! the hosts serve. At most a thousand files of 1 MiB are read, with at most a thousand hosts in a list;
 //! what is no ordinary file is refused.
 //!
 //! # How sure it is

@@ -104,6 +104,7 @@
 //! Nothing lives on under a permission that was withdrawn. An inspected connection is decided by the configuration in force at each
 //! request; where that no longer permits, the request gets the page of its reason and the connection ends (`Connection: close`, GOAWAY).
 //! A tunnel that is no longer permitted is cut. Both connections are recorded as `policy_withdrawn`. Removed listeners close; their connections go on.
+//! So is what is open to a service whose [registration](super::ismap) is over, which takes no SIGHUP.
 //! Trust, CRLs and the issuing CA are loaded anew, and with them go resumable sessions, leaves and session tickets.
 //!
 //! # Drain

@@ -47,7 +47,7 @@
 //! | `/livez` | 200 | `ok`: the process answers |
 //! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, or the record cannot be written under `continue`; `shedding: …` and what presses ([overload](#overload)); `observing: …` and until when ([`learning`](super::learning)) |
 //! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `tenant_proof_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
-//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, enforcement, connections, limits, overload |
+//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, enforcement, connections, limits, overload, [registrations](super::ismap#where-it-shows) |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
 //! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
@@ -164,6 +164,7 @@
 //! | `client_not_permitted` | 403 http_request_denied | alert 49 | the client is in no group, or in none the service is for | `explain --client IP`; correct `[[clients]]` or the service's `clients` |
 //! | `not_allowlisted` | 403 http_request_denied | alert 49 | no pattern matches the name | nothing, or after approval add it to a `[[service]]`; `sekisho suggest` ([`learning`](super::learning)) gathers them |
 //! | `port_not_permitted` | 403 http_request_denied | alert 49 | the name is listed, the port is not | add the port to `ports` if it is approved |
+//! | `service_not_approved` | 403 http_request_denied | alert 49 | the ISMAP registration of the service is over, and its `after_grace` is `deny` | decide, and write it into `[service.ismap]`: see [`ismap`](super::ismap) |
 //! | `ip_literal` | 403 http_request_denied | alert 49 | an IP address stood where a name is due | have the client use the name |
 //! | `plain_http_not_permitted` | 403 http_request_denied | alert 49 | `http://` to a service without `plain_http` | use https; for CRL and update hosts a service with `plain_http = true` |
 //! | `address_denied` | 403 destination_ip_prohibited | alert 49 | every address of the name is special-purpose | check the DNS answer; if it is meant, `upstream.allow_addresses` |
@@ -203,7 +204,7 @@
 //! | `connection_expired` | 503 connection_terminated | close | the connection has been open for as long as it may | nothing: the client makes another; `timeouts.connection_life` |
 //! | `too_slow` | 408 http_request_error | close | the client sent or took its content more slowly than it must | one now and then is a bad line or a download left alone; many from one client deserve a look; `timeouts.body_progress` |
 //! | `client_rejected_certificate` | 499 connection_terminated | close | the client does not trust the issuing CA, or pins another | install the root there; tunnel the hosts of applications that pin |
-//! | `policy_withdrawn` | 403 http_request_denied | alert 49 | a reload took the permission away | nothing |
+//! | `policy_withdrawn` | 403 http_request_denied | alert 49 | a reload, or the end of a registration, took the permission away | nothing |
 //!
 //! # Limits and timeouts
 //!

@@ -146,6 +146,7 @@ impl Policy {
         let groups = groups.map(|group| Group { name: group.name.into(), networks: group.networks, line: group.line });
         let set = services.iter().flat_map(|service| service.headers.iter());
         let closed = set.map(|header| header.name.to_ascii_lowercase()).collect();
+        let (networks, table) = (Arc::new(networks), Arc::new(table));
         Ok(Self { groups: groups.collect(), networks, services, table, closed }.closing([]))
     }
 }
@@ -207,6 +208,7 @@ fn compile_services(
             clients,
             plain_http: source.plain_http,
             headers: source.headers.into(),
+            approved: true,
         });
     }
     services

@@ -214,10 +214,11 @@ impl Policy {
     /// 4. Its services are not for the client's group: `client_not_permitted`.
     /// 5. Those that are do not have the port: `port_not_permitted`. One service remains, since no pattern stands twice
     ///    with ports and clients that overlap.
-    /// 6. A CONNECT: permitted, in the service's mode.
-    /// 7. A request, and the service is not for plain HTTP: `plain_http_not_permitted`.
-    /// 8. A request with GET, HEAD or POST: permitted.
-    /// 9. Else denied: `method_not_permitted`.
+    /// 6. Its registration is over: `service_not_approved`.
+    /// 7. A CONNECT: permitted, in the service's mode.
+    /// 8. A request, and the service is not for plain HTTP: `plain_http_not_permitted`.
+    /// 9. A request with GET, HEAD or POST: permitted.
+    /// 10. Else denied: `method_not_permitted`.
     pub fn decide(&self, client: ClientAddr, claim: &Claim) -> Decision {
         let group = self.networks.group_of(client).and_then(|id| Some((id, self.groups.get(id as usize)?)));
         // 1
@@ -248,6 +249,10 @@ impl Policy {
         };
         let (service, rule) = (self.service(listed), self.rule(listed));
         // 6
+        if !service.approved {
+            return deny(Reason::ServiceNotApproved, rule, group);
+        }
+        // 7
         let method = match (claim, service.mode) {
             (Claim::Connect(_), Mode::Tunnel) => {
                 return Decision::Tunnel(Permit::new(name, *port, rule, service, group));
@@ -257,15 +262,15 @@ impl Policy {
             }
             (Claim::Request { method, .. }, _) => *method,
         };
-        // 7
+        // 8
         if !service.plain_http {
             return deny(Reason::PlainHttpNotPermitted, rule, group);
         }
-        // 8
+        // 9
         if matches!(method, Method::Get | Method::Head | Method::Post) {
             return Decision::Plain(Permit::new(name, *port, rule, service, group));
         }
-        // 9
+        // 10
         deny(Reason::MethodNotPermitted, rule, group)
     }
 }

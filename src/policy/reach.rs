@@ -25,7 +25,7 @@ impl Policy {
         let group = self.networks.group_of(client)?;
         let mut patterns: BTreeMap<&HostPattern, (Vec<u16>, Vec<u16>)> = BTreeMap::new();
         for (number, service) in (0..).zip(&self.services) {
-            let admits = service.clients.include(group);
+            let admits = service.approved && service.clients.include(group);
             for listed in self.table.of_service(number) {
                 let (connect, plain) = patterns.entry(listed.pattern()).or_default();
                 if admits {

@@ -31,7 +31,7 @@ pub struct Listed {
     line: u32,
     service: u32,
     /// The same pattern, listed later.
-    next: Option<Id>,
+    pub(super) next: Option<Id>,
 }
 
 impl Listed {
@@ -107,10 +107,10 @@ impl Shape {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     /// In the order they were inserted.
-    listed: Vec<Listed>,
+    pub(super) listed: Vec<Listed>,
     /// The first listed of each exact pattern by its text, of each `*.` before a tail by that tail.
     whole: Index,
-    leading: Depths,
+    pub(super) leading: Depths,
     /// The tree of all other patterns.
     nodes: Vec<Node>,
     labels: String,
@@ -121,7 +121,7 @@ pub(super) struct Table {
 
 /// How many labels the tails of some patterns have.
 #[derive(Debug, Default)]
-struct Depths(u128);
+pub(super) struct Depths(u128);
 
 impl Depths {
     /// A pattern has at most 127 labels, and a star in one of them.
@@ -129,7 +129,7 @@ impl Depths {
         self.0 |= 1 << dots(tail);
     }
 
-    fn have(&self, labels: usize) -> bool {
+    pub(super) fn have(&self, labels: usize) -> bool {
         self.0 >> labels & 1 == 1
     }
 }
@@ -137,8 +137,8 @@ impl Depths {
 /// The one pattern that answers for a name, by all who list it in the order they were inserted; there is at least one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found<'a> {
-    table: &'a Table,
-    first: Id,
+    pub(super) table: &'a Table,
+    pub(super) first: Id,
 }
 
 impl<'a> Found<'a> {
@@ -208,7 +208,7 @@ impl Table {
     }
 
     /// The first listed of the exact pattern `key`, or of `*` and the tail `key`.
-    fn whole(&self, key: &str) -> Option<Id> {
+    pub(super) fn whole(&self, key: &str) -> Option<Id> {
         count_step();
         self.whole.find(tag_of(|hasher| hasher.write(key.as_bytes())), |id| {
             let text = self.listed[id.index()].pattern.as_str();
@@ -373,7 +373,7 @@ impl Table {
     }
 }
 
-fn dots(text: &str) -> usize {
+pub(super) fn dots(text: &str) -> usize {
     text.bytes().filter(|&b| b == b'.').count()
 }
 

@@ -518,3 +518,35 @@ proptest::proptest! {
         }
     }
 }
+
+/// The rule that answers stays the same: no wider pattern takes its place.
+#[test]
+fn a_service_whose_registration_is_over_is_refused_and_nothing_else_changes() {
+    let policy = city();
+    let over = policy.refusing(|rule| ["service/1", "service/3"].contains(&rule)).expect("two are refused");
+    for (claim, expected) in [
+        (connect("allowed.test:443"), "deny service_not_approved service/1 office"),
+        (connect("a.files.test:8443"), "deny service_not_approved service/1 office"),
+        (connect("allowed.test:22"), "deny port_not_permitted service/1 office"),
+        (connect("crl.test:443"), "deny service_not_approved service/3 office"),
+        (request(Method::Get, "crl.test:80"), "deny service_not_approved service/3 office"),
+        (request(Method::Other, "crl.test:80"), "deny service_not_approved service/3 office"),
+        (connect("inspected.test:443"), "inspect inspected.test:443 service/2 office"),
+        (connect("shared.test:443"), "tunnel shared.test:443 service/5 office"),
+        (connect("nowhere.test:443"), "deny not_allowlisted builtin/not-allowlisted office"),
+    ] {
+        assert_eq!(told(&over.decide(client("10.20.0.7"), &claim)), expected, "{claim:?}");
+    }
+    let reach = over.reach(client("10.20.0.7")).expect("a group");
+    let reached: Vec<_> = reach.iter().filter(|reach| !reach.connect.is_empty() || !reach.plain.is_empty()).collect();
+    let reached: Vec<_> = reached.iter().map(|reach| reach.pattern.as_str()).collect();
+    assert_eq!(reached, ["*.inspected.test", "inspected.test", "shared.test"]);
+    let approved = |policy: &Policy| policy.services().map(|service| service.approved).collect::<Vec<_>>();
+    assert_eq!(approved(&over), [false, true, false, true, true, true]);
+    assert_eq!(approved(&policy), [true; 6]);
+    // What is refused stays so, and the same again is no change.
+    assert!(over.refusing(|rule| rule == "service/1").is_none());
+    assert!(policy.refusing(|_| false).is_none());
+    let more = over.refusing(|rule| rule == "service/2").expect("one more is refused");
+    assert_eq!(approved(&more), [false, false, false, true, true, true]);
+}

@@ -51,7 +51,8 @@ pub(super) struct Plan {
 /// Every pattern of every service that inspects, and every host that a profile names, once for each service.
 pub(super) fn plan(policy: &Policy) -> Plan {
     let (mut cases, mut unproven) = (Vec::new(), Vec::new());
-    for (service, headers) in policy.inspecting() {
+    // What is refused as a whole has nothing to arrive.
+    for (service, headers) in policy.inspecting().filter(|(service, _)| service.approved) {
         let Some(&port) = service.ports.first() else { continue };
         let Some(client) = service.groups.iter().find_map(|group| client_of(policy, group)) else {
             let (name, line) = (service.name, service.line);

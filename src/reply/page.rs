@@ -105,6 +105,10 @@ fn words(reason: Reason) -> (&'static str, &'static str) {
             "この接続先は、許可されたクラウドサービスの一覧にありません。",
             "This destination is not on the list of approved cloud services.",
         ),
+        R::ServiceNotApproved => (
+            "この接続先のサービスは、登録の期限が過ぎて継続の判断がされていないため、利用を停止しています。",
+            "The registration of this service has ended and nobody has decided on it, so its use is suspended.",
+        ),
         R::MethodNotPermitted => (
             "この接続先に対して、この操作は許可されていません。",
             "This kind of request is not permitted for this destination.",

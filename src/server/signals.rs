@@ -4,10 +4,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServerError;
 
-/// What a signal asks for.
+/// What a signal or the clock asks for.
 pub(super) enum Asked {
     Reload,
     Reopen,
+    Look(time::Date),
     Stop,
 }
 

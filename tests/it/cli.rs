@@ -240,6 +240,8 @@ fn the_catalogue_is_shown_without_a_configuration() {
     let (code, entry, _) = shown(&["show", "defender"]);
     assert!(code == Some(0) && entry.contains("never inspect"), "{entry}");
     assert!(entry.contains("its clients accept the vendor's own certificate only"), "{entry}");
+    let (_, content, _) = shown(&["show", "box/content"]);
+    assert!(content.contains("  shared         Files of every customer are downloaded from boxcloud.com"), "{content}");
     let (_, found, _) = shown(&["search", "login.microsoftonline.com"]);
     let parts: Vec<_> = found.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(parts.first(), Some(&"microsoft-365/sign-in"), "{found}");
@@ -293,6 +295,10 @@ fn a_service_of_the_catalogue_is_decided_like_any_other() {
     assert!(said.contains("sekisho.toml:10"), "the line of the catalog key: {said}");
     let revision = |text: &str| text.lines().find(|line| line.contains("revision")).map(str::to_owned);
     let before = text(&run(dir.path(), &["check"]).stdout);
+    assert!(before.contains("\ncatalog    own in place of the program's: claude\n"), "{before}");
+    fs::write(dir.path().join("own/another.toml"), own.replace("claude", "another")).expect("written");
+    let two = text(&run(dir.path(), &["check"]).stdout);
+    assert!(two.contains("\ncatalog    own in place of the program's: claude, own: another\n"), "{two}");
     fs::write(dir.path().join("own/claude.toml"), own.replace("claude.example.jp\"]", "claude2.example.jp\"]"))
         .expect("written");
     let after = text(&run(dir.path(), &["check"]).stdout);

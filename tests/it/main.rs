@@ -19,6 +19,7 @@ mod framing;
 mod hello;
 mod inspect_h1;
 mod inspect_h2;
+mod ismap;
 mod issuing;
 mod learning;
 mod lifecycle;

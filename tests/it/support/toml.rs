@@ -65,6 +65,11 @@ impl Service {
         self
     }
 
+    pub fn ismap(mut self, lines: &str) -> Self {
+        let _ = write!(self.tables, "[service.ismap]\n{lines}\n");
+        self
+    }
+
     pub fn tenant(mut self, lines: &str) -> Self {
         let _ = write!(self.tables, "[service.tenant]\n{lines}\n");
         self
