@@ -1,7 +1,7 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `finding`) the rules that need no other file, `catalogue` the files of the catalogue, `files` the files it names, `problem` what is
+//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `finding`) the rules that need no other file, `catalogue` (with `feed`) the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
 //! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
@@ -11,6 +11,7 @@
 
 mod catalogue;
 mod document;
+mod feed;
 mod files;
 mod finding;
 mod header;
@@ -39,13 +40,15 @@ use std::time::{Duration, SystemTime};
 use aws_lc_rs::digest;
 
 use self::catalogue::Shelf;
-pub use self::catalogue::{add_folder, built_in};
+pub use self::catalogue::built_in;
+pub use self::feed::{CatalogSettings, add_folder, catalog_settings};
 pub use self::limits::{quotas_in_words, quotas_shown};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
 pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
+use crate::feed::state::State;
 use crate::inspect::issuer::Issuer;
 use crate::pac as pac_script;
 use crate::policy::{HostPattern, Listed, Mode, Policy};
@@ -86,6 +89,7 @@ pub struct Config {
     /// How long open connections may go on after SIGTERM.
     pub drain: Duration,
     pub record: record::Settings,
+    pub catalog: CatalogSettings,
     /// `None`: no script is made.
     pub pac: Option<pac_script::Settings>,
     /// What `verify` trusts, as configured, globs expanded.
@@ -154,10 +158,22 @@ impl Config {
 /// # Errors
 /// Every problem of the file at once, warnings with them. A file that cannot be read is one problem.
 pub fn load(path: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadError> {
+    load_from(path, scope, Shelf::WithFolder, now)
+}
+
+/// As [`load`], with this state of the feed instead of the one in force.
+///
+/// # Errors
+/// As [`load`].
+pub fn try_state(path: &Path, state: &State, now: SystemTime) -> Result<Config, LoadError> {
+    load_from(path, Scope::WithoutIssuingCa, Shelf::Trial(state), now)
+}
+
+fn load_from(path: &Path, scope: Scope, shelf: Shelf<'_>, now: SystemTime) -> Result<Config, LoadError> {
     let shown = path.display().to_string();
     let text = read(path, &shown)?;
     let mut problems = Problems::new(&shown, &text);
-    let config = assemble(path, scope, now, &mut problems);
+    let config = assemble(path, scope, shelf, now, &mut problems);
     let failed = problems.any_error();
     let problems = problems.into_sorted();
     match config {
@@ -202,11 +218,17 @@ fn read(path: &Path, shown: &str) -> Result<String, LoadError> {
 }
 
 /// `None` where an error stands in `problems`.
-fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<'_>) -> Option<Config> {
+fn assemble(
+    path: &Path,
+    scope: Scope,
+    shelf: Shelf<'_>,
+    now: SystemTime,
+    problems: &mut Problems<'_>,
+) -> Option<Config> {
     let text = problems.text();
     let tree = document::parse(problems)?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let lowered = lower::lower(&tree, base, Shelf::WithFolder, problems);
+    let lowered = lower::lower(&tree, base, shelf, problems);
     let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
     let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
     let issuing_files = lowered.issuing.map(|(files, _)| files);
@@ -235,6 +257,7 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         connection_life: timeouts.connection_life,
         drain: timeouts.drain,
         record: lowered.record,
+        catalog: lowered.catalog,
         pac: lowered.pac,
         trust: pulled.sources,
         warnings: Vec::new(),

@@ -28,6 +28,7 @@
 //! | [`policy`] | decide and reconcile: a pure, total function of facts, and its evidence |
 //! | [`pac`] | the script by which browsers find this proxy, made from the policy |
 //! | [`catalog`] | what is known of cloud services; a `[[service]]` takes hosts from it |
+//! | [`feed`] | a vendor's own list of endpoints, as somebody approved it |
 //! | [`upstream`] | resolve → vet → connect → verify |
 //! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
 //! | [`seldom`] | a future that is polled only when it was woken itself |
@@ -107,6 +108,7 @@ pub mod identify;
 pub mod http1;
 
 pub mod catalog;
+pub mod feed;
 pub mod pac;
 pub mod policy;
 

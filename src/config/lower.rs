@@ -10,6 +10,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::catalogue::{self, Shelf};
+use super::feed::{self, CatalogSettings};
 use super::problem::{At, MOST, Problems, quoted};
 use super::reader::Table;
 use super::service::{self, Service};
@@ -39,12 +40,19 @@ pub(super) struct Lowered<'t> {
     pub pac: Option<crate::pac::Settings>,
     /// What services took from the catalogue, as text: a part of what the revision is of.
     pub taken: String,
+    pub catalog: CatalogSettings,
 }
 
 /// Paths are resolved against `base`, the directory of the file.
-pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, problems: &mut Problems<'_>) -> Lowered<'t> {
+pub(super) fn lower<'t>(
+    tree: &'t DeTable<'t>,
+    base: &Path,
+    shelf: Shelf<'_>,
+    problems: &mut Problems<'_>,
+) -> Lowered<'t> {
     let root = Table::root(tree, &schema::ROOT, problems);
-    let catalogue = catalogue::of_site(&root, base, shelf, problems);
+    let catalog = feed::settings(&root, base, problems);
+    let catalogue = catalogue::of_site(&catalog, shelf, problems);
     let (site, case_at) = site(&root, problems);
     let listeners = listeners(&root, problems);
     let admin = admin(&root, &listeners, problems);
@@ -83,6 +91,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
         record,
         pac,
         taken,
+        catalog,
     }
 }
 

@@ -51,6 +51,10 @@ pub(super) fn read<'t>(table: &Table<'t>, catalogue: &Catalogue, problems: &mut 
     taken.ports.clone_from(&part.ports);
     taken.plain_http = part.plain_http;
     taken.has_places = part.hosts.iter().any(Template::needs_tenant);
+    if part.hosts.is_empty() {
+        let found = format!("{}, of which the approved feed has nothing left", quoted(text.text));
+        problems.warning(&text.at, found, "another part, or none: nothing is permitted by it");
+    }
     for template in &part.hosts {
         match template.fill(taken.tenant_name.as_deref()) {
             Ok(pattern) => {
