@@ -12,9 +12,9 @@ use super::{DONE, FAILED, complain, fail, report, say};
 use crate::catalog::{Catalogue, Entry};
 use crate::config::{self, CatalogSettings};
 use crate::feed::ENTRY;
-use crate::feed::change::{Compared, compare};
+use crate::feed::change::{Compared, HostChange, compare};
 use crate::feed::endpoints::{Feed, MAX_OCTETS, Refusal};
-use crate::feed::hits::{Counter, Window};
+use crate::feed::hits::{Counter, Told, Window, since};
 use crate::feed::places::compose;
 use crate::feed::shelf::{Shelf, ShelfError, open_regular, regular};
 use crate::feed::state::{Staged, State, Words};
@@ -58,8 +58,8 @@ pub(super) struct Diff {
     #[arg(long, value_name = "FILE")]
     record: Vec<PathBuf>,
     /// Count from this time (UTC) on, such as 2026-11-01 or 2026-11-01T09; default: the record's last day that is over
-    #[arg(long, value_name = "TIME", requires = "record")]
-    since: Option<String>,
+    #[arg(long, value_name = "TIME", requires = "record", value_parser = since)]
+    since: Option<Window>,
     #[command(flatten)]
     place: Place,
 }
@@ -226,7 +226,7 @@ pub(super) fn diff(arguments: &Diff) -> Result<ExitCode, ExitCode> {
 }
 
 /// What the site's own configuration makes of it: it would not load, or has a removed host by itself.
-fn try_with(file: &Path, state: &State, changes: &[crate::feed::change::HostChange]) {
+fn try_with(file: &Path, state: &State, changes: &[HostChange]) {
     let config = match config::try_state(file, state, SystemTime::now()) {
         Ok(config) => config,
         Err(error) => {
@@ -239,15 +239,9 @@ fn try_with(file: &Path, state: &State, changes: &[crate::feed::change::HostChan
     }
 }
 
-fn counted(
-    patterns: &[HostPattern],
-    files: &[PathBuf],
-    since: Option<&String>,
-) -> Result<crate::feed::hits::Told, ExitCode> {
-    let window = match since {
-        Some(from) => Window::Since(from.clone()),
-        None => Window::LastDay { today: delta::today(SystemTime::now()) },
-    };
+fn counted(patterns: &[HostPattern], files: &[PathBuf], since: Option<&Window>) -> Result<Told, ExitCode> {
+    let last_day = || Window::LastDay { today: delta::today(SystemTime::now()) };
+    let window = since.cloned().unwrap_or_else(last_day);
     let mut counter = Counter::new(patterns, window);
     for file in files {
         let read = open_regular(file).and_then(|opened| counter.read(BufReader::with_capacity(1 << 16, opened)));

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead};
 
 use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::names::DnsName;
 use crate::policy::HostPattern;
@@ -39,8 +41,21 @@ pub struct Told {
 pub enum Window {
     /// The last day (UTC) that is over; `today` as `YYYY-MM-DD`.
     LastDay { today: String },
-    /// From this moment on, as the beginning of an `@timestamp`: `2026-11-27`, `2026-11-27T09`.
+    /// From this moment on, as [`since`] takes it.
     Since(String),
+}
+
+/// The beginning of an `@timestamp` (UTC): a day, or a day with an hour, minute or second.
+///
+/// # Errors
+/// What it should look like.
+pub fn since(text: &str) -> Result<Window, &'static str> {
+    let rest = "0000-00-00T00:00:00Z".get(text.len()..).unwrap_or_default();
+    let whole = matches!(text.len(), 10 | 13 | 16 | 19);
+    match whole && OffsetDateTime::parse(&format!("{text}{rest}"), &Rfc3339).is_ok() {
+        true => Ok(Window::Since(text.to_owned())),
+        false => Err("a day or a time such as 2026-11-01, 2026-11-01T09 or 2026-11-01T09:30, in UTC"),
+    }
 }
 
 /// What a line is read for. A tunnel is one request, an inspected connection as many as there are in it.
@@ -105,9 +120,12 @@ impl<'p> Counter<'p> {
             self.unread += 1;
             return;
         };
-        if matches!(&self.window, Window::Since(from) if *line.at < **from) {
-            return;
-        }
+        let day = match &self.window {
+            Window::LastDay { .. } => day,
+            Window::Since(from) if *line.at < **from => return,
+            // All in one.
+            Window::Since(_) => "",
+        };
         let matching = self.matching(domain);
         if matching.is_empty() {
             // Still it shows that the day was recorded.
@@ -154,15 +172,7 @@ impl<'p> Counter<'p> {
                 Some((day, hits)) => (hits, format!("on {day} (UTC)")),
                 None => (none(), "on any day that is over".to_owned()),
             },
-            Window::Since(from) => {
-                let mut sums = none();
-                for (sum, hits) in self.days.values().flat_map(|day| day.iter().enumerate()) {
-                    let Some(sum) = sums.get_mut(sum) else { continue };
-                    sum.passed = sum.passed.saturating_add(hits.passed);
-                    sum.refused = sum.refused.saturating_add(hits.refused);
-                }
-                (sums, format!("since {from} (UTC)"))
-            }
+            Window::Since(from) => (self.days.into_values().next().unwrap_or_else(none), format!("since {from} (UTC)")),
         };
         Told { hits, when, unread: self.unread }
     }
@@ -237,10 +247,14 @@ mod tests {
 
     #[test]
     fn a_time_from_which_on_is_counted() {
-        let since = |from: &str| told(&record(), Window::Since(from.to_owned())).hits.first().map(|hits| hits.passed);
-        assert_eq!(since("2026-11-26"), Some(5));
-        assert_eq!(since("2026-11-27T01"), Some(3));
-        assert_eq!(since("2027"), Some(0));
+        let passed = |from: &str| told(&record(), since(from).expect(from)).hits.first().map(|hits| hits.passed);
+        assert_eq!(passed("2026-11-26"), Some(5));
+        assert_eq!(passed("2026-11-27T01"), Some(3));
+        assert_eq!(passed("2026-11-27T02:00:00"), Some(2));
+        assert_eq!(passed("2027-01-01"), Some(0));
+        for text in ["", "2026", "2026-11", "2026-13-01", "01.11.2026", "2026-11-27T", "2026-11-27T25", "yesterday1"] {
+            assert!(since(text).is_err(), "{text}");
+        }
     }
 
     #[test]
