@@ -2,8 +2,8 @@
 //! line, lets clients reach exactly the cloud services that were approved, and refuses and records everything else.
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
-//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::record`] (every
-//! field), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
+//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::feeds`] (a vendor's
+//! list of endpoints), [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
 //!
 //! # Codemap
 //!

@@ -4,6 +4,7 @@
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
+//! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
 //! * [`record`]: every field of the access record.
 //! * [`performance`]: what it costs, and how that is measured.
 //! * [`load`]: the load tool: scenarios, figures, what may be loaded.
@@ -11,6 +12,7 @@
 //! No code may be here but the tests that compare the pages with what they describe.
 
 pub mod catalog;
+pub mod feeds;
 pub mod journey;
 pub mod load;
 pub mod operations;

@@ -12,6 +12,8 @@
 //! and record name the line of the `catalog` key. A pattern such as `{tenant}.sharepoint.com` takes the place of `{tenant}` from
 //! `tenant_name` of the service, in its own `hosts` too.
 //!
+//! What `microsoft-365/…` means can be kept up to date without a new program: [`feeds`](super::feeds).
+//!
 //! A program that is replaced may bring other hosts: the configuration's revision (in the record and on the summary of `sekisho check`)
 //! changes where what is taken has changed; `sekisho catalog show` of both programs tells how.
 //!
@@ -69,4 +71,4 @@
 //! Each part says where it was read, on which day, and how sure that is: of the vendor's own documents or data, or of somebody else's.
 //! A list of hosts is never whole: vendors add and remove them, Microsoft with thirty days' notice for additions and without any for
 //! removals. What is missing shows in the record as `not_allowlisted`. Microsoft 365 is from its worldwide endpoint list of version
-//! 2026081400, without the mail ports, UDP, and `*.sharepoint.com`, `*.msecnd.net` and `*.onmicrosoft.com`, which belong to everybody.
+//! 2026081400, or from the list that the site has approved ([`feeds`](super::feeds)), without the mail ports, UDP, and `*.sharepoint.com`, `*.msecnd.net` and `*.onmicrosoft.com`, which belong to everybody.

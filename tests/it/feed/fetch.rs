@@ -193,3 +193,16 @@ fn help_says_how_often() {
         assert!(help.status.success() && text(&help.stdout).contains("Examples:"), "{command}");
     }
 }
+
+/// The unit of `deploy/systemd` runs what there is: everything but the file it names is right.
+#[test]
+fn the_units_command_is_one() {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd/sekisho-catalog-fetch.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    let command =
+        unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/sekisho ")).expect("a command");
+    let dir = TempDir::new().expect("a directory");
+    let command = command.replace("/etc/sekisho/sekisho.toml", "none.toml");
+    let said = failed(&run(dir.path(), &command.split(' ').collect::<Vec<_>>()));
+    assert!(said.starts_with("none.toml: error: found no readable file ("), "{said}");
+}
