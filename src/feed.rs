@@ -5,6 +5,7 @@
 //! | [`endpoints`] | Microsoft's answer to `/endpoints`, taken whole or refused whole |
 //! | [`places`] | which part of the catalogue's entry takes which host, and which hosts nothing takes |
 //! | [`change`] | what another feed changes, part by part and set by set |
+//! | [`leave`] | changes that need nobody, because the site has said so beforehand |
 //! | [`hits`] | how often the record has the hosts of a change |
 //! | [`state`] | what is kept of a feed: where it is from, who approved it and when |
 //! | [`shelf`] | the folder of states: pending, and every one that was approved |
@@ -16,6 +17,7 @@
 pub mod change;
 pub mod endpoints;
 pub mod hits;
+pub mod leave;
 pub mod places;
 pub mod poll;
 pub mod shelf;

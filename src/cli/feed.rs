@@ -12,9 +12,10 @@ use super::{DONE, FAILED, complain, fail, report, say};
 use crate::catalog::{Catalogue, Entry};
 use crate::config::{self, CatalogSettings};
 use crate::feed::ENTRY;
-use crate::feed::change::{Compared, HostChange, compare};
+use crate::feed::change::{Changes, Compared, HostChange, compare};
 use crate::feed::endpoints::{Feed, MAX_OCTETS, Refusal};
 use crate::feed::hits::{Counter, Told, Window, since};
+use crate::feed::leave::{Leave, without_leave};
 use crate::feed::places::compose;
 use crate::feed::shelf::{Shelf, ShelfError, open_regular, regular};
 use crate::feed::state::{Staged, State, Words};
@@ -190,18 +191,27 @@ pub(super) fn stage(shelf: &Shelf, octets: &[u8], source: &Source<'_>) -> Result
     Ok(())
 }
 
-pub(super) fn diff(arguments: &Diff) -> Result<ExitCode, ExitCode> {
-    let opened = arguments.place.open()?;
+/// The entry before, and what is different after.
+struct Sides {
+    old: Entry,
+    changes: Changes,
+}
+
+fn sides(old: Option<&Staged>, new: &Staged) -> Result<Sides, ExitCode> {
     let program = config::built_in();
     let own = own(&program)?;
+    let composed = |staged: &Staged| compose(own, &program, &staged.feed, &staged.provenance());
+    let (old_feed, new_feed) = (old.map(|staged| &staged.feed), &new.feed);
+    let old = old.map_or_else(|| own.clone(), |staged| composed(staged).entry);
+    let changes = compare(&Compared { old: &old, old_feed, new: &composed(new), new_feed });
+    Ok(Sides { old, changes })
+}
+
+pub(super) fn diff(arguments: &Diff) -> Result<ExitCode, ExitCode> {
+    let opened = arguments.place.open()?;
     let pending = opened.shelf.pending().map_err(failed)?;
     let in_force = opened.shelf.in_force().map_err(failed)?;
-    let old_staged = in_force.as_ref().and_then(|state| state.staged.as_ref());
-    let composed = |staged: &Staged| compose(own, &program, &staged.feed, &staged.provenance());
-    let old = old_staged.map(composed);
-    let (new, old_entry) = (composed(&pending), old.as_ref().map_or(own, |old| &old.entry));
-    let old_feed = old_staged.map(|staged| &staged.feed);
-    let changes = compare(&Compared { old: old_entry, old_feed, new: &new, new_feed: &pending.feed });
+    let Sides { old, changes } = sides(in_force.as_ref().and_then(|state| state.staged.as_ref()), &pending)?;
     let patterns: Vec<HostPattern> = changes.hosts.iter().filter_map(|change| change.host.fill(None).ok()).collect();
     let told = match arguments.record.as_slice() {
         [] => None,
@@ -211,13 +221,8 @@ pub(super) fn diff(arguments: &Diff) -> Result<ExitCode, ExitCode> {
         complain(&format!("note: {unread} lines of the record are not whole and were passed over"));
     }
     let different = changes.is_different();
-    let shown = Shown {
-        pending: &pending,
-        in_force: in_force.as_ref(),
-        old: old_entry,
-        changes: &changes,
-        told: told.as_ref(),
-    };
+    let shown =
+        Shown { pending: &pending, in_force: in_force.as_ref(), old: &old, changes: &changes, told: told.as_ref() };
     say(&delta::text(&shown));
     if let (true, Some(file)) = (different, &opened.config) {
         try_with(file, &State::trial(pending), &changes.hosts);
@@ -259,6 +264,28 @@ pub(super) fn approve(arguments: &Approve) -> Result<ExitCode, ExitCode> {
         opened.shelf.clear(staged);
     }
     Ok(DONE.into())
+}
+
+/// Approves what was just fetched where the site has given leave for each of its changes. The first list is always somebody's.
+pub(super) fn approve_by_leave(opened: &Opened, leaves: &[Leave]) -> Result<(), ExitCode> {
+    let in_force = opened.shelf.in_force().map_err(failed)?.and_then(|state| state.staged);
+    let Some(in_force) = in_force.filter(|_| !leaves.is_empty()) else { return Ok(()) };
+    let pending = opened.shelf.pending().map_err(failed)?;
+    let Sides { changes, .. } = sides(Some(&in_force), &pending)?;
+    let due = without_leave(&changes, &in_force.feed, &pending.feed, leaves).len();
+    if due > 0 {
+        say(&format!(
+            "{due} of {} changes of hosts have no leave by [catalog] auto_approve: it stays pending",
+            changes.hosts.len()
+        ));
+        return Ok(());
+    }
+    let note = format!("{} changes of hosts, each with leave", changes.hosts.len());
+    let words = Words { by: "[catalog] auto_approve".to_owned(), note: Some(note) };
+    let state = opened.shelf.approval(&words, Some(&pending.digest()), SystemTime::now()).map_err(failed)?;
+    enforce(opened, &state)?;
+    opened.shelf.clear(&pending);
+    Ok(())
 }
 
 pub(super) fn revert(arguments: &Revert) -> Result<ExitCode, ExitCode> {

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::feed::{Opened, Source, open_folder, stage};
+use super::feed::{Source, approve_by_leave, open_folder, stage};
 use super::{ConfigFile, DONE, fail, say};
 use crate::addrs::ClientAddr;
 use crate::admit::{Counted, Subjects};
@@ -71,13 +71,14 @@ pub(super) fn fetch(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
             "{file} has no folder for feeds: add [catalog] with folder = \"catalog.d\" and make that folder"
         )));
     };
-    let Opened { shelf, .. } = open_folder(folder, Some(config.file.clone()))?;
+    let opened = open_folder(folder, Some(config.file.clone()))?;
+    let shelf = &opened.shelf;
     let Some(server) = &config.catalog.feed else { return Err(fail(&"[catalog] feed names no server")) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| fail(&format!("the runtime could not be started: {error}")))?;
     let in_force = shelf.in_force().map_err(|error| fail(&error))?;
-    let poll = Poll::begin(&shelf, SystemTime::now()).map_err(|error| fail(&format!("{}: {error}", name(server))))?;
-    let mut vendor = Vendor { config: &config, server, shelf: &shelf, runtime, poll };
+    let poll = Poll::begin(shelf, SystemTime::now()).map_err(|error| fail(&format!("{}: {error}", name(server))))?;
+    let mut vendor = Vendor { config: &config, server, shelf, runtime, poll };
     let version = latest(&vendor.get("/version/Worldwide", MAX_VERSION)?)
         .map_err(|refusal| fail(&format!("{}/version/Worldwide: {refusal}", name(server))))?;
     let known = in_force.and_then(|state| state.staged).and_then(|staged| staged.version);
@@ -89,8 +90,11 @@ pub(super) fn fetch(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     let content = vendor.get("/endpoints/Worldwide", MAX_OCTETS)?;
     let origin = format!("{}/endpoints/Worldwide", name(server));
     let source = Source { origin: &origin, version: Some(version.clone()), accept_shrunk: arguments.accept_shrunk };
-    stage(&shelf, &content, &source)?;
-    vendor.poll.staged(&shelf, &version).map_err(|error| fail(&error))?;
+    stage(shelf, &content, &source)?;
+    vendor.poll.staged(shelf, &version).map_err(|error| fail(&error))?;
+    if !arguments.accept_shrunk {
+        approve_by_leave(&opened, &config.catalog.auto_approve)?;
+    }
     Ok(DONE.into())
 }
 

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::catalogue::{self, Shelf};
 use super::document;
 use super::problem::{LoadError, Problem, Problems, quoted};
-use super::reader::Table;
+use super::reader::{Table, Text};
 use super::schema;
 use crate::catalog::{Catalogue, Entry};
 use crate::feed::ENTRY;
+use crate::feed::leave::Leave;
 use crate::feed::places::compose;
 use crate::feed::shelf::{self, ShelfError};
 use crate::feed::state::State;
@@ -26,6 +27,8 @@ pub struct CatalogSettings {
     pub folder: Option<PathBuf>,
     /// The server that `sekisho catalog fetch` asks; its host is a name. `None`: what is there is refused.
     pub feed: Option<Authority>,
+    /// Changes for which `fetch` needs nobody.
+    pub auto_approve: Vec<Leave>,
 }
 
 /// Reads the section alone, however broken the rest is: who puts a state back must not need a configuration that loads.
@@ -67,7 +70,23 @@ pub(super) fn settings<'t>(root: &Table<'t>, base: &Path, problems: &mut Problem
             feed
         }
     };
-    CatalogSettings { folder: folder.map(|folder| base.join(folder.text)), feed }
+    let leaves = table.texts("auto_approve", problems).unwrap_or_default();
+    let auto_approve = leaves.iter().filter_map(|text| leave(text, problems)).collect();
+    CatalogSettings { folder: folder.map(|folder| base.join(folder.text)), feed, auto_approve }
+}
+
+fn leave(text: &Text<'_>, problems: &mut Problems<'_>) -> Option<Leave> {
+    let leave = Leave::parse(text.text);
+    if leave.is_none() {
+        problems
+            .error(
+                &text.at,
+                quoted(text.text),
+                "added, removed, widened or narrowed, perhaps with a category: \"added:allow\"",
+            )
+            .hint("the categories are optimize, allow and default");
+    }
+    leave
 }
 
 fn server(text: &str) -> Option<Authority> {
@@ -210,6 +229,22 @@ mod tests {
             );
             assert_eq!(said(wrong), [expected]);
         }
+    }
+
+    #[test]
+    fn leave_is_given_by_kind_and_category() {
+        let problems = problems_of(
+            "f",
+            &format!("[catalog]\nauto_approve = [\"removed\", \"added:allow\", \"added:all\"]\n{BASE}"),
+        );
+        let said: Vec<_> = problems.iter().map(ToString::to_string).filter(|line| line.contains("catalog")).collect();
+        assert_eq!(
+            said,
+            [
+                "f:2:43: error: catalog.auto_approve[2]: found \"added:all\", expected added, removed, widened or narrowed, perhaps with \
+              a category: \"added:allow\"\n    hint: the categories are optimize, allow and default"
+            ]
+        );
     }
 
     #[test]

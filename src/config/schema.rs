@@ -32,7 +32,7 @@ pub(super) static PAC: Keys = Keys {
     section: "[pac]",
     names: &["proxies", "internal_domains", "internal_proxies", "otherwise", "direct_fallback"],
 };
-pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder", "feed"] };
+pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder", "feed", "auto_approve"] };
 pub(super) static SITE: Keys = Keys { section: "[site]", names: &["name", "case", "last_line"] };
 pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "address"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };

@@ -30,6 +30,9 @@ static FIXED: [&str; 5] = ["sign-in", "sign-in-consumer", "device", "sharepoint"
 /// The part that takes wildcards over sign-in hosts.
 pub(super) const BROAD: &str = "common-broad";
 
+/// The part that takes hosts that are new in the set of the sign-in.
+pub(super) const NEW_SIGN_IN: &str = "sign-in-other";
+
 /// Known sets, and the part that takes a host that is new in them.
 static SETS: [(u32, &str); 57] = [
     // A literal table.
@@ -53,7 +56,7 @@ static SETS: [(u32, &str); 57] = [
     (51, "common"),
     (53, "common"),
     // Whether a new host of the sign-in escapes the tenant restriction is not known.
-    (56, "sign-in-other"),
+    (56, NEW_SIGN_IN),
     (59, "identity-cdn"),
     (64, "common"),
     (66, "common"),

@@ -2,7 +2,8 @@
 //!
 //! The catalogue's entry `microsoft-365` was made from Microsoft's worldwide endpoint list (version 2026081400). Microsoft changes that
 //! list about once a month: additions with thirty days' notice, removals without. With a feed the site follows it without a new program,
-//! and nothing follows by itself: each list is looked at by somebody before it is in force.
+//! and nothing follows by itself: each list is looked at by somebody before it is in force, unless the site has said otherwise
+//! (`auto_approve`).
 //!
 //! # From a list to the policy
 //!
@@ -10,6 +11,7 @@
 //! [catalog]
 //! folder = "catalog.d"                     # must be there; feeds are kept in catalog.d/feeds
 //! # feed = "https://endpoints.office.com"  # whom `fetch` asks
+//! # auto_approve = []                      # what `fetch` may put in force
 //! ```
 //!
 //! ```sh
@@ -105,4 +107,13 @@
 //! address, roots and CRLs; the certificate must be the server's. It asks `/version` first and `/endpoints` only where that names a
 //! newer one than the last, under a random identifier that stays the same. It asks once an hour at most, and after a 429 not before
 //! the time that came with it (an hour to a day); until then it ends with 1 and the time. Only 200 is taken, no redirect is followed.
-//! `deploy/systemd` has a timer. Who approves still is a person, and a proxy without a way to Microsoft imports files.
+//! `deploy/systemd` has a timer. A proxy without a way to Microsoft imports files.
+//!
+//! # Changes that need nobody
+//!
+//! Without `[catalog] auto_approve` a person approves each list. With it `fetch` puts a list in force by itself where every change of a
+//! host is of a kind that stands there: `added`, `removed`, `widened`, `narrowed`, of any category or, as in `"added:allow"`, of sets of
+//! that one (optimize, allow, default; of several sets that list a host each must be of it). One change that is not holds back the whole
+//! list as pending. The first list is always somebody's, and so is a list taken with `--accept-shrunk`, what is new in `common-broad` or
+//! `sign-in-other`, and a list with which the configuration would not load. `history` has it under the name `[catalog] auto_approve`. The
+//! proxy is not told: a unit that runs `fetch` can reload it afterwards (`ExecStartPost=+systemctl reload sekisho.service`).

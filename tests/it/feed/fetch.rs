@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tempfile::TempDir;
 
@@ -192,6 +194,55 @@ fn help_says_how_often() {
         let help = run(dir.path(), &["catalog", command, "--help"]);
         assert!(help.status.success() && text(&help.stdout).contains("Examples:"), "{command}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_site_has_given_leave_for_needs_nobody_and_all_else_does() {
+    const LISTS: [&[&str]; 3] = [
+        &["a.example.com", "b.example.com"],
+        &["a.example.com", "b.example.com", "c.example.com"],
+        &["b.example.com", "c.example.com"],
+    ];
+    let step = Arc::new(AtomicUsize::new(0));
+    let told = Arc::clone(&step);
+    let vendor = Origin::https(&["feed.test"])
+        .answering(move |seen| {
+            let step = told.load(Ordering::Relaxed);
+            match seen.target.starts_with("/version") {
+                true => Reply::ok(VERSION.replace("2026090100", &format!("202609010{step}"))),
+                false => Reply::ok(feed(LISTS[step])),
+            }
+        })
+        .start()
+        .await;
+    let dir = site(&vendor);
+    let dir = dir.path();
+    let file = dir.join("sekisho.toml");
+    let config = fs::read_to_string(&file).expect("read");
+    fs::write(&file, config.replace("[catalog]\n", "[catalog]\nauto_approve = [\"added:allow\"]\n")).expect("written");
+    // The first list is somebody's to approve.
+    done(&catalog(dir, &["fetch", "--accept-shrunk"]));
+    permits(dir, "a.example.com", false);
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    let newer = |now: usize| {
+        step.store(now, Ordering::Relaxed);
+        later(dir);
+        done(&catalog(dir, &["fetch"]))
+    };
+    let said = newer(1);
+    assert!(
+        said.contains("\nin force: 0002  2")
+            && said.contains(" by [catalog] auto_approve (1 changes of hosts, each with leave): "),
+        "{said}"
+    );
+    permits(dir, "c.example.com", true);
+    let said = newer(2);
+    assert!(
+        said.ends_with("\n1 of 1 changes of hosts have no leave by [catalog] auto_approve: it stays pending\n"),
+        "{said}"
+    );
+    permits(dir, "a.example.com", true);
+    assert_eq!(catalog(dir, &["diff"]).status.code(), Some(3));
 }
 
 /// The unit of `deploy/systemd` runs what there is: everything but the file it names is right.
