@@ -318,10 +318,19 @@ fn enforce(opened: &Opened, state: &State) -> Result<(), ExitCode> {
 
 pub(super) fn history(place: &Place) -> Result<ExitCode, ExitCode> {
     let opened = place.open()?;
-    let newest = opened.shelf.newest().map_err(failed)?;
+    let numbers = opened.shelf.numbers().map_err(failed)?;
     let mut code = ExitCode::from(DONE);
     say("0     the program's own list");
-    for number in 1..=newest {
+    let mut due = 1;
+    for number in numbers {
+        if number > due {
+            complain(&format!(
+                "sekisho: {} and what follows up to {number:04}.json is not there",
+                opened.shelf.file(due).display()
+            ));
+            code = FAILED.into();
+        }
+        due = number + 1;
         match opened.shelf.state(number) {
             Ok(state) => say(&delta::state_line(&state)),
             Err(error) => {

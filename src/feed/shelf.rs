@@ -24,6 +24,7 @@ use super::state::{Staged, State, Words, WordsError};
 
 /// Largest state that is read: a feed, indented.
 const MAX_STATE: u64 = 4 << 20;
+const MAX_NUMBER: u32 = 999_999;
 /// Files of the folder that are looked at.
 const MAX_FILES: usize = 10_000;
 
@@ -86,23 +87,32 @@ impl Shelf {
     /// The highest number; 0 where nothing was ever approved.
     ///
     /// # Errors
-    /// [`ShelfError::Read`], [`ShelfError::Crowded`].
+    /// As [`Shelf::numbers`].
     pub fn newest(&self) -> Result<u32, ShelfError> {
+        Ok(self.numbers()?.last().copied().unwrap_or(0))
+    }
+
+    /// Those of all states, in ascending order.
+    ///
+    /// # Errors
+    /// [`ShelfError::Read`], [`ShelfError::Crowded`].
+    pub fn numbers(&self) -> Result<Vec<u32>, ShelfError> {
         let unreadable = |source| ShelfError::Read { path: self.folder.clone(), source };
         let files = match fs::read_dir(&self.folder) {
             Ok(files) => files,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(unreadable(error)),
         };
-        let mut newest = 0;
+        let mut numbers = Vec::new();
         for (n, file) in files.enumerate() {
             if n == MAX_FILES {
                 return Err(ShelfError::Crowded(self.folder.clone()));
             }
             let name = file.map_err(unreadable)?.file_name();
-            newest = newest.max(name.to_str().and_then(number_of).unwrap_or(0));
+            numbers.extend(name.to_str().and_then(number_of));
         }
-        Ok(newest)
+        numbers.sort_unstable();
+        Ok(numbers)
     }
 
     /// # Errors
@@ -252,10 +262,10 @@ impl Shelf {
     }
 }
 
-/// `0012.json` is 12.
+/// `0012.json` is 12. Nobody approves more often than [`MAX_NUMBER`] times.
 fn number_of(name: &str) -> Option<u32> {
     let number: u32 = name.strip_suffix(".json")?.parse().ok()?;
-    (name == format!("{number:04}.json")).then_some(number)
+    (name == format!("{number:04}.json") && (1..=MAX_NUMBER).contains(&number)).then_some(number)
 }
 
 pub(super) fn read_json<T: for<'d> Deserialize<'d>>(path: &Path) -> Result<T, ShelfError> {

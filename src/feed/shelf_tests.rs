@@ -223,6 +223,9 @@ fn only_numbers_as_they_are_written_count() {
     for (name, number) in [
         ("0001.json", Some(1)),
         ("12345.json", Some(12_345)),
+        ("999999.json", Some(999_999)),
+        ("1000000.json", None),
+        ("0000.json", None),
         ("1.json", None),
         ("00001.json", None),
         ("+001.json", None),
@@ -232,6 +235,22 @@ fn only_numbers_as_they_are_written_count() {
         ("99999999999.json", None),
     ] {
         assert_eq!(number_of(name), number, "{name}");
+    }
+}
+
+#[test]
+fn any_name_of_a_file_can_be_an_origin() {
+    let (_directory, shelf) = shelf();
+    for (origin, kept) in [
+        ("一覧.json", "一覧.json"),
+        ("a\u{1b}[2J\nb.json", "a?[2J?b.json"),
+        ("", "?"),
+        (" ", "?"),
+        (&"x".repeat(400), &*"x".repeat(300)),
+    ] {
+        let feed = Staged::new(Feed::parse(SMALL.as_bytes()).expect("sound"), SMALL.as_bytes(), origin, None, at(0));
+        shelf.stage(&feed).expect("staged");
+        assert_eq!(shelf.pending().expect("readable").origin, kept);
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) struct WrittenState {
 
 impl Staged {
     pub fn new(feed: Feed, octets: &[u8], origin: &str, version: Option<String>, now: SystemTime) -> Self {
-        Self { origin: origin.to_owned(), taken: moment(now), version, sha256: hex(octets), feed }
+        Self { origin: words_of(origin), taken: moment(now), version, sha256: hex(octets), feed }
     }
 
     /// 12 hexadecimal digits of the SHA-256 of the sets in their normal form: what a reviewer has seen, and approves.
@@ -158,6 +158,12 @@ impl Words {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is 1 to {MAX_WORDS} printable characters on one line")]
 pub struct WordsError(&'static str);
+
+/// A file's name may hold anything.
+fn words_of(text: &str) -> String {
+    let text: String = text.chars().take(MAX_WORDS).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if text.trim().is_empty() { "?".to_owned() } else { text }
+}
 
 fn is_words(text: &str) -> bool {
     !text.trim().is_empty() && text.chars().count() <= MAX_WORDS && !text.chars().any(char::is_control)

@@ -99,7 +99,8 @@
 //! the configuration with file and reason (at a reload the one in force stays); an older one is never taken instead. `revert` works then
 //! too. A reversal does not go through what was put back before: after 1, 2 and a reversal to 1 the next one goes to the program's own
 //! list. The files are JSON, a host a line, and small: keep the folder under version control, and make it writable for those alone who may
-//! approve. Who can write there decides what the entry means, as who can write the configuration does.
+//! approve, and not for the user that the proxy runs as, who has to read it. Who can write there decides what the entry means, as who can
+//! write the configuration does.
 //!
 //! # Fetching
 //!

@@ -129,6 +129,17 @@ fn a_feed_changes_nothing_until_it_is_approved_and_can_be_put_back() {
             && lines[2].ends_with(&digest(&said))
     );
     assert_eq!(lines[4], "0004  TIME by c: back to the program's own list");
+    // What is missing, or cannot be read, is told and nothing else left out.
+    let states = dir.join("catalog.d/feeds/microsoft-365");
+    fs::remove_file(states.join("0002.json")).expect("removed");
+    fs::write(states.join("0003.json"), "{}").expect("written");
+    let broken = catalog(dir, &["history"]);
+    assert_eq!(
+        failed(&broken),
+        "sekisho: catalog.d/feeds/microsoft-365/0002.json and what follows up to 0003.json is not there\n\
+         0003  catalog.d/feeds/microsoft-365/0003.json: it is not as sekisho writes it (missing field `number` at line 1 column 2)\n"
+    );
+    assert_eq!(text(&broken.stdout).lines().count(), 3, "{}", text(&broken.stdout));
 }
 
 #[test]
