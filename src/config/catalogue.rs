@@ -61,13 +61,15 @@ pub(super) enum Shelf<'s> {
 }
 
 /// The catalogue of this configuration. The problems of the folder's files are the configuration's.
-pub(super) fn of_site(settings: &CatalogSettings, shelf: Shelf<'_>, problems: &mut Problems<'_>) -> Catalogue {
+pub(super) fn of_site(settings: &mut CatalogSettings, shelf: Shelf<'_>, problems: &mut Problems<'_>) -> Catalogue {
     let mut catalogue = built_in();
-    if let Some(folder) = &settings.folder
-        && let Err(found) = feed::add(&mut catalogue, folder, shelf)
-    {
-        problems.adopt(found);
+    if let Some(folder) = &settings.folder {
+        match feed::add(&mut catalogue, folder, shelf) {
+            Ok(gone) => settings.gone = gone,
+            Err(found) => problems.adopt(found),
+        }
     }
+    settings.own = feed::own_entries(&catalogue);
     catalogue
 }
 

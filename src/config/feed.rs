@@ -2,6 +2,7 @@
 //!
 //! What may not be here: what a feed or a state must look like (`crate::feed`).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::catalogue::{self, Shelf};
@@ -9,6 +10,7 @@ use super::document;
 use super::problem::{LoadError, Problem, Problems, quoted};
 use super::reader::{Table, Text};
 use super::schema;
+use super::service::Service;
 use crate::catalog::{Catalogue, Entry};
 use crate::feed::ENTRY;
 use crate::feed::leave::Leave;
@@ -29,6 +31,10 @@ pub struct CatalogSettings {
     pub feed: Option<Authority>,
     /// Changes for which `fetch` needs nobody.
     pub auto_approve: Vec<Leave>,
+    /// Ids of the entries that are not the program's, with the names of their files.
+    pub own: Vec<(String, String)>,
+    /// Hosts that the feed in force has no longer, with the number of the state since which.
+    pub gone: BTreeMap<String, u32>,
 }
 
 /// Reads the section alone, however broken the rest is: who puts a state back must not need a configuration that loads.
@@ -72,7 +78,19 @@ pub(super) fn settings<'t>(root: &Table<'t>, base: &Path, problems: &mut Problem
     };
     let leaves = table.texts("auto_approve", problems).unwrap_or_default();
     let auto_approve = leaves.iter().filter_map(|text| leave(text, problems)).collect();
-    CatalogSettings { folder: folder.map(|folder| base.join(folder.text)), feed, auto_approve }
+    CatalogSettings {
+        folder: folder.map(|folder| base.join(folder.text)),
+        feed,
+        auto_approve,
+        own: Vec::new(),
+        gone: BTreeMap::new(),
+    }
+}
+
+/// What in the catalogue is the site's own.
+pub(super) fn own_entries(catalogue: &Catalogue) -> Vec<(String, String)> {
+    let own = catalogue.entries().filter_map(|entry| Some((entry, Path::new(entry.file.as_ref()?).file_name()?)));
+    own.map(|(entry, file)| (entry.id.clone(), file.to_string_lossy().into_owned())).collect()
 }
 
 fn leave(text: &Text<'_>, problems: &mut Problems<'_>) -> Option<Leave> {
@@ -97,13 +115,35 @@ fn server(text: &str) -> Option<Authority> {
 }
 
 /// The catalogue with the files of the folder and what was approved, or with a state that is only tried.
-pub(super) fn add(catalogue: &mut Catalogue, folder: &Path, shelf: Shelf<'_>) -> Result<(), Vec<Problem>> {
+/// Gives what is gone from it.
+pub(super) fn add(
+    catalogue: &mut Catalogue,
+    folder: &Path,
+    shelf: Shelf<'_>,
+) -> Result<BTreeMap<String, u32>, Vec<Problem>> {
     match shelf {
-        Shelf::BuiltIn => Ok(()),
-        Shelf::WithFolder => add_folder(catalogue, folder),
+        Shelf::BuiltIn => Ok(BTreeMap::new()),
+        Shelf::WithFolder => add_approved(catalogue, folder),
         Shelf::Trial(state) => {
             catalogue::add_files(catalogue, folder)?;
             put(catalogue, &shelf::Shelf::new(folder), state)
+        }
+    }
+}
+
+/// A service's own hosts that the feed does not name any more: nobody may be using them, or somebody else may get them.
+pub(super) fn warn_gone(services: &[Service], settings: &CatalogSettings, problems: &mut Problems<'_>) {
+    for service in services {
+        let taken = service.catalog.as_ref().map(|(_, at)| at.offset);
+        for host in service.hosts.iter().filter(|host| Some(host.at.offset) != taken) {
+            let Some(since) = settings.gone.get(host.pattern.as_str()) else { continue };
+            let found = format!(
+                "{}, which the feed of {ENTRY} has no longer since state {since}",
+                quoted(host.pattern.as_str())
+            );
+            problems
+                .warning(&host.at, found, "hosts that are still in use")
+                .hint("look for it in the record (url.domain), and remove it where nobody uses it");
         }
     }
 }
@@ -113,10 +153,14 @@ pub(super) fn add(catalogue: &mut Catalogue, folder: &Path, shelf: Shelf<'_>) ->
 /// # Errors
 /// Every problem of every file, or that the folder cannot be read.
 pub fn add_folder(catalogue: &mut Catalogue, folder: &Path) -> Result<(), Vec<Problem>> {
+    add_approved(catalogue, folder).map(|_| ())
+}
+
+fn add_approved(catalogue: &mut Catalogue, folder: &Path) -> Result<BTreeMap<String, u32>, Vec<Problem>> {
     catalogue::add_files(catalogue, folder)?;
     let shelf = shelf::Shelf::new(folder);
     match shelf.in_force() {
-        Ok(None) => Ok(()),
+        Ok(None) => Ok(BTreeMap::new()),
         Ok(Some(state)) => put(catalogue, &shelf, &state),
         Err(error) => Err(vec![unreadable(&error, shelf.folder())]),
     }
@@ -141,8 +185,8 @@ fn unreadable(error: &ShelfError, folder: &Path) -> Problem {
     Problem::of_file(&file.display().to_string(), &found, "the file as `sekisho catalog approve` wrote it", hint)
 }
 
-fn put(catalogue: &mut Catalogue, shelf: &shelf::Shelf, state: &State) -> Result<(), Vec<Problem>> {
-    let Some(staged) = &state.staged else { return Ok(()) };
+fn put(catalogue: &mut Catalogue, shelf: &shelf::Shelf, state: &State) -> Result<BTreeMap<String, u32>, Vec<Problem>> {
+    let Some(staged) = &state.staged else { return Ok(BTreeMap::new()) };
     let file = shelf.file(state.number).display().to_string();
     if let Some(own) = catalogue.entry(ENTRY).and_then(|entry| entry.file.as_ref()) {
         let found = format!("an approved feed, and {own}, which takes the same entry's place");
@@ -151,14 +195,14 @@ fn put(catalogue: &mut Catalogue, shelf: &shelf::Shelf, state: &State) -> Result
     }
     // Of the program's own, as the reviewer saw it.
     let program = catalogue::built_in();
-    let Some(known) = program.entry(ENTRY) else { return Ok(()) };
+    let Some(known) = program.entry(ENTRY) else { return Ok(BTreeMap::new()) };
     let entry = compose(known, &program, &staged.feed, &staged.provenance()).entry;
     let told =
         format!("Hosts by the endpoint feed that {} approved at {} (state {}).", state.by, state.at, state.number);
     let notes =
         known.notes.as_ref().map_or_else(|| told.clone(), |notes| format!("{told} The program's own list: {notes}"));
     catalogue.put(Entry { file: Some(file), notes: Some(notes), ..entry });
-    Ok(())
+    Ok(state.gone.clone())
 }
 
 #[cfg(test)]
@@ -255,6 +299,9 @@ mod tests {
         let now = SystemTime::now();
         let with = load(&file, Scope::Full, now).expect("loads");
         assert_eq!(hosts(&with), ["teams.microsoft.com", "new.teams.example"]);
+        let row = "catalog    the site's own: microsoft-365 (0001.json)";
+        let screen = super::super::summary(&with);
+        assert!(screen.lines().any(|line| line.split_whitespace().eq(row.split_whitespace())), "{screen}");
         let words = Words { by: "Hanako".to_owned(), note: None };
         let back = shelf.reversal(&words, None, now).expect("a way back");
         // Only tried: nothing has changed.
@@ -295,6 +342,29 @@ mod tests {
             file.display()
         );
         assert_eq!(warnings, [expected]);
+    }
+
+    #[test]
+    fn a_host_of_ones_own_that_the_feed_has_no_longer_is_a_warning() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let own = "[[service]]\nname = \"By hand\"\nhosts = [\"gone.example.com\", \"a.example.com\", \"never.example.com\"]\n";
+        let file = config(directory.path(), own);
+        let warnings = || -> Vec<String> {
+            let config = load(&file, Scope::Full, SystemTime::now()).expect("loads");
+            config.warnings.iter().map(ToString::to_string).collect()
+        };
+        let shelf = approved(directory.path(), "\"gone.example.com\", \"a.example.com\"");
+        assert_eq!(warnings(), Vec::<String>::new());
+        approved(directory.path(), "\"a.example.com\"");
+        let expected = format!(
+            "{}:12:10: warning: service[0].hosts[0]: found \"gone.example.com\", which the feed of microsoft-365 has no longer since \
+             state 2, expected hosts that are still in use\n    hint: look for it in the record (url.domain), and remove it where nobody uses it",
+            file.display()
+        );
+        assert_eq!(warnings(), [expected]);
+        let words = Words { by: "Hanako".to_owned(), note: None };
+        shelf.put(&shelf.reversal(&words, Some(0), SystemTime::now()).expect("a way back")).expect("put");
+        assert_eq!(warnings(), Vec::<String>::new());
     }
 
     #[test]

@@ -51,8 +51,8 @@ pub(super) fn lower<'t>(
     problems: &mut Problems<'_>,
 ) -> Lowered<'t> {
     let root = Table::root(tree, &schema::ROOT, problems);
-    let catalog = feed::settings(&root, base, problems);
-    let catalogue = catalogue::of_site(&catalog, shelf, problems);
+    let mut catalog = feed::settings(&root, base, problems);
+    let catalogue = catalogue::of_site(&mut catalog, shelf, problems);
     let (site, case_at) = site(&root, problems);
     let listeners = listeners(&root, problems);
     let admin = admin(&root, &listeners, problems);
@@ -60,6 +60,7 @@ pub(super) fn lower<'t>(
     let mut groups = service::groups(&root, &limits, problems);
     let mut services = service::services(&root, &groups, &limits, &catalogue, problems);
     finding::look(&site, &case_at, &services, &catalogue, problems);
+    feed::warn_gone(&services, &catalog, problems);
     let taken = service::taken(&services);
     let timeouts = settings::timeouts(&root, problems);
     let resolver = settings::resolver(&root, timeouts.dns, problems);

@@ -29,6 +29,10 @@ pub fn summary(config: &Config) -> String {
     screen.row("admin", [config.admin.map_or_else(|| "none".to_owned(), |address| address.to_string())]);
     clients(config, &mut screen);
     services(config, &mut screen);
+    if !config.catalog.own.is_empty() {
+        let own = config.catalog.own.iter().map(|(id, file)| format!("{id} ({file})"));
+        screen.row("catalog", ["the site's own:".to_owned(), few(own, 4, "")]);
+    }
     upstream(config, &mut screen);
     limits(config, &mut screen);
     screen.row("timeouts", timeouts(config).map(|(name, span)| format!("{name} {}", show_duration(span))));

@@ -20,7 +20,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::ENTRY;
-use super::state::{Staged, State, Words, WordsError};
+use super::state::{Next, Staged, State, Words, WordsError};
 
 /// Largest state that is read: a feed, indented.
 const MAX_STATE: u64 = 4 << 20;
@@ -170,7 +170,9 @@ impl Shelf {
         if let Some(expected) = digest.filter(|expected| **expected != found) {
             return Err(ShelfError::Another { expected: expected.to_owned(), found });
         }
-        Ok(words.state(self.newest()? + 1, Some(staged), None, now))
+        let newest = self.newest()?;
+        let before = self.state(newest).ok();
+        Ok(words.state(Next { newest, before: before.as_ref(), staged: Some(staged) }, None, now))
     }
 
     /// What `revert` would write: the state before the one in force, or `to`. What was put back already is not gone through again.
@@ -183,7 +185,8 @@ impl Shelf {
         if newest == 0 {
             return Err(ShelfError::NothingBefore);
         }
-        let current = self.state(newest).ok().map(|state| state.restores.unwrap_or(newest));
+        let before = self.state(newest).ok();
+        let current = before.as_ref().map(|state| state.restores.unwrap_or(newest));
         let target = match (to, current) {
             (Some(to), _) => to,
             (None, Some(0)) => return Err(ShelfError::NothingBefore),
@@ -202,7 +205,7 @@ impl Shelf {
         if current == Some(restores) {
             return Err(ShelfError::InForce { number: target });
         }
-        Ok(words.state(newest + 1, staged, Some(restores), now))
+        Ok(words.state(Next { newest, before: before.as_ref(), staged }, Some(restores), now))
     }
 
     /// Puts the state in force: it becomes the newest, if its number is still free.

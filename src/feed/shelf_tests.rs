@@ -183,7 +183,7 @@ fn l05_a_state_that_is_not_as_it_was_written_is_refused_and_none_before_it_taken
         (
             "\"by\":",
             "\"who\":",
-            "it is not as sekisho writes it (unknown field `who`, expected one of `number`, `by`, `at`, `note`, `restores`, `feed` at line 3 column 7)",
+            "it is not as sekisho writes it (unknown field `who`, expected one of `number`, `by`, `at`, `note`, `restores`, `gone`, `feed` at line 3 column 7)",
         ),
         ("R8-112", "R8\\u001b[2J", "by, at or note is not as sekisho writes it"),
         ("2027-01-15T08:01:00Z", "yesterday", "by, at or note is not as sekisho writes it"),
@@ -236,6 +236,24 @@ fn only_numbers_as_they_are_written_count() {
     ] {
         assert_eq!(number_of(name), number, "{name}");
     }
+}
+
+#[test]
+fn what_is_gone_is_remembered_until_a_list_has_it_again() {
+    let (_directory, shelf) = shelf();
+    let gone = |state: &State| state.gone.clone().into_iter().collect::<Vec<_>>();
+    let named = |host: &str, since: u32| (host.to_owned(), since);
+    assert_eq!(gone(&approve(&shelf, SMALL)), []);
+    assert_eq!(gone(&approve(&shelf, &another())), [named("smtp.office365.com", 2)]);
+    let third = approve(&shelf, &SMALL.replace("\"smtp.office365.com\"", ""));
+    assert_eq!(gone(&third), [named("smtp.office.com", 3), named("smtp.office365.com", 2)]);
+    assert_eq!(shelf.in_force().expect("read"), Some(third));
+    // To state 2: what it has is there again.
+    let back = shelf.reversal(&words("a"), None, at(9)).expect("state 2");
+    assert_eq!(gone(&back), [named("smtp.office365.com", 2)]);
+    // The program's own list says nothing of it.
+    let own = shelf.reversal(&words("a"), Some(0), at(9)).expect("the program's own");
+    assert_eq!(gone(&own).len(), 2);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! What may not be here: files (`shelf`).
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
@@ -12,7 +14,10 @@ use time::format_description::well_known::Rfc3339;
 
 use super::endpoints::{Feed, Written};
 use super::places::Provenance;
+use crate::policy::HostPattern;
 
+/// Hosts that are remembered as gone; of more, those that went last.
+const MAX_GONE: usize = 5_000;
 /// Characters of a name, a note, an origin.
 const MAX_WORDS: usize = 300;
 
@@ -41,6 +46,8 @@ pub struct State {
     pub note: Option<String>,
     /// The state whose content this is, where it was put back; 0: the program's own list.
     pub restores: Option<u32>,
+    /// Hosts that a list in force before had and this one has not, with the number of the state since which.
+    pub gone: BTreeMap<String, u32>,
     /// `None`: the program's own list.
     pub staged: Option<Staged>,
 }
@@ -66,6 +73,8 @@ pub(super) struct WrittenState {
     note: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     restores: Option<u32>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    gone: BTreeMap<String, u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     feed: Option<WrittenStaged>,
 }
@@ -110,15 +119,23 @@ impl State {
     /// What is only tried: it has no number and is nobody's.
     pub fn trial(staged: Staged) -> Self {
         let at = staged.taken.clone();
-        Self { number: 0, by: String::new(), at, note: None, restores: None, staged: Some(staged) }
+        Self {
+            number: 0,
+            by: String::new(),
+            at,
+            note: None,
+            restores: None,
+            gone: BTreeMap::new(),
+            staged: Some(staged),
+        }
     }
 
     pub(super) fn read(written: WrittenState) -> Result<Self, String> {
-        let WrittenState { number, by, at, note, restores, feed } = written;
+        let WrittenState { number, by, at, note, restores, gone, feed } = written;
         if ![Some(&by), note.as_ref()].into_iter().flatten().all(|text| is_words(text)) || !is_moment(&at) {
             return Err("by, at or note is not as sekisho writes it".to_owned());
         }
-        Ok(Self { number, by, at, note, restores, staged: feed.map(Staged::read).transpose()? })
+        Ok(Self { number, by, at, note, restores, gone, staged: feed.map(Staged::read).transpose()? })
     }
 
     pub(super) fn written(&self) -> WrittenState {
@@ -128,6 +145,7 @@ impl State {
             at: self.at.clone(),
             note: self.note.clone(),
             restores: self.restores,
+            gone: self.gone.clone(),
             feed: self.staged.as_ref().map(Staged::written),
         }
     }
@@ -149,9 +167,43 @@ impl Words {
         }
     }
 
-    pub(super) fn state(&self, number: u32, staged: Option<Staged>, restores: Option<u32>, now: SystemTime) -> State {
-        State { number, by: self.by.clone(), at: moment(now), note: self.note.clone(), restores, staged }
+    /// What comes after `before`, the newest state as far as it can be read, whose number is `newest`.
+    pub(super) fn state(&self, next: Next<'_>, restores: Option<u32>, now: SystemTime) -> State {
+        let number = next.newest + 1;
+        let gone = gone(next.before, next.staged.as_ref(), number);
+        State {
+            number,
+            by: self.by.clone(),
+            at: moment(now),
+            note: self.note.clone(),
+            restores,
+            gone,
+            staged: next.staged,
+        }
     }
+}
+
+/// What a state is made of.
+pub(super) struct Next<'s> {
+    pub newest: u32,
+    pub before: Option<&'s State>,
+    pub staged: Option<Staged>,
+}
+
+fn gone(before: Option<&State>, staged: Option<&Staged>, number: u32) -> BTreeMap<String, u32> {
+    let mut gone = before.map(|state| state.gone.clone()).unwrap_or_default();
+    // The program's own list is no list of the vendor's that something could be missing in.
+    let Some(staged) = staged else { return gone };
+    let had = before.and_then(|state| state.staged.as_ref()).into_iter().flat_map(|staged| &staged.feed.sets);
+    for host in had.flat_map(|set| &set.hosts) {
+        gone.entry(host.as_str().to_owned()).or_insert(number);
+    }
+    let has: HashSet<&str> = staged.feed.sets.iter().flat_map(|set| &set.hosts).map(HostPattern::as_str).collect();
+    gone.retain(|host, _| !has.contains(host.as_str()));
+    let mut last: Vec<_> = gone.into_iter().collect();
+    last.sort_by_key(|(_, since)| Reverse(*since));
+    last.truncate(MAX_GONE);
+    last.into_iter().collect()
 }
 
 /// Words that are none.

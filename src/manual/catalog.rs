@@ -29,16 +29,17 @@
 //! | a host of any entry that must not be inspected would be, by a pattern of this service that reaches it or is a part of it, and no service tunnels that very pattern; where a vendor only asks for it, by that very pattern | warning |
 //! | a part that a tenant profile could restrict is taken without one (not for `case = "authentication"`) | warning |
 //! | a part for which no profile is known, and what the vendor offers instead (not for `case = "authentication"`) | warning |
+//! | a host of the service's own that the approved feed has no longer ([`feeds`](super::feeds)) | warning |
+//! | a part of which the approved feed has nothing left | warning |
 //! | `*.sharepoint.com`, where another service names a tenant | warning |
 //!
 //! # Files of one's own
 //!
 //! `[catalog] folder = "catalog.d"` names a folder, relative to the configuration. Each `*.toml` in it is an entry; its name without the
 //! ending, of lower-case letters, digits and hyphens, is the entry's id. One with the id of an entry of the program takes its place
-//! whole. Neither `check` nor the summary says that an entry was
-//! replaced; `sekisho catalog list --folder DIR` names the file beside each of its parts. A file with an unknown key, or with anything else
-//! wrong, is refused, and the configuration with it: at a reload the one in
-//! force stays.
+//! whole. The summary of `check` names the entries that are the site's own, and their files; `sekisho catalog list --folder DIR` names the
+//! file beside each of its parts. A file with an unknown key, or with anything else wrong, is refused, and the configuration with it: at a
+//! reload the one in force stays.
 //!
 //! ```toml
 //! name = "Example Talk"

@@ -33,7 +33,7 @@
 //!
 //! All take `--config FILE` (default `./sekisho.toml`); all but `fetch` take `--folder DIR` in its place. None needs a running proxy, and
 //! none tells it anything: it takes what was approved with its next reload, and the revision in record and summary changes with it.
-//! Where the configuration is named, `approve` and `revert` load it with the new list first, and put nothing in force with which it
+//! The summary of `check` names the file of the list in force. Where the configuration is named, `approve` and `revert` load it with the new list first, and put nothing in force with which it
 //! would not load (a host that the site lists by hand and the list now has too, a part that is gone). `diff` says so beforehand, and
 //! names services that list a removed host by themselves, for which it therefore stays permitted.
 //!
@@ -71,6 +71,9 @@
 //!   every tenant or anybody may have names under (`*.sharepoint.com`, `*.onmicrosoft.com`, `*.msecnd.net`, `*.azureedge.net`), and
 //!   hosts that another entry of the program has (`revocation/*`, `windows-update/*`).
 //! * A part of which the list has nothing left permits nothing; `check` warns where a service takes it.
+//!
+//! * A host that a service lists by itself, and that an approved list had and the one in force has not, is a warning of `check`: nobody may
+//!   be using it any more, and a name that is given up may become somebody else's.
 //!
 //! A `microsoft-365.toml` of the site's own in the folder takes the entry's place whole, and with an approved list beside it the
 //! configuration is refused.
