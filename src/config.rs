@@ -165,8 +165,8 @@ pub fn load(path: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadEr
 ///
 /// # Errors
 /// As [`load`].
-pub fn try_state(path: &Path, state: &State, now: SystemTime) -> Result<Config, LoadError> {
-    load_from(path, Scope::WithoutIssuingCa, Shelf::Trial(state), now)
+pub fn try_state(path: &Path, scope: Scope, state: &State, now: SystemTime) -> Result<Config, LoadError> {
+    load_from(path, scope, Shelf::Trial(state), now)
 }
 
 fn load_from(path: &Path, scope: Scope, shelf: Shelf<'_>, now: SystemTime) -> Result<Config, LoadError> {

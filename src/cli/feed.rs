@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use super::delta::{self, Shown};
 use super::{DONE, FAILED, complain, fail, report, say};
 use crate::catalog::{Catalogue, Entry};
-use crate::config::{self, CatalogSettings};
+use crate::config::{self, CatalogSettings, Config, LoadError, Scope};
 use crate::feed::ENTRY;
 use crate::feed::change::{Changes, Compared, HostChange, compare};
 use crate::feed::endpoints::{Feed, MAX_OCTETS, Refusal};
@@ -108,7 +108,7 @@ impl Place {
         if let Some(folder) = &self.folder {
             return open_folder(folder, None);
         }
-        let file = self.config_file();
+        let file = self.config.clone().unwrap_or_else(|| PathBuf::from("sekisho.toml"));
         let CatalogSettings { folder, .. } = config::catalog_settings(&file).map_err(|error| report(&error))?;
         let Some(folder) = folder else {
             return Err(fail(&format!(
@@ -118,10 +118,6 @@ impl Place {
             )));
         };
         open_folder(&folder, Some(file))
-    }
-
-    pub fn config_file(&self) -> PathBuf {
-        self.config.clone().unwrap_or_else(|| PathBuf::from("sekisho.toml"))
     }
 }
 
@@ -232,7 +228,7 @@ pub(super) fn diff(arguments: &Diff) -> Result<ExitCode, ExitCode> {
 
 /// What the site's own configuration makes of it: it would not load, or has a removed host by itself.
 fn try_with(file: &Path, state: &State, changes: &[HostChange]) {
-    let config = match config::try_state(file, state, SystemTime::now()) {
+    let config = match tried(file, state) {
         Ok(config) => config,
         Err(error) => {
             say(&format!("\nWith it {} would not load:\n{error}", file.display()));
@@ -295,10 +291,28 @@ pub(super) fn revert(arguments: &Revert) -> Result<ExitCode, ExitCode> {
     Ok(DONE.into())
 }
 
+/// The site's configuration with this state, as `run` would load it where that can be told from here: the issuing key may be another
+/// user's.
+fn tried(file: &Path, state: &State) -> Result<Config, LoadError> {
+    let now = SystemTime::now();
+    let scope = match config::load(file, Scope::Full, now) {
+        Ok(_) => Scope::Full,
+        Err(_) => Scope::WithoutIssuingCa,
+    };
+    let config = config::try_state(file, scope, state, now)?;
+    if scope == Scope::WithoutIssuingCa && config.issuing_files.is_some() {
+        complain(
+            "note: the configuration does not load here as it is (`sekisho check` says why), so that whether the issuing CA covers \
+             new hosts was not tried",
+        );
+    }
+    Ok(config)
+}
+
 /// A state with which the site's configuration does not load is not put in force: the proxy would refuse it at the next start.
 fn enforce(opened: &Opened, state: &State) -> Result<(), ExitCode> {
     if let Some(file) = &opened.config
-        && let Err(error) = config::try_state(file, state, SystemTime::now())
+        && let Err(error) = tried(file, state)
     {
         let code = report(&error);
         complain(&format!(

@@ -305,7 +305,7 @@ mod tests {
         let words = Words { by: "Hanako".to_owned(), note: None };
         let back = shelf.reversal(&words, None, now).expect("a way back");
         // Only tried: nothing has changed.
-        assert!(hosts(&try_state(&file, &back, now).expect("loads")).contains(&"*.lync.com".to_owned()));
+        assert!(hosts(&try_state(&file, Scope::Full, &back, now).expect("loads")).contains(&"*.lync.com".to_owned()));
         assert_eq!(hosts(&load(&file, Scope::Full, now).expect("loads")).len(), 2);
         shelf.put(&back).expect("put");
         let without = load(&file, Scope::Full, now).expect("loads");

@@ -147,18 +147,22 @@ pub struct Provenance {
     pub read: String,
 }
 
-/// The program's entry, one of `program`, with the hosts of the feed. What else is known of its parts (ports, profiles, what must not be inspected,
-/// notes, sources) stays as the program knows it. A part of which the feed has nothing left has no host and permits nothing.
+/// The program's entry, one of `program`, with the hosts of the feed. What else is known of its parts (ports, profiles, what must
+/// not be inspected, notes, sources) stays as the program knows it. A part of which the feed has nothing left has no host and permits
+/// nothing. A host of several sets is in one part: that of the first set that the program knows, else that of the first.
 pub fn compose(built_in: &Entry, program: &Catalogue, feed: &Feed, from: &Provenance) -> Composed {
     let places = Places { built_in, program, sign_in: sign_in_hosts(program) };
     let listed = feed.sets.iter().flat_map(|set| set.hosts.iter().map(move |host| (set, host)));
     let placed: Vec<Placed> = listed.map(|(set, host)| places.placed(set, host)).collect();
     let mut hosts: BTreeMap<&str, Vec<(u32, &Template)>> = BTreeMap::new();
     let mut taken = HashSet::new();
-    for host in &placed {
-        if let Place::Part(part) = &host.place
-            && taken.insert(&host.host)
-        {
+    let parts = placed.iter().filter_map(|host| match &host.place {
+        Place::Part(part) => Some((part, host)),
+        Place::LeftOut(_) => None,
+    });
+    let (of_known, of_unknown): (Vec<_>, Vec<_>) = parts.partition(|(part, host)| **part != own_part(host.set));
+    for (part, host) in of_known.into_iter().chain(of_unknown) {
+        if taken.insert(&host.host) {
             hosts.entry(part).or_default().push((host.set, &host.host));
         }
     }

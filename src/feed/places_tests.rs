@@ -192,6 +192,7 @@ fn what_else_is_known_of_a_part_is_kept() {
 #[test]
 fn a_host_of_several_sets_is_in_one_part() {
     let entry = composed(&feed(&[
+        (13, "443", "Default", &["new.example.com"]),
         (53, "443", "Default", &["new.example.com"]),
         (91, "443", "Default", &["new.example.com"]),
         (204, "443", "Default", &["new.example.com"]),

@@ -34,7 +34,8 @@
 //! All take `--config FILE` (default `./sekisho.toml`); all but `fetch` take `--folder DIR` in its place. None needs a running proxy, and
 //! none tells it anything: it takes what was approved with its next reload, and the revision in record and summary changes with it.
 //! The summary of `check` names the file of the list in force. Where the configuration is named, `approve` and `revert` load it with the new list first, and put nothing in force with which it
-//! would not load (a host that the site lists by hand and the list now has too, a part that is gone). `diff` says so beforehand, and
+//! would not load (a host that the site lists by hand and the list now has too, a part that is gone, an inspected host that the issuing
+//! CA does not cover; the last only where they may read its key). `diff` says so beforehand, and
 //! names services that list a removed host by themselves, for which it therefore stays permitted.
 //!
 //! # What is taken, and what is refused

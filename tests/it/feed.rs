@@ -203,6 +203,31 @@ fn what_the_sites_own_file_makes_of_a_feed_is_known_before_it_is_in_force() {
     permits(dir, "gone.example.com", true);
 }
 
+/// A host that the issuing CA does not cover would keep the proxy from starting.
+#[test]
+fn j05_a_feed_with_an_inspected_host_that_the_issuing_ca_does_not_cover_is_not_put_in_force() {
+    let inspected = "[issuing_ca]\ncertificate = \"ca.pem\"\nkey = \"ca.key\"\n";
+    let dir = site("");
+    let (dir, file) = (dir.path(), dir.path().join("sekisho.toml"));
+    fs::write(&file, format!("{BASE}mode = \"inspect\"\n{inspected}")).expect("written");
+    import(dir, &feed(&["teams.microsoft.com"]));
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    done(&run(dir, &["ca", "init"]));
+    import(dir, &feed(&["teams.microsoft.com", "new.example.com"]));
+    let said = failed(&catalog(dir, &["approve", "--by", "a"]));
+    assert!(said.contains("new.example.com") && said.contains("sekisho: nothing was put in force: "), "{said}");
+    assert!(!dir.join("catalog.d/feeds/microsoft-365/0002.json").exists());
+    // Who may not read the key is told what was not tried.
+    fs::remove_file(dir.join("ca.key")).expect("removed");
+    let blind = catalog(dir, &["approve", "--by", "a"]);
+    done(&blind);
+    assert!(
+        text(&blind.stderr).starts_with("note: the configuration does not load here as it is"),
+        "{}",
+        text(&blind.stderr)
+    );
+}
+
 #[test]
 fn l05_a_bad_feed_is_refused_whole_and_what_was_there_stays() {
     let dir = site("");
