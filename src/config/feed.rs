@@ -172,6 +172,7 @@ fn unreadable(error: &ShelfError, folder: &Path) -> Problem {
         ShelfError::Broken { path, why } => (path.as_path(), why.clone()),
         ShelfError::Write { .. }
         | ShelfError::Crowded(_)
+        | ShelfError::Random
         | ShelfError::NothingPending(_)
         | ShelfError::Another { .. }
         | ShelfError::Overtaken(_)

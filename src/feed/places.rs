@@ -3,16 +3,17 @@
 //! The rules, the first that fits answers for a host of a set:
 //!
 //! 1. a set without TCP port 443 is left out: mail, media by address, plain HTTP;
-//! 2. a host of a fixed part stays there: those are lists of other documents, which a feed neither adds to nor removes from;
-//! 3. what belongs to everybody is left out ([`LEFT_OUT_HOSTS`], [`EVERYBODYS`], a suffix under which anybody may get a name);
-//! 4. a host that the program's own entry has is in the part where it is there;
-//! 5. a host that another entry of the program has is left out: who takes both would have it twice, and what is restricted to a
+//! 2. what belongs to everybody is left out ([`LEFT_OUT_HOSTS`], [`EVERYBODYS`], a suffix under which anybody may get a name);
+//! 3. a host that the program's own entry has is in the part where it is there;
+//! 4. a host that another entry of the program has is left out: who takes both would have it twice, and what is restricted to a
 //!    tenant there would be open here;
-//! 6. a set that is for something else is left out ([`LEFT_OUT_SETS`]);
-//! 7. a new wildcard that reaches a sign-in or device host goes to `common-broad`: no part that is inspected for a tenant
+//! 5. a set that is for something else is left out ([`LEFT_OUT_SETS`]);
+//! 6. a new wildcard that reaches a sign-in or device host goes to `common-broad`: no part that is inspected for a tenant
 //!    restriction, and none that a site takes without thinking;
-//! 8. what is new in a known set goes to the part of [`SETS`];
-//! 9. a set that is not known here gets a part of its own, `set-204`, which nothing takes until a service names it.
+//! 7. what is new in a known set goes to the part of [`SETS`];
+//! 8. a set that is not known here gets a part of its own, `set-204`, which nothing takes until a service names it.
+//!
+//! To the parts of [`FIXED`] a feed adds nothing, and takes nothing from them: they are lists of other documents.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -234,9 +235,6 @@ impl Places<'_> {
         let known = self.built_in.parts.iter().find(|part| part.hosts.contains(host)).map(|part| part.id.as_str());
         if !set.tcp.contains(&TLS) {
             return left_out("no TCP port 443 in its set: mail, plain HTTP or media by address");
-        }
-        if let Some(fixed) = known.filter(|id| FIXED.contains(id)) {
-            return part(fixed);
         }
         if let Some(why) = everybodys(pattern, known.is_some()) {
             return Place::LeftOut(why);

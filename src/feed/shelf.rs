@@ -16,6 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use aws_lc_rs::rand;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,8 @@ pub enum ShelfError {
     Broken { path: PathBuf, why: String },
     #[error("{} holds more than {MAX_FILES} files; is it the right folder?", .0.display())]
     Crowded(PathBuf),
+    #[error("the system gives no random bytes")]
+    Random,
     #[error("nothing is pending in {}: begin with `sekisho catalog import FILE` or `sekisho catalog fetch`", .0.display())]
     NothingPending(PathBuf),
     #[error("the pending feed is {found} and no longer {expected}: look at `sekisho catalog diff` again")]
@@ -245,12 +248,15 @@ impl Shelf {
 
     /// A whole file beside `name`, on the disk.
     fn write(&self, name: &str, value: &impl Serialize) -> Result<PathBuf, ShelfError> {
-        let temporary = self.folder.join(format!(".{name}.{}.tmp", std::process::id()));
+        // Of nobody else, also not of a process of the same number in another container.
+        let mut own = [0; 8];
+        rand::fill(&mut own).map_err(|_| ShelfError::Random)?;
+        let temporary = self.folder.join(format!(".{name}.{:016x}.tmp", u64::from_ne_bytes(own)));
         let write = || {
             fs::create_dir_all(&self.folder)?;
             let mut text = serde_json::to_vec_pretty(value)?;
             text.push(b'\n');
-            let mut file = File::create(&temporary)?;
+            let mut file = File::create_new(&temporary)?;
             file.write_all(&text)?;
             file.sync_all()
         };
