@@ -44,16 +44,8 @@ pub struct Poll {
 pub enum PollError {
     #[error(transparent)]
     Shelf(#[from] ShelfError),
-    #[error("no random bytes from the system")]
-    Random,
     #[error("it was asked less than an hour ago, or said to wait: not before {0}")]
     TooSoon(String),
-}
-
-impl From<Unspecified> for PollError {
-    fn from(_: Unspecified) -> Self {
-        Self::Random
-    }
 }
 
 impl Poll {
@@ -63,7 +55,9 @@ impl Poll {
     /// [`PollError`].
     pub fn begin(shelf: &Shelf, now: SystemTime) -> Result<Self, PollError> {
         let mut poll = match read_json(&shelf.folder().join(FILE)) {
-            Err(ShelfError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Self::new()?,
+            Err(ShelfError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Self::new().map_err(|_| ShelfError::Random)?
+            }
             read => read?,
         };
         // What lies further ahead was written by a clock that was wrong.
