@@ -52,6 +52,10 @@ endpoint!(
     ListenAddr
 );
 endpoint!(
+    /// Where a client meant to go that was steered here by the network. Evidence: it says which port was meant, and is never dialled.
+    OriginalAddr
+);
+endpoint!(
     /// The address at the far end of an upstream connection.
     UpstreamAddr
 );

@@ -16,8 +16,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::autoconfig::Counts;
 use crate::connection::Gate;
 use crate::pressure::State as Load;
+use crate::proof::Standing;
 use crate::record::{State, WhenUnwritable};
 use crate::telemetry::Health;
 
@@ -34,6 +36,8 @@ const HEAD: Duration = Duration::from_secs(5);
 pub struct Views {
     pub health: Arc<Health>,
     pub gate: Arc<Gate>,
+    pub scripts: Arc<Counts>,
+    pub proof: Arc<Standing>,
 }
 
 /// Serves until it is aborted; its connections end with it.
@@ -100,6 +104,9 @@ fn readiness(views: &Views) -> Response<Full<Bytes>> {
     if views.health.unproven().is_some() {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "self_probe_failed\n".into());
     }
+    if views.proof.is_failed() {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "tenant_proof_failed\n".into());
+    }
     let recorded = views.gate.recorder().state();
     if recorded == State::Unwritable(WhenUnwritable::Deny) {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".into());
@@ -117,7 +124,10 @@ fn readiness(views: &Views) -> Response<Full<Bytes>> {
         (State::Writable, None) => "",
     };
     let shedding = if assessment.state() == Load::Shedding { load } else { String::new() };
-    let body = format!("{degraded}{shedding}");
+    let observing = views.gate.live().observance.until().map_or_else(String::new, |until| {
+        format!("observing: names that no service lists are let through until {until}\n")
+    });
+    let body = format!("{degraded}{shedding}{observing}");
     plain(StatusCode::OK, if body.is_empty() { "ok\n".into() } else { body })
 }
 

@@ -12,8 +12,12 @@ mod folder;
 mod load;
 mod outcome;
 mod pac;
+mod prove;
 mod quickstart;
+mod records;
+mod replay;
 mod run;
+mod suggest;
 mod trial;
 
 use std::io::Write;
@@ -30,7 +34,7 @@ use crate::config::{self, Config, LoadError, Scope};
 const DONE: u8 = 0;
 /// Something is wrong; it has been said on standard error.
 const FAILED: u8 = 1;
-/// `explain`: the flow is denied.
+/// `explain`: the flow is denied. `replay`: something would change.
 const DENIED: u8 = 3;
 
 #[derive(Parser)]
@@ -67,10 +71,13 @@ enum Command {
         config: ConfigFile,
     },
     /// Print the decision for one flow: the very function the proxy calls
-    #[command(after_help = "Exit code: 0 allowed, 3 denied, 1 error.\n\nExamples:\n  \
+    #[command(
+        after_help = "Exit code: 0 allowed, 3 denied, 1 error. What only observing lets through is allowed, and said to be.\n\n\
+        Examples:\n  \
         sekisho explain --client 10.20.0.7 login.microsoftonline.com\n  \
         sekisho explain --client 10.20.0.7 --sni other.example www.example.com:443\n  \
-        sekisho explain --client 10.20.0.7 http://crl.example.com/root.crl")]
+        sekisho explain --client 10.20.0.7 http://crl.example.com/root.crl"
+    )]
     Explain(explain::Arguments),
     /// Create or show the issuing CA
     #[command(
@@ -93,6 +100,21 @@ enum Command {
     #[command(after_help = "Examples:\n  sekisho pac --config sekisho.toml > proxy.pac\n  \
         sekisho pac --client 10.20.0.7 > office.pac")]
     Pac(pac::Arguments),
+    /// Prove that the tenant restriction is in force: what arrives at every inspected host, as a table to file
+    #[command(after_help = prove::HELP)]
+    Prove(prove::Arguments),
+    /// Propose [[service]] blocks for what observing let through and what was refused as not_allowlisted
+    #[command(
+        after_help = "Reads records of any size line by line. The blocks are TOML, to be read, cut down and appended.\n\nExamples:\n  \
+        sekisho suggest --config sekisho.toml access.jsonl > proposed.toml\n  \
+        zcat access.jsonl.*.gz | sekisho suggest -"
+    )]
+    Suggest(suggest::Arguments),
+    /// Ask a configuration again what a record tells of: every flow whose verdict, mode or headers would change
+    #[command(after_help = "Exit code: 0 nothing changes, 3 something would, 1 error.\n\nExamples:\n  \
+        sekisho replay --config new.toml access.jsonl\n  \
+        zcat access.jsonl.*.gz | sekisho replay --config new.toml --json -")]
+    Replay(replay::Arguments),
     /// Measure a proxy: an origin and a client that makes load
     #[command(after_help = "Examples:\n  sekisho load origin\n  \
         sekisho load run --proxy 127.0.0.1:8080 --target https://load.test:8443")]
@@ -142,6 +164,9 @@ pub fn main() -> ExitCode {
         Command::Ca { command } => ca::ca(&command),
         Command::Catalog { command } => catalog::catalog(&command),
         Command::Pac(arguments) => pac::pac(&arguments),
+        Command::Prove(arguments) => prove::prove(&arguments),
+        Command::Suggest(arguments) => suggest::suggest(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
         Command::Load { command } => load::load(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

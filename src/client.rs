@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::addrs::{ClientAddr, ListenAddr};
+use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::sockets::{bound_unsent, receive, spread_probes};
 
 /// How long a client whose last answer has been sent may still drain our bytes, and how much of its own we throw away.
@@ -49,14 +49,45 @@ pub struct Client {
     far: Far,
     /// All it sent has been read, its end included.
     ended: bool,
+    /// Boxed: of an explicit client, which most are, it is a word.
+    original: Option<Box<OriginalAddr>>,
 }
 
-/// The client has been answered 200: from here on it speaks TLS, or nothing.
+/// The client has been answered 200, or was steered here and has asked for nothing: from here on it speaks TLS, or nothing.
 pub struct Established(());
+
+/// The port on which a steered client is taken to speak plain HTTP until its first octet tells.
+const HTTP: u16 = 80;
 
 impl Client {
     pub fn new(io: TcpStream, addr: ClientAddr, listener: ListenAddr) -> Self {
-        Self { addr, listener, socket: Socket(Arc::new(io)), buffer: BytesMut::new(), far: Far::Head, ended: false }
+        let socket = Socket(Arc::new(io));
+        Self { addr, listener, socket, buffer: BytesMut::new(), far: Far::Head, ended: false, original: None }
+    }
+
+    /// A client that the network steered here, on its way to `original`: it knows of no proxy and has to be told nothing.
+    pub fn steered(io: TcpStream, addr: ClientAddr, listener: ListenAddr, original: OriginalAddr) -> Self {
+        let far = if original.port() == HTTP { Far::Head } else { Far::Established };
+        Self { far, original: Some(Box::new(original)), ..Self::new(io, addr, listener) }
+    }
+
+    /// Where a steered client meant to go; `None` for one that names this proxy.
+    pub fn original(&self) -> Option<OriginalAddr> {
+        self.original.as_deref().copied()
+    }
+
+    /// The first octet of a steered client is there: it speaks TLS, and is owed no 200.
+    pub fn begins_tls(&mut self) -> Option<Established> {
+        let begins = self.original.is_some() && self.speaks_tls();
+        begins.then(|| {
+            self.far = Far::Established;
+            Established(())
+        })
+    }
+
+    /// The first octets of a steered client are those of a request: it understands an HTTP answer.
+    pub fn begins_http(&mut self) {
+        self.far = Far::Head;
     }
 
     pub fn addr(&self) -> ClientAddr {
@@ -187,7 +218,7 @@ impl Client {
         let _ = timeout(LINGER, drain).await;
     }
 
-    /// A ClientHello stands where a head is due: the client took its CONNECT for granted.
+    /// A ClientHello stands where a head is due.
     pub fn speaks_tls(&self) -> bool {
         self.buffer.first() == Some(&22)
     }

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `finding`) the rules that need no other file, `catalogue` (with `feed`) the files of the catalogue, `files` the files it names, `problem` what is
+//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `enforcement`, `finding`) the rules that need no other file, `catalogue` (with `feed`) the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
 //! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
@@ -11,6 +11,7 @@
 
 mod catalogue;
 mod document;
+mod enforcement;
 mod feed;
 mod files;
 mod finding;
@@ -33,6 +34,7 @@ mod units;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -48,10 +50,11 @@ pub use self::problem::{LoadError, Problem, Severity};
 pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
+use crate::catalog::Catalogue;
 use crate::feed::state::State;
 use crate::inspect::issuer::Issuer;
 use crate::pac as pac_script;
-use crate::policy::{HostPattern, Listed, Mode, Policy};
+use crate::policy::{Enforcement, HostPattern, Listed, Mode, Policy};
 use crate::upstream::trust::Sources;
 use crate::upstream::{connect, resolve, verify, vet};
 use crate::{admit, identify, inspect, pressure, record, tunnel};
@@ -67,7 +70,7 @@ pub struct Config {
     pub file: PathBuf,
     pub site: Site,
     /// At least one.
-    pub listeners: Vec<ListenAddr>,
+    pub listeners: Vec<Listener>,
     /// `None`: no admin listener.
     pub admin: Option<ListenAddr>,
     pub policy: Arc<Policy>,
@@ -92,10 +95,48 @@ pub struct Config {
     pub catalog: CatalogSettings,
     /// `None`: no script is made.
     pub pac: Option<pac_script::Settings>,
+    /// What services could take hosts from.
+    pub catalogue: Arc<Catalogue>,
     /// What `verify` trusts, as configured, globs expanded.
     pub trust: Sources,
     /// What is worth knowing, in file order; no errors.
     pub warnings: Vec<Problem>,
+}
+
+/// `[[listener]]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Listener {
+    pub address: ListenAddr,
+    pub mode: ListenerMode,
+}
+
+/// How clients come to a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ListenerMode {
+    /// They name this proxy.
+    Explicit,
+    /// The network steers them here.
+    Transparent(Steering),
+}
+
+impl ListenerMode {
+    /// As `check` shows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Explicit => "explicit",
+            Self::Transparent(Steering::Redirect) => "transparent, redirect",
+            Self::Transparent(Steering::Tproxy) => "transparent, tproxy",
+        }
+    }
+}
+
+/// By which of the packet filter's means, as nftables calls them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Steering {
+    /// The destination is rewritten; the kernel tells what it was.
+    Redirect,
+    /// The destination stays; the socket has to be allowed to take what is for others (CAP_NET_ADMIN).
+    Tproxy,
 }
 
 /// `[site]`.
@@ -105,6 +146,8 @@ pub struct Site {
     pub name: String,
     /// `None`: no measures are looked for.
     pub case: Option<Case>,
+    /// [`Enforcement::Enforce`] where `observe_until` had passed when the file was read.
+    pub enforcement: Enforcement,
 }
 
 /// The three uses of the guideline's draft (案, 2024-02-01), by which its mandatory measures differ.
@@ -146,6 +189,12 @@ pub enum Scope {
 }
 
 impl Config {
+    /// Every address this program listens on: what it must never dial.
+    pub fn own_addresses(&self) -> Vec<ListenAddr> {
+        let pac = self.pac.as_ref().and_then(|pac| pac.address);
+        self.listeners.iter().map(|listener| listener.address).chain(self.admin).chain(pac).collect()
+    }
+
     /// Every pattern of every inspected service, in file order: what an issuing CA must cover.
     pub fn inspected(&self) -> impl Iterator<Item = &HostPattern> {
         let inspected = self.policy.services().filter(|service| service.mode == Mode::Inspect);
@@ -228,14 +277,15 @@ fn assemble(
     let text = problems.text();
     let tree = document::parse(problems)?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let lowered = lower::lower(&tree, base, shelf, problems);
+    let mut lowered = lower::lower(&tree, base, shelf, problems);
+    let enforcement = enforcement::judge(lowered.observed.take(), take(&mut lowered.restricted), now, problems);
     let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
     let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
     let issuing_files = lowered.issuing.map(|(files, _)| files);
     Some(Config {
         revision: revision(text, &lowered.taken, pulled.trust.revision(), issuing_files.as_ref()),
         file: path.to_owned(),
-        site: lowered.site,
+        site: Site { enforcement, ..lowered.site },
         listeners: lowered.listeners,
         admin: lowered.admin,
         policy: Arc::new(policy),
@@ -259,6 +309,7 @@ fn assemble(
         record: lowered.record,
         catalog: lowered.catalog,
         pac: lowered.pac,
+        catalogue: Arc::new(lowered.catalogue),
         trust: pulled.sources,
         warnings: Vec::new(),
     })

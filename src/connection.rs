@@ -7,6 +7,7 @@
 mod ending;
 mod front;
 mod gate;
+mod observance;
 mod plain;
 mod relay;
 mod trip;
@@ -19,8 +20,9 @@ use self::ending::{Ended, Next};
 use self::front::Waiting;
 pub use self::front::pass_over;
 pub use self::gate::{Gate, Live, Present};
+pub use self::observance::Observance;
 use self::trip::{Claimed, Trip, Way};
-use crate::addrs::{ClientAddr, ListenAddr};
+use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::admit::Admission;
 use crate::client::Client;
 use crate::policy::{reconcile_inspect, reconcile_tunnel};
@@ -30,7 +32,22 @@ use crate::seldom::Seldom;
 ///
 /// What it is given is made one value before the future begins, which would keep the parts beside it.
 pub fn serve(present: Present, stream: TcpStream, addr: ClientAddr, listener: ListenAddr) -> impl Future<Output = ()> {
-    let mut client = Client::new(stream, addr, listener);
+    serve_client(present, Client::new(stream, addr, listener))
+}
+
+/// The same for a connection that the network steered here, on its way to `original`.
+pub fn serve_steered(
+    present: Present,
+    stream: TcpStream,
+    addr: ClientAddr,
+    listener: ListenAddr,
+    original: OriginalAddr,
+) -> impl Future<Output = ()> {
+    serve_client(present, Client::steered(stream, addr, listener, original))
+}
+
+fn serve_client(present: Present, client: Client) -> impl Future<Output = ()> {
+    let mut client = client;
     async move {
         let gate = present.gate();
         let (admission, newcomer) = match gate.admit(&client) {
@@ -75,8 +92,7 @@ async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, admitted:
             let agreeing = Box::pin(async {
                 let connection = trip.dial(permit.destination(), &visit).await?;
                 let upstream = trip.verify(permit.destination(), connection).await?;
-                let established = trip.establish(client).await?;
-                let hello = trip.client_hello(client, &established).await?;
+                let hello = trip.hello(client).await?;
                 Ok::<_, Ended>((reconcile_tunnel(permit, &hello.sni)?, upstream))
             });
             let (agreed, upstream) = agreeing.await?;
@@ -85,8 +101,7 @@ async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, admitted:
         Way::Inspect(permit) => {
             let inspecting = Box::pin(async {
                 let _room = trip.room()?;
-                let established = trip.establish(client).await?;
-                let hello = trip.client_hello(client, &established).await?;
+                let hello = trip.hello(client).await?;
                 let agreed = reconcile_inspect(permit, &hello.sni)?;
                 let upstream = match Box::pin(trip.dial(agreed.destination(), &visit)).await {
                     Ok(connection) => Box::pin(trip.handshake(agreed.destination(), connection, &hello)).await,

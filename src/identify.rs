@@ -1,7 +1,8 @@
 //! Claim: what the client asks for, read from its own bytes. Facts, no opinions.
 //!
 //! On the explicit listener a head comes first: CONNECT, or an absolute-form `http:` request; behind a CONNECT comes the
-//! ClientHello. Both are read by sans-IO parsers (`http1`, `client_hello`) fed here, under a time limit.
+//! ClientHello. On a transparent one the ClientHello comes first, and its name with the port that was meant is the claim, or a request
+//! in origin-form, with its `Host`. Both are read by sans-IO parsers (`http1`, `client_hello`) fed here, under a time limit.
 
 pub mod client_hello;
 mod records;
@@ -10,10 +11,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use self::client_hello::{ClientHello, HelloError, HelloReader, Progress};
-use crate::client::{Client, Established};
+use self::client_hello::{ClientHello, HelloError, HelloReader, Progress, Sni};
+use crate::client::{Client, Established, Far};
 use crate::http1::{self, HeadError, Limits, RequestHead, RequestReader, Target};
-use crate::names::{Authority, AuthorityError};
+use crate::names::{Authority, AuthorityError, Host};
 use crate::policy::{Claim, Method};
 use crate::reason::Reason;
 
@@ -31,21 +32,31 @@ pub enum Asked {
     Connect { authority: Authority, head: Box<RequestHead> },
     /// An absolute-form `http:` request, to be forwarded as it is decided.
     Plain { authority: Authority, head: Box<RequestHead> },
+    /// By the server_name of a steered client, and the port it meant.
+    Steered { authority: Authority, hello: Box<ClientHello>, due: Established },
 }
 
 impl Asked {
     /// The authority as the client wrote it.
-    pub fn written(&self) -> &[u8] {
-        let (Self::Connect { head, .. } | Self::Plain { head, .. }) = self;
+    pub fn written(&self) -> Option<&[u8]> {
+        let (Self::Connect { head, .. } | Self::Plain { head, .. }) = self else { return None };
         match head.target() {
-            Target::Authority(written) | Target::Absolute { authority: written, .. } => written,
-            Target::Origin(_) | Target::Asterisk => b"",
+            Target::Authority(written) | Target::Absolute { authority: written, .. } => Some(written),
+            Target::Origin(_) | Target::Asterisk => head.host(),
+        }
+    }
+
+    /// What a steered client's claim was read from.
+    pub fn into_hello(self) -> Option<(Established, Box<ClientHello>)> {
+        match self {
+            Self::Steered { hello, due, .. } => Some((due, hello)),
+            Self::Connect { .. } | Self::Plain { .. } => None,
         }
     }
 
     pub fn claim(&self) -> Claim {
         match self {
-            Self::Connect { authority, .. } => Claim::Connect(authority.clone()),
+            Self::Connect { authority, .. } | Self::Steered { authority, .. } => Claim::Connect(authority.clone()),
             Self::Plain { authority, head } => {
                 let method = match head.method() {
                     http1::Method::Get => Method::Get,
@@ -76,6 +87,13 @@ pub enum ClaimError {
     Authority { error: AuthorityError, written: Vec<u8> },
     #[error("{0}")]
     Form(&'static str),
+    /// Of a steered client.
+    #[error("{0}")]
+    Hello(#[from] ClientHelloError),
+    #[error("the hello names no server, and a steered client is let to no address")]
+    NoName,
+    #[error("neither a ClientHello nor an HTTP request")]
+    NeitherTlsNorHttp,
 }
 
 impl ClaimError {
@@ -86,6 +104,9 @@ impl ClaimError {
             Self::Head(error) => error.reason(),
             Self::Authority { error: AuthorityError::Host(_), .. } => Reason::MalformedName,
             Self::Authority { .. } | Self::Form(_) => Reason::MalformedRequest,
+            Self::Hello(error) => error.reason(),
+            Self::NoName => Reason::NoSni,
+            Self::NeitherTlsNorHttp => Reason::NotTls,
         }
     }
 }
@@ -95,6 +116,8 @@ pub enum Awaited {
     /// The client ended the connection in order, with nothing half-sent.
     Over,
     Head(Box<RequestHead>),
+    /// Of a steered client.
+    Hello(Box<ClientHello>, Established),
     Failed(ClaimError),
 }
 
@@ -119,6 +142,74 @@ pub async fn next_head(client: &mut Client, reader: &mut RequestReader, settings
         Ok(awaited) => awaited,
         Err(_) => Awaited::Failed(ClaimError::Timeout(settings.request_head)),
     }
+}
+
+/// Reads the first octets of a steered client and what they begin: a ClientHello, which stays in the buffer, or a request head.
+pub async fn first_of_steered(client: &mut Client, reader: &mut RequestReader, settings: &Settings) -> Awaited {
+    // Between two requests, and where a request is to be expected, it is a head that is late.
+    let (limit, late) = match client.far() {
+        Far::Head => (settings.request_head, ClaimError::Timeout(settings.request_head)),
+        _ => (settings.client_hello, ClientHelloError::Timeout(settings.client_hello).into()),
+    };
+    let first = async {
+        while client.buffer().is_empty() {
+            match client.fill().await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+        client.buffer().first().copied()
+    };
+    let first = match timeout(limit, first).await {
+        Ok(Some(first)) => first,
+        Ok(None) => return Awaited::Over,
+        Err(_) => return Awaited::Failed(late),
+    };
+    if let Some(due) = client.begins_tls() {
+        return match client_hello(client, &due, settings).await {
+            Ok(hello) => Awaited::Hello(Box::new(hello), due),
+            Err(error) => Awaited::Failed(error.into()),
+        };
+    }
+    // Methods are tokens, and all there are begin so.
+    if !first.is_ascii_uppercase() {
+        return Awaited::Failed(ClaimError::NeitherTlsNorHttp);
+    }
+    client.begins_http();
+    next_head(client, reader, settings).await
+}
+
+/// What the hello of a steered client asks for: its name, at the port that was meant.
+///
+/// # Errors
+/// It names no server.
+pub fn asked_by_hello(hello: Box<ClientHello>, due: Established, port: u16) -> Result<Asked, ClaimError> {
+    match &hello.sni {
+        Sni::Name(name) => {
+            let authority = Authority { host: Host::Name(name.clone()), port };
+            Ok(Asked::Steered { authority, hello, due })
+        }
+        Sni::Absent(_) => Err(ClaimError::NoName),
+    }
+}
+
+/// What a request of a steered client asks for: its `Host`, at the port that was meant.
+///
+/// # Errors
+/// [`ClaimError`]: nothing has been looked up or dialled.
+pub fn asked_of_steered(head: Box<RequestHead>, port: u16) -> Result<Asked, ClaimError> {
+    if !matches!(head.target(), Target::Origin(_)) {
+        return Err(ClaimError::Form(
+            "this listener takes steered clients, which know of no proxy: origin-form is due",
+        ));
+    }
+    let host = head.host().ok_or(ClaimError::Form("Host is missing, and a steered client is let to no address"))?;
+    let authority = Authority::parse_with_default(host, 80)
+        .map_err(|error| ClaimError::Authority { error, written: host.to_vec() })?;
+    if authority.port != port {
+        return Err(ClaimError::Form("Host names another port than the one the client connected to"));
+    }
+    Ok(Asked::Plain { authority, head })
 }
 
 /// What a head asks for. CONNECT needs an authority with a port; everything else must be `http:` in absolute-form.

@@ -2,8 +2,9 @@
 //! line, lets clients reach exactly the cloud services that were approved, and refuses and records everything else.
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
-//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::feeds`] (a vendor's
-//! list of endpoints), [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
+//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::catalog`], [`manual::proof`],
+//! [`manual::feeds`] (a vendor's list of endpoints), [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::record`]
+//! (every field), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
 //!
 //! # Codemap
 //!
@@ -27,6 +28,7 @@
 //! | [`http1`] | the strict HTTP/1 codec that `identify` reads heads with and `forward` writes messages with |
 //! | [`policy`] | decide and reconcile: a pure, total function of facts, and its evidence |
 //! | [`pac`] | the script by which browsers find this proxy, made from the policy |
+//! | [`autoconfig`] | the listener that hands that script out |
 //! | [`catalog`] | what is known of cloud services; a `[[service]]` takes hosts from it |
 //! | [`feed`] | a vendor's own list of endpoints, as somebody approved it |
 //! | [`upstream`] | resolve → vet → connect → verify |
@@ -43,7 +45,9 @@
 //! | [`record`] | the access record: exactly one terminal line per attempt |
 //! | [`telemetry`] | diagnostics and health |
 //! | [`probe`] | the service's own requests through itself, by which readiness and the watchdog go |
+//! | [`proof`] | the tenant proof: what arrives where fields are due, and what does not elsewhere |
 //! | [`admin`] | `/livez`, `/readyz`, `/metrics`: read-only views |
+//! | [`learning`] | what a record teaches: services to add, and what another policy would have decided |
 //! | [`load`] | the load tool: an origin and clients of its own, nothing of the proxy |
 //!
 //! # Invariants
@@ -52,6 +56,9 @@
 //!
 //! * **Deny is what is left.** [`policy::Policy::decide`] has no default but [`policy::Decision::Deny`]; an empty list permits
 //!   nothing, and a file that is missing, broken or holds an unknown key gives no [`config::Config`] at all.
+//! * **Observing is one denial let through.** [`policy::Policy::judge`] asks [`policy::Policy::decide`] first, and makes of the one denial of
+//!   a CONNECT to port 443 that no pattern matches a [`policy::Permit`] of [`policy::Tunnel`], where there is a [`policy::Observing`], which
+//!   only [`policy::Enforcement::at`] gives, before its end. So an inspected host cannot be observed, and no header left out.
 //! * **One name.** The CONNECT authority, a URI, `Host`, `:authority`, the SNI and the configuration all pass
 //!   [`names::DnsName::parse`]; equality is then equality of bytes, and what was judged is what is resolved, verified and recorded.
 //! * **The destination never changes.** [`policy::Destination`] is immutable and comes out of a decision only. A difference
@@ -60,7 +67,8 @@
 //!   [`policy::Tunnel`], [`policy::Inspect`] or [`policy::Plain`].
 //! * **Not one payload byte moves before claim and ClientHello agree.** The relay asks for [`policy::Agreed`], which
 //!   [`policy::reconcile_tunnel`] and [`policy::reconcile_inspect`] make.
-//! * **The address vetted is the address dialled.** [`upstream::connect`] takes a [`upstream::vet::VettedAddr`] and nothing else.
+//! * **The address vetted is the address dialled.** [`upstream::connect`] takes a [`upstream::vet::VettedAddr`] and nothing else. Only
+//!   the [`proof`]'s own gate has a [`upstream::vet::StandIn`], which can be nothing but a port of loopback.
 //! * **No byte to an upstream whose certificate was not verified.** Tunnel and inspection ask for
 //!   [`upstream::verify::VerifiedUpstream`]; a tunnel's certificate is verified too, by a handshake of our own. Plain `http:` has
 //!   no certificate, and says so: [`upstream::connect::Connection::into_plain`] wants a [`policy::Permit`] of [`policy::Plain`].
@@ -133,9 +141,12 @@ pub mod record;
 pub mod telemetry;
 
 pub mod admin;
+pub mod autoconfig;
 pub mod probe;
+pub mod proof;
 
-// What measures it.
+// What learns from it, and what measures it.
+pub mod learning;
 pub mod load;
 
 // The longer pages.

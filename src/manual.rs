@@ -5,6 +5,9 @@
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
 //! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
+//! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
+//! * [`proof`]: the tenant proof, what it shows and what it does not.
+//! * [`pac`]: the script for browsers, and its listener.
 //! * [`record`]: every field of the access record.
 //! * [`performance`]: what it costs, and how that is measured.
 //! * [`load`]: the load tool: scenarios, figures, what may be loaded.
@@ -14,9 +17,12 @@
 pub mod catalog;
 pub mod feeds;
 pub mod journey;
+pub mod learning;
 pub mod load;
 pub mod operations;
+pub mod pac;
 pub mod performance;
+pub mod proof;
 pub mod record;
 pub mod threats;
 

@@ -10,22 +10,57 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use crate::addrs::ClientAddr;
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::addrs::{ClientAddr, ListenAddr};
 use crate::names::{Authority, DnsName};
 use crate::policy::{HostPattern, Policy, Reach};
 
 /// `[pac]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Where the script is served; `None`: nowhere.
+    pub address: Option<ListenAddr>,
     /// This proxy and those that stand in for it, in the order in which they are tried. At least one.
     pub proxies: Vec<Authority>,
+    /// Clients that have others, or another order. Of two that hold a client the longer prefix wins.
+    pub networks: Vec<Network>,
     /// Names at or under these stay inside; LGWAN-ASP always does.
     pub internal_domains: Vec<DnsName>,
+    /// Addresses in these stay inside where a URL names one.
+    pub internal_networks: Vec<Ipv4Net>,
+    /// Names without a dot stay inside.
+    pub internal_plain_names: bool,
     /// The way inside; empty: DIRECT.
     pub internal_proxies: Vec<Authority>,
     pub otherwise: Otherwise,
     /// A dead proxy opens the way past it.
     pub direct_fallback: bool,
+}
+
+/// `[[pac.network]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    pub networks: Vec<IpNet>,
+    /// At least one.
+    pub proxies: Vec<Authority>,
+}
+
+impl Settings {
+    /// The ordinal of the `[[pac.network]]` that the client is in, from 0.
+    #[must_use]
+    pub fn network_of(&self, client: ClientAddr) -> Option<usize> {
+        let networks = self.networks.iter().enumerate();
+        let holding = networks.flat_map(|(number, network)| network.networks.iter().map(move |net| (net, number)));
+        let holding = holding.filter(|(net, _)| net.contains(&client.ip()));
+        holding.max_by_key(|(net, _)| net.prefix_len()).map(|(_, number)| number)
+    }
+
+    /// The proxies of the client, in order.
+    fn proxies_of(&self, client: ClientAddr) -> &[Authority] {
+        let network = self.network_of(client).and_then(|number| self.networks.get(number));
+        network.map_or(&self.proxies, |network| &network.proxies)
+    }
 }
 
 /// Where what is not permitted goes.
@@ -49,7 +84,7 @@ const LGWAN: &str = "lgwan.jp";
 pub fn script(policy: &Policy, client: ClientAddr, settings: &Settings) -> Option<String> {
     let reach = policy.reach(client)?;
     let fallback = if settings.direct_fallback { "; DIRECT" } else { "" };
-    let proxies = format!("{}{fallback}", route(&settings.proxies));
+    let proxies = format!("{}{fallback}", route(settings.proxies_of(client)));
     let internal = match settings.internal_proxies.as_slice() {
         [] => "DIRECT".to_owned(),
         proxies => route(proxies),
@@ -68,6 +103,9 @@ pub fn script(policy: &Policy, client: ClientAddr, settings: &Settings) -> Optio
     // Writing to a string cannot fail.
     let _ = writeln!(text, "var PERMITTED = \"{proxies}\", INSIDE = \"{internal}\", OTHERWISE = \"{otherwise}\";");
     let _ = writeln!(text, "var OWN = {};", Strings(inside));
+    let networks: Vec<_> = settings.internal_networks.iter().map(numbers).collect();
+    let plain = settings.internal_plain_names;
+    let _ = writeln!(text, "var PLAIN = {plain}, NETWORKS = [{}];", networks.join(","));
     if proxies == otherwise {
         // No table is needed to say the same.
         text.push_str("var PORTS = [], TABLE = {}, STARRED = {};\n");
@@ -76,6 +114,12 @@ pub fn script(policy: &Policy, client: ClientAddr, settings: &Settings) -> Optio
     }
     text.push_str(FUNCTIONS);
     Some(text)
+}
+
+/// How many addresses a network has, and how often that goes into its first one.
+fn numbers(net: &Ipv4Net) -> String {
+    let size = 1_u64 << (32 - net.prefix_len());
+    format!("[{size},{}]", u64::from(u32::from(net.network())) / size)
 }
 
 fn route(proxies: &[Authority]) -> String {
@@ -185,10 +229,22 @@ function inside(host, domain) {
   var from = host.length - domain.length;
   return host === domain || (from > 0 && host.charAt(from - 1) === "." && host.substring(from) === domain);
 }
+function local(host) {
+  var parts = /^(\d{1,3})\.(\d{1,3})\.(\d{1,3})\.(\d{1,3})$/.exec(host), number = 0;
+  if (parts === null) return false;
+  for (var i = 1; i <= 4; i++) {
+    if (parts[i] > 255 || (parts[i].length > 1 && parts[i].charAt(0) === "0")) return false;
+    number = number * 256 + parseInt(parts[i], 10);
+  }
+  for (var j = 0; j < NETWORKS.length; j++) if (Math.floor(number / NETWORKS[j][0]) === NETWORKS[j][1]) return true;
+  return false;
+}
 function FindProxyForURL(url, host) {
   host = host.toLowerCase();
   if (host.charAt(host.length - 1) === ".") host = host.substring(0, host.length - 1);
   for (var i = 0; i < OWN.length; i++) if (inside(host, OWN[i])) return INSIDE;
+  if (PLAIN && host !== "" && host.indexOf(".") < 0 && host.indexOf(":") < 0 && !/^(0x[0-9a-f]*|[0-9]+)$/.test(host)) return INSIDE;
+  if (local(host)) return INSIDE;
   if (host.indexOf(":") >= 0 || /(^|\.)(0x[0-9a-f]*|[0-9]+)$/.test(host) || inside(host, "cloudflare-ech.com")) return OTHERWISE;
   var parts = /^([a-z][a-z0-9+.\-]*):\/\/(?:[^\/?#@]*@)?[^:\/?#]*(?::([0-9]+))?/i.exec(url);
   if (parts === null) return OTHERWISE;

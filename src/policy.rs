@@ -1,13 +1,14 @@
 //! The policy: who may reach which name on which port, and how. A pure core: facts in, decisions out.
 //!
 //! `pattern` is how names are listed, `table` which pattern answers for a name, `clients` who a client is, `decision` the
-//! decision and its evidence, `reach` all that a client can reach, `reconcile` the comparison with the ClientHello, `compile` how all of it is made from the
+//! decision and its evidence, `observe` what a time of learning makes of a denial, `reach` all that a client can reach, `reconcile` the comparison with the ClientHello, `compile` how all of it is made from the
 //! configuration. What may not be here: I/O, a clock, a logger, metrics; and no `Result` on the way of a decision.
 
 mod clients;
 mod compile;
 mod decision;
 mod index;
+mod observe;
 mod pattern;
 mod reach;
 mod reconcile;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use self::clients::{GroupId, Networks};
 pub use self::compile::{Conflict, ConflictKind, GroupSource, HeaderHosts, PolicySource, ServiceSource, SetHeader};
 pub use self::decision::{Claim, Decision, Denial, Destination, Inspect, Method, Permit, Plain, Tunnel};
+pub use self::observe::{Enforcement, Observe, Observing, Until};
 pub use self::pattern::{Breadth, HostPattern, PatternError};
 pub use self::reach::Reach;
 pub use self::reconcile::{Agreed, Disagreement, reconcile_inspect, reconcile_tunnel};
@@ -29,6 +31,7 @@ use self::rule::Title;
 pub use self::table::Listed;
 use self::table::Table;
 use crate::addrs::ClientAddr;
+use crate::names::DnsName;
 
 /// The way in which a CONNECT to a service is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +135,11 @@ impl Policy {
         self.groups.get(id as usize).map(|group| &*group.name)
     }
 
+    /// Whether some pattern matches the name, whoever it is for: what is listed is decided by that pattern's services alone.
+    pub fn lists(&self, name: &DnsName) -> bool {
+        self.table.lookup(name).is_some()
+    }
+
     /// The services in the order of the file.
     pub fn services(&self) -> impl Iterator<Item = ServiceSummary<'_>> {
         (0..).zip(&self.services).map(|(id, service)| ServiceSummary {
@@ -145,6 +153,12 @@ impl Policy {
             groups: self.group_names(&service.clients),
             header_names: service.headers.iter().map(|header| header.name.as_str()).collect(),
         })
+    }
+
+    /// The services that inspect, each with what it sets on requests to its hosts.
+    pub fn inspecting(&self) -> impl Iterator<Item = (ServiceSummary<'_>, &[SetHeader])> {
+        let headers = self.services.iter().map(|service| &*service.headers);
+        self.services().zip(headers).filter(|(service, _)| service.mode == Mode::Inspect)
     }
 
     /// The groups in the order of the file.

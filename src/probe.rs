@@ -34,7 +34,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use self::origin::{ALLOWED, Known, Origin};
 use self::visit::{Failure, Visitor};
 use crate::config::Config;
-use crate::connection::{Gate, Live};
+use crate::connection::{Gate, Live, Observance};
 use crate::drain::Drain;
 use crate::names::DnsName;
 use crate::policy::{GroupSource, HostPattern, Mode, Policy, PolicySource, ServiceSource};
@@ -211,7 +211,7 @@ fn live(config: &Config, known: &Known) -> Result<Live, ProbeError> {
             hosts: HashMap::from([(name, vec![loopback])]),
             timeout: DEADLINE,
         },
-        guard: vet::Settings { allow: vec![loopback.into()], nat64: Vec::new() },
+        guard: vet::Settings { allow: vec![loopback.into()], nat64: Vec::new(), stand_in: None },
         dial: connect::Settings { bind: None, timeout: DEADLINE },
         verify: verify::Settings { trust: Arc::new(trust), handshake: DEADLINE, cache: VERDICT },
         issuing: None,
@@ -222,7 +222,9 @@ fn live(config: &Config, known: &Known) -> Result<Live, ProbeError> {
         ..config.clone()
     };
     let resolver = Arc::new(Resolver::new(&config.resolver));
-    Ok(Live { config, resolver, selves: SelfAddrs::default(), leaves: None })
+    // Whatever the site observes, what is to be refused is.
+    let observance = Observance::default();
+    Ok(Live { config, resolver, selves: SelfAddrs::default(), leaves: None, observance })
 }
 
 /// One client, one name, one port.

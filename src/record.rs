@@ -156,6 +156,16 @@ impl Recorder {
         (Self { inner: Arc::clone(&self.inner), witness: Some(witness.clone()) }, witness)
     }
 
+    /// A record that is written nowhere, for attempts of this program's own where no service runs.
+    ///
+    /// # Errors
+    /// [`RecordError::Random`].
+    pub fn nowhere() -> Result<(Self, Witness), RecordError> {
+        let shared = Shared::new(WhenUnwritable::Deny).map_err(|_| RecordError::Random)?;
+        let inner = Arc::new(Inner { shared: Arc::new(shared), thread: Mutex::new(None) });
+        Ok(Self { inner, witness: None }.witnessed())
+    }
+
     /// Begins an attempt, when there is room for its record: waits while the writer is behind, but not for a file that cannot be
     /// written (see [`Recorder::state`]). Dropping the future before it is done begins nothing.
     pub async fn begin(&self, action: Action) -> Attempt {

@@ -2,6 +2,8 @@
 
 mod accept;
 mod bind;
+mod enforce;
+mod signals;
 mod watch;
 mod workers;
 
@@ -13,21 +15,24 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
-use self::bind::Bound;
+use self::bind::{Bound, Held};
+use self::enforce::enforce;
+use self::signals::{Asked, Signals};
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
-use crate::config::{self, Config, LoadError, Scope};
+use crate::autoconfig;
+use crate::config::{self, Config, Listener, LoadError, Scope};
 use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
 use crate::pressure;
 use crate::probe::{Probe, ProbeError};
+use crate::proof;
 use crate::record::{Fields, Lifecycle, Recorder};
 use crate::sockets;
 use crate::telemetry::Health;
@@ -52,7 +57,11 @@ pub enum ServerError {
     #[error("cannot listen on {address}: {source} ({key}): {}", remedy(.source))]
     Bind { key: &'static str, address: ListenAddr, source: io::Error },
     #[error(
-        "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address of a port"
+        "cannot listen on {address} with steering = \"tproxy\": {source}: it takes CAP_NET_ADMIN; steering = \"redirect\" takes nothing"
+    )]
+    Tproxy { address: ListenAddr, source: io::Error },
+    #[error(
+        "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address or mode of a port"
     )]
     OwnPort { address: ListenAddr, own: ListenAddr },
     #[error("{0}")]
@@ -89,8 +98,12 @@ pub struct Server {
     file: PathBuf,
     workers: Workers,
     /// Each with the tasks that accept on it, one for each worker.
-    listeners: HashMap<ListenAddr, Vec<AbortHandle>>,
+    listeners: HashMap<Listener, Vec<AbortHandle>>,
     admin: Option<(ListenAddr, AbortHandle)>,
+    pac: Option<(ListenAddr, AbortHandle)>,
+    /// What was asked of the PAC listeners, over reloads.
+    scripts: Arc<autoconfig::Counts>,
+    proof: Arc<proof::Standing>,
     accepting: JoinSet<()>,
 }
 
@@ -105,7 +118,7 @@ impl Server {
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
         let workers = Workers::start().map_err(ServerError::Threads)?;
-        let bound = Bound::new(&config, &workers, &HashMap::new(), None)?;
+        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default())?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let memory = gate.pressure().memory();
@@ -122,6 +135,9 @@ impl Server {
             workers,
             listeners: HashMap::new(),
             admin: None,
+            pac: None,
+            scripts: Arc::default(),
+            proof: Arc::default(),
             accepting: JoinSet::new(),
         };
         server.look_after();
@@ -201,50 +217,66 @@ impl Server {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let admin = self.admin.as_ref().map(|(address, _)| *address);
-        let bound = Bound::new(&config, &self.workers, &self.listeners, admin)?;
-        let (wanted, admin) = (config.listeners.clone(), config.admin);
+        let held = |listener: &Option<(ListenAddr, AbortHandle)>| listener.as_ref().map(|(address, _)| *address);
+        let held = Held { admin: held(&self.admin), pac: held(&self.pac) };
+        let bound = Bound::new(&config, &self.workers, &self.listeners, held)?;
+        let (wanted, admin, pac) =
+            (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
         let record = config.record.clone();
         let live = Live::new(config, Some(&self.gate.live()));
         self.gate.recorder().reconfigure(record).await?;
         let revision = Arc::clone(&live.config.revision);
         self.gate.replace(live);
-        self.listeners.retain(|address, accepting| {
-            let kept = wanted.contains(address);
+        self.listeners.retain(|listener, accepting| {
+            let kept = wanted.contains(listener);
             if !kept {
                 accepting.iter().for_each(AbortHandle::abort);
             }
             kept
         });
-        if let Some((_, serving)) = self.admin.take_if(|(address, _)| Some(*address) != admin) {
-            serving.abort();
+        for (held, wanted) in [(&mut self.admin, admin), (&mut self.pac, pac)] {
+            if let Some((_, serving)) = held.take_if(|(address, _)| Some(*address) != wanted) {
+                serving.abort();
+            }
         }
         self.accept_on(bound);
         Ok(revision)
     }
 
-    /// The tasks that know how hard pressed the service is.
+    /// The tasks that know how hard pressed the service is, and how long it is observed.
     fn look_after(&mut self) {
         for worker in self.workers.handles() {
             let pulse = self.gate.pressure().pulse();
             self.accepting.spawn_on(async move { pulse.beat().await }, worker);
         }
         self.accepting.spawn(watch(Arc::clone(&self.gate)));
+        self.accepting.spawn(enforce(Arc::clone(&self.gate)));
+        self.accepting.spawn(proof::keep_proving(Arc::clone(&self.gate), Arc::clone(&self.proof)));
     }
 
     fn accept_on(&mut self, bound: Bound) {
-        for (address, listeners) in bound.explicit {
-            let each = self.workers.handles().zip(listeners);
-            let accepting = each.map(|(worker, listener)| {
-                self.accepting.spawn_on(accept(listener, address, Arc::clone(&self.gate)), worker)
+        for (listener, sockets) in bound.proxying {
+            let each = self.workers.handles().zip(sockets);
+            let accepting = each.map(|(worker, socket)| {
+                self.accepting.spawn_on(accept(socket, listener, Arc::clone(&self.gate)), worker)
             });
-            self.listeners.insert(address, accepting.collect());
-            tracing::info!(%address, "listening");
+            self.listeners.insert(listener, accepting.collect());
+            tracing::info!(address = %listener.address, mode = listener.mode.as_str(), "listening");
         }
         if let Some((address, listener)) = bound.admin {
-            let views = admin::Views { health: Arc::clone(&self.health), gate: Arc::clone(&self.gate) };
+            let views = admin::Views {
+                health: Arc::clone(&self.health),
+                gate: Arc::clone(&self.gate),
+                scripts: Arc::clone(&self.scripts),
+                proof: Arc::clone(&self.proof),
+            };
             self.admin = Some((address, self.accepting.spawn(admin::serve(listener, views))));
             tracing::info!(%address, "admin listening");
+        }
+        if let Some((address, listener)) = bound.pac {
+            let serving = autoconfig::serve(listener, Arc::clone(&self.gate), Arc::clone(&self.scripts));
+            self.pac = Some((address, self.accepting.spawn(serving)));
+            tracing::info!(%address, "PAC listening");
         }
     }
 
@@ -254,7 +286,7 @@ impl Server {
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
         self.stopper.drain();
-        for accepting in self.listeners.values().flatten() {
+        for accepting in self.listeners.values().flatten().chain(self.pac.iter().map(|(_, serving)| serving)) {
             accepting.abort();
         }
         tokio::select! {
@@ -278,53 +310,6 @@ impl Server {
             Ok(Ok(())) => tracing::info!("stopped"),
             Ok(Err(error)) => tracing::error!("{error}"),
             Err(error) => tracing::error!(%error, "the record was not closed in order"),
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Asked {
-    Reload,
-    Reopen,
-    Stop,
-}
-
-/// The signals of a service, caught from its first moment on.
-struct Signals {
-    hangup: Signal,
-    user1: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-    /// Past a file size limit the record is to fail like on a full disk, not the process to die.
-    _file_size: Signal,
-}
-
-impl Signals {
-    fn new() -> Result<Self, ServerError> {
-        let on = |kind| signal(kind).map_err(ServerError::Signals);
-        Ok(Self {
-            hangup: on(SignalKind::hangup())?,
-            user1: on(SignalKind::user_defined1())?,
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            _file_size: on(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.user1.recv() => Asked::Reopen,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-        }
-    }
-
-    /// SIGTERM or SIGINT.
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
         }
     }
 }

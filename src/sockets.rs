@@ -2,6 +2,7 @@
 //! no connection may take. No protocol here.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 /// An idle connection is probed after this long at the earliest, and [`SPREAD`] later at the latest.
 const KEEPALIVE: Duration = Duration::from_secs(45);
@@ -28,6 +29,39 @@ const RESERVED: u64 = 64;
 
 /// The first of them. The table is the process's, and so is this.
 static RESERVED_FROM: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// A connection from this process to itself, over loopback.
+#[derive(Debug)]
+pub struct LoopbackPair {
+    pub client: TcpStream,
+    /// Belongs to no runtime yet.
+    pub accepted: std::net::TcpStream,
+    /// Of the client's end.
+    pub from: SocketAddr,
+    /// Of the other.
+    pub to: SocketAddr,
+}
+
+/// Its listener is there for no other, and for no longer than this.
+///
+/// # Errors
+/// No port, no descriptor.
+pub async fn loopback_pair() -> io::Result<LoopbackPair> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let to = listener.local_addr()?;
+    #[expect(clippy::disallowed_methods, reason = "a client of the service's own, whose destination is this process")]
+    let client = TcpStream::connect(to).await?;
+    client.set_nodelay(true)?;
+    let from = client.local_addr()?;
+    loop {
+        let (accepted, peer) = listener.accept().await?;
+        // Anybody on this machine may have been quicker, and is not served.
+        if peer == from {
+            tune(&SockRef::from(&accepted))?;
+            return Ok(LoopbackPair { client, accepted: accepted.into_std()?, from, to });
+        }
+    }
+}
 
 /// How many descriptors are kept of `limit`.
 pub fn reserved(limit: u64) -> u64 {

@@ -109,7 +109,11 @@ mod tests {
     }
 
     fn guard(allow: &[&str]) -> vet::Settings {
-        vet::Settings { allow: allow.iter().map(|net| net.parse().expect(net)).collect(), nat64: vec![] }
+        vet::Settings {
+            allow: allow.iter().map(|net| net.parse().expect(net)).collect(),
+            nat64: vec![],
+            stand_in: None,
+        }
     }
 
     #[tokio::test]

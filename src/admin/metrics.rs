@@ -1,6 +1,7 @@
 //! The metrics, in the OpenMetrics text form. Labels are words of closed lists: nothing a client sends becomes one (M06).
 
 use std::sync::atomic::AtomicU64;
+use std::time::UNIX_EPOCH;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -12,6 +13,7 @@ use prometheus_client::registry::Registry;
 
 use super::Views;
 use crate::admit::Counted;
+use crate::policy::Until;
 use crate::pressure::State as Load;
 use crate::reason::Outcome;
 use crate::record::{Action, Conservation, State};
@@ -40,6 +42,11 @@ struct ByReason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByState {
     state: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByMode {
+    mode: Word,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +84,8 @@ pub(super) fn text(views: &Views) -> String {
     self_probe(&mut registry, views);
     overload(&mut registry, views);
     limits(&mut registry, views);
+    scripts(&mut registry, views);
+    tenant_proof(&mut registry, views);
     let mut out = String::new();
     if let Err(error) = encode(&mut out, &registry) {
         tracing::error!(%error, "the metrics could not be written");
@@ -132,9 +141,44 @@ fn service(registry: &mut Registry, views: &Views) {
     let admitted = views.gate.limits().held(Counted::Connections);
     registry.register("admitted", "Connection slots held", gauge(admitted.into()));
     let live = views.gate.live();
+    let until = live.observance.until();
+    let enforcement = Family::<ByMode, Gauge>::default();
+    for (mode, now) in [("enforce", until.is_none()), ("observe", until.is_some())] {
+        enforcement.get_or_create(&ByMode { mode: Word(mode) }).set(now.into());
+    }
+    registry.register("enforcement", "1 for the mode that holds: observe lets unlisted names through", enforcement);
+    let until = gauge(until.map_or(0, Until::unix));
+    registry.register("observe_until_seconds", "When observing ends, since 1970; 0 while enforcing", until);
     let leaves = live.leaves.as_ref().map_or(0, |leaves| leaves.len());
     registry.register("leaf_certificates", "Leaf certificates kept", gauge(leaves as u64));
     registry.register("build", "Version", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
+}
+
+fn scripts(registry: &mut Registry, views: &Views) {
+    let requests = Family::<ByResult, Counter>::default();
+    for (served, count) in views.scripts.each() {
+        requests.get_or_create(&ByResult { result: Word(served.as_str()) }).inc_by(count);
+    }
+    registry.register("pac_requests", "Requests at the PAC listener, by what became of them", requests);
+}
+
+fn tenant_proof(registry: &mut Registry, views: &Views) {
+    let tally = views.proof.tally();
+    let proofs = Family::<ByResult, Counter>::default();
+    for (result, count) in [("held", tally.held), ("failed", tally.failed)] {
+        proofs.get_or_create(&ByResult { result: Word(result) }).inc_by(count);
+    }
+    registry.register("tenant_proofs", "Tenant proofs made, by what they came to", proofs);
+    // Absent where there is nothing to prove: no number would be right.
+    if let Some(holds) = views.proof.holds() {
+        registry.register("tenant_proof", "0 while the last tenant proof did not hold", gauge(holds.into()));
+        let hosts = gauge(views.proof.hosts() as u64);
+        registry.register("tenant_proof_hosts", "Hosts with fields that the last tenant proof was about", hosts);
+    }
+    if let Some(at) = tally.last_held.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) {
+        let text = "When a tenant proof last held, in seconds since 1970";
+        registry.register("tenant_proof_held_timestamp_seconds", text, gauge(at.as_secs()));
+    }
 }
 
 fn self_probe(registry: &mut Registry, views: &Views) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -13,7 +14,7 @@ use crate::admit::Quotas;
 use crate::config::{Config, Scope, quotas_in_words, quotas_shown};
 use crate::identify::client_hello::Sni;
 use crate::names::{Authority, AuthorityError, DnsName, NameError};
-use crate::policy::{Claim, Decision, Method, Rule, reconcile_inspect, reconcile_tunnel};
+use crate::policy::{Claim, Decision, Method, Observing, Rule, Until, reconcile_inspect, reconcile_tunnel};
 use crate::reason::Reason;
 
 #[derive(clap::Args)]
@@ -40,6 +41,11 @@ struct Explanation {
     decision: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// Only observing lets it through, until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    would_refuse: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observe_until: Option<String>,
     rule: RuleAt,
     client: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,13 +160,15 @@ fn judge(config: &Config, client: IpAddr, claim: &Claim, sni: Option<DnsName>) -
     let client_addr = ClientAddr::new(SocketAddr::new(client, 0));
     let hello = |name: &DnsName| Sni::Name(sni.clone().unwrap_or_else(|| name.clone()));
     let mut told = Told::default();
-    match config.policy.decide(client_addr, claim) {
+    let observing = config.site.enforcement.at(SystemTime::now());
+    match config.policy.judge(client_addr, claim, observing) {
         Decision::Deny(denial) => {
             told.deny(denial.reason(), None);
             told.rule(config, denial.rule(), denial.group().map(|group| &**group));
         }
         Decision::Tunnel(permit) => {
             told.allow("tunnel");
+            told.would_refuse = permit.would_refuse().zip(observing.map(Observing::until));
             told.rule(config, permit.rule(), Some(permit.group()));
             let sni = hello(permit.destination().name());
             if let Err(disagreement) = reconcile_tunnel(permit, &sni) {
@@ -189,6 +197,7 @@ fn judge(config: &Config, client: IpAddr, claim: &Claim, sni: Option<DnsName>) -
 struct Told {
     decision: &'static str,
     reason: Option<Reason>,
+    would_refuse: Option<(Reason, Until)>,
     detail: Option<String>,
     rule: Option<RuleAt>,
     group: Option<String>,
@@ -202,6 +211,7 @@ impl Told {
 
     fn deny(&mut self, reason: Reason, detail: Option<String>) {
         (self.decision, self.reason, self.detail) = ("deny", Some(reason), detail);
+        self.would_refuse = None;
         self.headers.clear();
     }
 
@@ -234,6 +244,8 @@ impl Told {
         Explanation {
             decision: self.decision,
             reason: self.reason.map(Reason::as_str),
+            would_refuse: self.would_refuse.map(|(reason, _)| reason.as_str()),
+            observe_until: self.would_refuse.map(|(_, until)| until.to_string()),
             rule: self.rule.unwrap_or_else(unknown),
             client: client.ip(),
             group: self.group,
@@ -253,6 +265,9 @@ impl Explanation {
             let _ = writeln!(out, "{name:<13} {value}");
         };
         row("decision", &self.reason.map_or_else(|| self.decision.to_owned(), |reason| format!("deny ({reason})")));
+        if let (Some(reason), Some(until)) = (self.would_refuse, &self.observe_until) {
+            row("OBSERVING", &format!("only because of enforcement = \"observe\"; from {until} on: deny ({reason})"));
+        }
         row("destination", &self.destination);
         let client = match (&self.group, self.reason) {
             (Some(group), _) => format!("{} ({group})", self.client),

@@ -157,7 +157,7 @@ async fn ask(config: &Config, server: &Authority, target: &str, most: usize) -> 
     let content = |detail: String| AskError::Content { most, detail };
     let permit = permit(server).ok_or_else(|| content("the server is no destination".to_owned()))?;
     let destination = permit.destination();
-    let selves = SelfAddrs::new(config.listeners.iter().copied().chain(config.admin).collect());
+    let selves = SelfAddrs::new(config.own_addresses());
     let resolver = Resolver::new(&config.resolver);
     // One look-up of the administrator's own: no client's limit is asked.
     let look_up = || Subjects::unlimited().hold(Counted::DnsLookups);

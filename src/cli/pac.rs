@@ -6,11 +6,9 @@ use std::process::ExitCode;
 
 use super::{ConfigFile, DONE, complain, fail};
 use crate::addrs::ClientAddr;
+use crate::autoconfig::MOST;
 use crate::config::Scope;
 use crate::pac;
-
-/// Chromium's limit (`kDefaultMaxResponseBytes`); others are not larger.
-const MOST: usize = 1 << 20;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

@@ -157,7 +157,7 @@ impl Scene {
             demo_root: folder.dir.join(DEMO_ROOT),
             issuing_root: root_path(&config.issuing_files.as_ref()?.certificate, "pem"),
             record: config.record.path.clone(),
-            proxy: reachable(config.listeners.first()?.socket()),
+            proxy: reachable(config.listeners.first()?.address.socket()),
             admin: config.admin.map(|admin| reachable(admin.socket())),
             port: folder.port,
         })

@@ -46,6 +46,12 @@ fn carries(service: &Service, profile: &Profile) -> bool {
     is_profile || service.headers.iter().any(|placed| fold(&placed.header.name) == fold(profile.header))
 }
 
+/// The hosts that the vendors list for the restrictions that some service carries.
+pub(super) fn restricted(services: &[Service]) -> Vec<HostPattern> {
+    let carried = PROFILES.iter().filter(|profile| services.iter().any(|service| carries(service, profile)));
+    carried.flat_map(|profile| profile.hosts).filter_map(|host| HostPattern::parse(host).ok()).collect()
+}
+
 /// G09: a sibling of the sign-in host, left out, is the way past the restriction.
 fn warn_unrestricted(
     profile: &Profile,

@@ -10,21 +10,29 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::catalogue::{self, Shelf};
+use super::enforcement::Observed;
 use super::feed::{self, CatalogSettings};
 use super::problem::{At, MOST, Problems, quoted};
 use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
-use super::{Case, IssuingFiles, Site, finding, limits, pac, schema, units};
+use super::{
+    Case, IssuingFiles, Listener, ListenerMode, Site, Steering, enforcement, finding, limits, pac, schema, units,
+};
 use crate::addrs::ListenAddr;
-use crate::policy::{Conflict, ConflictKind, HostPattern, Mode, Policy, PolicySource};
+use crate::catalog::Catalogue;
+use crate::policy::{Conflict, ConflictKind, Enforcement, HostPattern, Mode, Policy, PolicySource};
 use crate::upstream::resolve;
 use crate::{admit, pressure, record};
 
 /// The configuration before the files it names are read.
 pub(super) struct Lowered<'t> {
+    /// Enforcing, until a clock has judged `observed`.
     pub site: Site,
-    pub listeners: Vec<ListenAddr>,
+    pub observed: Option<Observed>,
+    /// Hosts that a tenant restriction of some service is for.
+    pub restricted: Vec<HostPattern>,
+    pub listeners: Vec<Listener>,
     pub admin: Option<ListenAddr>,
     /// `None` only where there is an error.
     pub policy: Option<Policy>,
@@ -38,6 +46,7 @@ pub(super) struct Lowered<'t> {
     pub timeouts: Timeouts,
     pub record: record::Settings,
     pub pac: Option<crate::pac::Settings>,
+    pub catalogue: Catalogue,
     /// What services took from the catalogue, as text: a part of what the revision is of.
     pub taken: String,
     pub catalog: CatalogSettings,
@@ -53,15 +62,21 @@ pub(super) fn lower<'t>(
     let root = Table::root(tree, &schema::ROOT, problems);
     let mut catalog = feed::settings(&root, base, problems);
     let catalogue = catalogue::of_site(&mut catalog, shelf, problems);
-    let (site, case_at) = site(&root, problems);
-    let listeners = listeners(&root, problems);
+    let (site, case_at, observed) = site(&root, problems);
+    let opened = listeners(&root, problems);
+    let listeners: Vec<_> = opened.iter().map(|(listener, at)| (listener.address, at.clone())).collect();
     let admin = admin(&root, &listeners, problems);
+    let mut taken_addresses: Vec<_> =
+        listeners.iter().map(|(address, at)| (*address, "listener", at.clone())).collect();
+    taken_addresses.extend(admin.iter().map(|(address, at)| (*address, "admin listener", at.clone())));
+    let admin = admin.map(|(address, _)| address);
     let limits = limits::limits(&root, problems);
     let mut groups = service::groups(&root, &limits, problems);
     let mut services = service::services(&root, &groups, &limits, &catalogue, problems);
     finding::look(&site, &case_at, &services, &catalogue, problems);
     feed::warn_gone(&services, &catalog, problems);
     let taken = service::taken(&services);
+    let restricted = finding::restricted(&services);
     let timeouts = settings::timeouts(&root, problems);
     let resolver = settings::resolver(&root, timeouts.dns, problems);
     let upstream = settings::upstream(&root, base, problems);
@@ -74,11 +89,13 @@ pub(super) fn lower<'t>(
     let of_services = services.iter_mut().map(|service| (service.name.clone(), std::mem::take(&mut service.limits)));
     let limits = limits::with(limits, of_groups, of_services);
     let record = settings::record(&root, base, problems);
-    let pac = pac::pac(&root, &services, problems);
+    let pac = pac::pac(&root, &services, &taken_addresses, problems);
     let policy = compile(groups, services, problems);
-    let listeners = listeners.into_iter().map(|(address, _)| address).collect();
+    let listeners = opened.into_iter().map(|(listener, _)| listener).collect();
     Lowered {
         site,
+        observed,
+        restricted,
         listeners,
         admin,
         policy,
@@ -91,12 +108,13 @@ pub(super) fn lower<'t>(
         timeouts,
         record,
         pac,
+        catalogue,
         taken,
         catalog,
     }
 }
 
-fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At) {
+fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At, Option<Observed>) {
     const CASES: [(&str, Case); 3] = [
         ("authentication", Case::Authentication),
         ("collaboration", Case::Collaboration),
@@ -113,8 +131,10 @@ fn site<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Site, At) {
         sound.then(|| text.text.to_owned())
     });
     let case = table.choice("case", &CASES, problems);
+    let observed = enforcement::read(&table, problems);
     last_line(&table, problems);
-    (Site { name: name.unwrap_or_else(|| "sekisho".to_owned()), case }, table.place("case"))
+    let name = name.unwrap_or_else(|| "sekisho".to_owned());
+    (Site { name, case, enforcement: Enforcement::Enforce }, table.place("case"), observed)
 }
 
 /// L04: a file cut short can still be sound TOML with a rule, or the half of one, missing.
@@ -138,31 +158,44 @@ fn last_line<'t>(site: &Table<'t>, problems: &mut Problems<'_>) {
     }
 }
 
-fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(ListenAddr, At)> {
+fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(Listener, At)> {
     let tables = root.tables("listener", &schema::LISTENER, problems);
     if !root.has("listener") || root.is_empty_list("listener") {
         root.missing("listener", "at least one [[listener]] with an address, such as \"0.0.0.0:8080\"", problems);
     }
-    let mut listeners: Vec<(ListenAddr, At)> = Vec::new();
+    let mut listeners: Vec<(Listener, At)> = Vec::new();
     for table in tables {
-        if let Some(mode) = table.text("mode", problems).filter(|mode| mode.text != "explicit") {
-            let problem = problems.error(&mode.at, quoted(mode.text), "\"explicit\"");
-            if mode.text == "transparent" {
-                problem.hint("mode = \"transparent\" comes with a later version of sekisho; clients name this proxy (PAC) until then");
-            }
-        }
+        let mode = mode(&table, problems);
         let Some((address, at)) = address(&table, problems) else { continue };
-        if let Some((other, first)) = listeners.iter().find(|(other, _)| collide(*other, address)) {
+        if let Some((other, first)) = listeners.iter().find(|(other, _)| collide(other.address, address)) {
             let line = problems.line(first.offset);
-            let found = format!("\"{address}\", which collides with \"{other}\" (line {line})");
+            let found = format!("\"{address}\", which collides with \"{}\" (line {line})", other.address);
             problems.error(&at, found, "an address and port of its own for each listener");
         }
-        listeners.push((address, at));
+        listeners.push((Listener { address, mode }, at));
     }
     listeners
 }
 
-fn admin<'t>(root: &Table<'t>, listeners: &[(ListenAddr, At)], problems: &mut Problems<'_>) -> Option<ListenAddr> {
+fn mode(table: &Table<'_>, problems: &mut Problems<'_>) -> ListenerMode {
+    let transparent = table.choice("mode", &[("explicit", false), ("transparent", true)], problems).unwrap_or(false);
+    let means = [("redirect", Steering::Redirect), ("tproxy", Steering::Tproxy)];
+    let steering = table.choice("steering", &means, problems);
+    if steering.is_some() && !transparent {
+        let expected = "mode = \"transparent\" beside it: who names this proxy is steered by nothing";
+        problems.error(&table.place("steering"), "steering on an explicit listener", expected);
+    }
+    match transparent {
+        true => ListenerMode::Transparent(steering.unwrap_or(Steering::Redirect)),
+        false => ListenerMode::Explicit,
+    }
+}
+
+fn admin<'t>(
+    root: &Table<'t>,
+    listeners: &[(ListenAddr, At)],
+    problems: &mut Problems<'_>,
+) -> Option<(ListenAddr, At)> {
     let table = root.table("admin", Some(&schema::ADMIN), problems);
     if !table.is_present() {
         return None;
@@ -180,10 +213,10 @@ fn admin<'t>(root: &Table<'t>, listeners: &[(ListenAddr, At)], problems: &mut Pr
             "a loopback address such as \"127.0.0.1:9090\", or a firewall rule in front of it",
         );
     }
-    Some(address)
+    Some((address, at))
 }
 
-fn address<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Option<(ListenAddr, At)> {
+pub(super) fn address<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Option<(ListenAddr, At)> {
     const EXPECTED: &str = "an IP address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"";
     let text = table.required_text("address", EXPECTED, problems)?;
     // Port 0 (one the kernel chooses) is for trials on one machine: nobody else could be told of it.
@@ -198,7 +231,7 @@ fn address<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> Option<(Listen
 }
 
 /// Whether the kernel refuses the second of two: the same port, and the same address or the family's any-address.
-fn collide(one: ListenAddr, other: ListenAddr) -> bool {
+pub(super) fn collide(one: ListenAddr, other: ListenAddr) -> bool {
     let any = |ip: IpAddr| ip.is_unspecified();
     let family = one.ip().is_ipv4() == other.ip().is_ipv4();
     let meet = one.ip() == other.ip() || (family && (any(one.ip()) || any(other.ip())));

@@ -1,15 +1,27 @@
 //! `[pac]`: the script for browsers.
 
-use super::problem::{Problems, quoted};
+use ipnet::{IpNet, Ipv4Net};
+
+use super::lower::{address, collide};
+use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
-use super::schema;
 use super::service::Service;
+use super::{schema, settings};
+use crate::addrs::ListenAddr;
 use crate::names::{Authority, DnsName};
-use crate::pac::{Otherwise, Settings};
+use crate::pac::{Network, Otherwise, Settings};
 use crate::policy::{Breadth, HostPattern};
 
+/// Where something else of ours listens, what it is, and where that stands.
+pub(super) type Taken = (ListenAddr, &'static str, At);
+
 /// `None` where there is no `[pac]`, or an error.
-pub(super) fn pac<'t>(root: &Table<'t>, services: &[Service], problems: &mut Problems<'_>) -> Option<Settings> {
+pub(super) fn pac<'t>(
+    root: &Table<'t>,
+    services: &[Service],
+    taken: &[Taken],
+    problems: &mut Problems<'_>,
+) -> Option<Settings> {
     const WAYS: [(&str, Otherwise); 4] = [
         ("proxy", Otherwise::Proxy),
         ("internal", Otherwise::Internal),
@@ -20,21 +32,41 @@ pub(super) fn pac<'t>(root: &Table<'t>, services: &[Service], problems: &mut Pro
     if !table.is_present() {
         return None;
     }
-    let texts = table.required_texts(
-        "proxies",
-        "this proxy as browsers reach it, such as [\"proxy.city.example.jp:8080\"]",
-        problems,
-    );
-    let proxies = proxies(&texts, problems);
-    if table.is_empty_list("proxies") {
-        problems.error(&table.place("proxies"), "an empty list", "at least one proxy with its port");
-    }
+    let address = listener(&table, taken, problems);
+    let proxies = own_proxies(&table, problems);
+    let networks = networks(&table, problems);
     let domains = table.texts("internal_domains", problems).unwrap_or_default();
     let texts = table.texts("internal_proxies", problems).unwrap_or_default();
     let internal_proxies = self::proxies(&texts, problems);
+    let internal_networks = table.texts("internal_networks", problems).unwrap_or_default();
+    let internal_networks = internal_networks.iter().filter_map(|text| internal(text, problems)).collect();
+    let internal_plain_names = table.flag("internal_plain_names", problems).unwrap_or(false);
     let otherwise = table.choice("otherwise", &WAYS, problems).unwrap_or(Otherwise::Proxy);
     let direct_fallback = table.flag("direct_fallback", problems).unwrap_or(false);
-    if otherwise == Otherwise::Internal && texts.is_empty() {
+    warn_of_ways_past(&table, otherwise, texts.is_empty(), direct_fallback, problems);
+    let internal_domains = domains.iter().filter_map(|text| domain(text, services, problems)).collect();
+    let settings = Settings {
+        address,
+        proxies: proxies?,
+        networks,
+        internal_domains,
+        internal_networks,
+        internal_plain_names,
+        internal_proxies: internal_proxies?,
+        otherwise,
+        direct_fallback,
+    };
+    (!settings.proxies.is_empty()).then_some(settings)
+}
+
+fn warn_of_ways_past(
+    table: &Table<'_>,
+    otherwise: Otherwise,
+    no_internal_proxies: bool,
+    direct_fallback: bool,
+    problems: &mut Problems<'_>,
+) {
+    if otherwise == Otherwise::Internal && no_internal_proxies {
         let expected =
             "internal_proxies, or \"proxy\" or \"block\": the way inside is DIRECT without them, past everything";
         problems.warning(&table.place("otherwise"), "otherwise = \"internal\" without internal_proxies", expected);
@@ -48,15 +80,66 @@ pub(super) fn pac<'t>(root: &Table<'t>, services: &[Service], problems: &mut Pro
         let expected = "false: with a proxy that is dead, browsers go past it, unless a firewall stops them";
         problems.warning(&table.place("direct_fallback"), "direct_fallback = true", expected);
     }
-    let internal_domains = domains.iter().filter_map(|text| domain(text, services, problems)).collect();
-    let settings = Settings {
-        proxies: proxies?,
-        internal_domains,
-        internal_proxies: internal_proxies?,
-        otherwise,
-        direct_fallback,
-    };
-    (!settings.proxies.is_empty()).then_some(settings)
+}
+
+/// Where the script is served, if anywhere: an address and port that nothing else of ours has.
+fn listener(table: &Table<'_>, taken: &[Taken], problems: &mut Problems<'_>) -> Option<ListenAddr> {
+    if !table.has("address") {
+        return None;
+    }
+    let (address, at) = address(table, problems)?;
+    if let Some((other, what, first)) = taken.iter().find(|(other, ..)| collide(*other, address)) {
+        let line = problems.line(first.offset);
+        let found = format!("\"{address}\", which collides with the {what} \"{other}\" (line {line})");
+        problems.error(&at, found, "an address and port that nothing else of sekisho has");
+    }
+    Some(address)
+}
+
+fn own_proxies(table: &Table<'_>, problems: &mut Problems<'_>) -> Option<Vec<Authority>> {
+    let expected = "this proxy as browsers reach it, such as [\"proxy.city.example.jp:8080\"]";
+    let texts = table.required_texts("proxies", expected, problems);
+    if table.is_empty_list("proxies") {
+        problems.error(&table.place("proxies"), "an empty list", "at least one proxy with its port");
+    }
+    proxies(&texts, problems)
+}
+
+/// The clients with proxies of their own. Each network stands once.
+fn networks(table: &Table<'_>, problems: &mut Problems<'_>) -> Vec<Network> {
+    let mut seen: Vec<(IpNet, At)> = Vec::new();
+    let mut networks = Vec::new();
+    for table in table.tables("network", &schema::PAC_NETWORK, problems) {
+        let texts = table.required_texts("networks", "whose they are, such as [\"10.20.8.0/24\"]", problems);
+        if table.is_empty_list("networks") {
+            problems.error(&table.place("networks"), "an empty list", "at least one network");
+        }
+        let mut nets = Vec::with_capacity(texts.len());
+        for text in &texts {
+            let Some(net) = settings::network(text, problems) else { continue };
+            if let Some((_, first)) = seen.iter().find(|(other, _)| *other == net) {
+                let found = format!("{}, which stands in line {} too", quoted(text.text), problems.line(first.offset));
+                problems.error(&text.at, found, "each network in one [[pac.network]]");
+            }
+            seen.push((net, text.at.clone()));
+            nets.push(net);
+        }
+        if let Some(proxies) = own_proxies(&table, problems) {
+            networks.push(Network { networks: nets, proxies });
+        }
+    }
+    networks
+}
+
+fn internal(text: &Text<'_>, problems: &mut Problems<'_>) -> Option<Ipv4Net> {
+    match settings::network(text, problems)? {
+        IpNet::V4(net) => Some(net),
+        IpNet::V6(_) => {
+            let expected = "an IPv4 network: browsers' scripts have no common way to tell IPv6 networks apart";
+            problems.error(&text.at, quoted(text.text), expected);
+            None
+        }
+    }
 }
 
 fn proxies(texts: &[Text<'_>], problems: &mut Problems<'_>) -> Option<Vec<Authority>> {

@@ -30,11 +30,23 @@ pub(super) static ROOT: Keys = Keys {
 };
 pub(super) static PAC: Keys = Keys {
     section: "[pac]",
-    names: &["proxies", "internal_domains", "internal_proxies", "otherwise", "direct_fallback"],
+    names: &[
+        "address",
+        "proxies",
+        "network",
+        "internal_domains",
+        "internal_networks",
+        "internal_plain_names",
+        "internal_proxies",
+        "otherwise",
+        "direct_fallback",
+    ],
 };
+pub(super) static PAC_NETWORK: Keys = Keys { section: "[[pac.network]]", names: &["networks", "proxies"] };
 pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder", "feed", "auto_approve"] };
-pub(super) static SITE: Keys = Keys { section: "[site]", names: &["name", "case", "last_line"] };
-pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "address"] };
+pub(super) static SITE: Keys =
+    Keys { section: "[site]", names: &["name", "case", "enforcement", "observe_until", "last_line"] };
+pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "steering", "address"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
 pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks", "limits"] };
 pub(super) static RESOLVER: Keys = Keys { section: "[resolver]", names: &["servers", "hosts"] };
@@ -139,9 +151,10 @@ pub(super) static TIMEOUTS: Keys = Keys {
 pub(super) static RECORD: Keys = Keys { section: "[record]", names: &["path", "when_unwritable"] };
 
 /// Where a key that stands in the wrong table may belong. Keys that stand in several sections (`name`) are no help there.
-pub(super) static SECTIONS: [&Keys; 18] = [
+pub(super) static SECTIONS: [&Keys; 19] = [
     &CATALOG,
     &PAC,
+    &PAC_NETWORK,
     &SITE,
     &LISTENER,
     &ADMIN,
@@ -161,7 +174,7 @@ pub(super) static SECTIONS: [&Keys; 18] = [
 ];
 
 /// Keys that are tables themselves: a wrong one is no misplaced setting.
-static TABLES: [&str; 4] = ["limits", "per_client", "tenant", "header"];
+static TABLES: [&str; 5] = ["limits", "per_client", "tenant", "header", "network"];
 
 impl Keys {
     /// What the administrator may have meant by the unknown key `name`.

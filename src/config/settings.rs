@@ -178,7 +178,7 @@ fn guard<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> vet::Settings {
             None => {}
         }
     }
-    vet::Settings { allow, nat64 }
+    vet::Settings { allow, nat64, stand_in: None }
 }
 
 fn dial<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> connect::Settings {

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use super::{Config, quotas_in_words, show_duration};
 use crate::admit::{Quotas, Settings};
-use crate::policy::ServiceSummary;
+use crate::policy::{Enforcement, ServiceSummary};
 use crate::pressure::{Ceiling, shown};
 use crate::record::WhenUnwritable;
 use crate::upstream::trust::{MinTls, Roots, Stale, Unknown};
@@ -23,10 +23,21 @@ pub fn summary(config: &Config) -> String {
     let mut screen = Screen::default();
     let case = config.site.case.map_or_else(String::new, |case| format!(" ({})", case.as_str()));
     screen.row("site", [format!("{}{case}", config.site.name)]);
+    if let Enforcement::Observe(observe) = &config.site.enforcement {
+        let what = "names that no service lists pass on port 443, as verified tunnels".to_owned();
+        screen.row("OBSERVING", [format!("until {}:", observe.until), what]);
+    }
     screen.row("file", [config.file.display().to_string()]);
     screen.row("revision", [config.revision.to_string()]);
-    screen.row("listen", config.listeners.iter().map(|address| format!("{address} (explicit)")));
+    screen.row(
+        "listen",
+        config.listeners.iter().map(|listener| format!("{} ({})", listener.address, listener.mode.as_str())),
+    );
     screen.row("admin", [config.admin.map_or_else(|| "none".to_owned(), |address| address.to_string())]);
+    if let Some(pac) = &config.pac {
+        let address = pac.address.map_or_else(|| "served nowhere".to_owned(), |address| address.to_string());
+        screen.row("pac", [address, few(pac.proxies.iter().map(ToString::to_string), 4, "no proxy")]);
+    }
     clients(config, &mut screen);
     services(config, &mut screen);
     if !config.catalog.own.is_empty() {

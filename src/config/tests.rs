@@ -114,7 +114,7 @@ fn every_invalid_file_is_told_exactly() {
         let expected = fs::read_to_string(file.with_extension("expected")).expect("the .expected file");
         assert_eq!(shown(&error.problems), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 63);
+    assert_eq!(files.len(), 76);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn every_valid_file_loads_with_exactly_its_warnings() {
         let expected = fs::read_to_string(file.with_extension("warnings")).unwrap_or_default();
         assert_eq!(shown(&config.warnings), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 14);
+    assert_eq!(files.len(), 18);
 }
 
 #[test]
@@ -196,7 +196,10 @@ fn every_key_arrives_where_it_belongs() {
     let config = config.unwrap_or_else(|error| panic!("{error}"));
     let (seconds, ip) = (Duration::from_secs, |text: &str| text.parse::<std::net::IpAddr>().expect(text));
     assert_eq!((config.site.name.as_str(), config.site.case), ("例示市", Some(Case::FileExchange)));
-    assert_eq!(config.listeners.iter().map(ToString::to_string).collect::<Vec<_>>(), ["0.0.0.0:3128", "[::1]:3129"]);
+    assert_eq!(
+        config.listeners.iter().map(|listener| listener.address.to_string()).collect::<Vec<_>>(),
+        ["0.0.0.0:3128", "[::1]:3129"]
+    );
     assert_eq!(config.admin.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9091"));
     let servers: Vec<_> = config.resolver.servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["10.0.0.53:5353", "[2001:db8::53]:53"]);
@@ -225,6 +228,43 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!(services.iter().map(|service| service.groups.len()).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(config.inspected().map(ToString::to_string).collect::<Vec<_>>(), ["*.example.com"]);
     assert_eq!(header_names(&config, "www.example.com"), ["X-Allowed-Org"]);
+}
+
+#[test]
+fn observing_arrives_and_is_on_the_screen_and_what_has_passed_is_enforced() {
+    let load = |name: &str| {
+        let config = load(&package(&format!("tests/configs/valid/{name}.toml")), Scope::WithoutIssuingCa, now());
+        config.unwrap_or_else(|error| panic!("{error}"))
+    };
+    let observed = load("observe");
+    let observing = observed.site.enforcement.at(now()).expect("it is observed");
+    assert_eq!(observing.until().to_string(), "2026-01-31T00:00:00Z");
+    let row = "OBSERVING  until 2026-01-31T00:00:00Z: names that no service lists pass on port\n           443, as verified tunnels\n";
+    assert!(summary(&observed).contains(row), "{}", summary(&observed));
+    for name in ["observe_passed", "enforce"] {
+        let enforced = load(name);
+        assert_eq!(enforced.site.enforcement, Enforcement::Enforce, "{name}");
+        assert!(!summary(&enforced).contains("OBSERVING"), "{name}");
+    }
+}
+
+/// A host that a vendor's restriction is for, and that was forgotten in the list, would be a way past it.
+#[test]
+fn g09_observing_leaves_the_hosts_of_tenant_restrictions_closed() {
+    let text = inspecting("[\"login.microsoftonline.com\"]").replace("X-Org", "restrict-access-to-tenants")
+        + "[site]\nenforcement = \"observe\"\nobserve_until = 2026-01-15T00:00:00+09:00\n";
+    let config = Site::new(&text).with_ca(&["login.microsoftonline.com"]).load().expect("config");
+    let judge = |host: &str| {
+        let client = ClientAddr::new("10.20.0.7:40000".parse().expect("client"));
+        let claim = Claim::Connect(Authority::parse(format!("{host}:443").as_bytes()).expect("authority"));
+        config.policy.judge(client, &claim, config.site.enforcement.at(now()))
+    };
+    assert!(matches!(judge("login.microsoftonline.com"), Decision::Inspect(_)));
+    for sibling in ["login.windows.net", "login.microsoft.com"] {
+        assert!(matches!(judge(sibling), Decision::Deny(_)), "{sibling}");
+    }
+    assert!(matches!(judge("login.live.com"), Decision::Tunnel(_)), "the restriction in use is not for it");
+    assert!(matches!(judge("slack.com"), Decision::Tunnel(_)));
 }
 
 /// What `every_key_changed.toml` says, and what follows from it.

@@ -10,11 +10,12 @@ use super::ending::{Ended, Next, Stage};
 use super::gate::{Gate, NotAdmitted, Present};
 use super::plain;
 use super::trip::{Claimed, Trip};
-use crate::addrs::{ClientAddr, ListenAddr};
+use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::admit::{Admission, Rated};
-use crate::client::{Client, Far};
+use crate::client::{Client, Established, Far};
 use crate::http1::{Method, RequestHead, RequestReader};
-use crate::identify::{self, Awaited, ClaimError};
+use crate::identify::client_hello::ClientHello;
+use crate::identify::{self, Asked, Awaited, ClaimError};
 use crate::pressure::{Newcomer, Shed};
 use crate::reason::{Reason, Side};
 use crate::record::Action;
@@ -28,8 +29,8 @@ static ANSWERING: Semaphore = Semaphore::const_new(TURNED_AWAY);
 
 /// What a client's connection waits for.
 pub struct Waiting {
-    /// When the connection was accepted, until the first claim.
-    accepted: Option<(SystemTime, Instant)>,
+    /// When the connection was accepted, until the first claim. Boxed: it is of no use to a tunnel.
+    accepted: Option<Box<(SystemTime, Instant)>>,
     /// The end of the connection's own life.
     ends: Option<Instant>,
     /// Its place until then; each further claim takes another.
@@ -40,7 +41,7 @@ impl Waiting {
     pub fn new(gate: &Gate, newcomer: Newcomer) -> Self {
         let accepted = Instant::now();
         let ends = gate.live().config.connection_life.map(|life| accepted + life);
-        Self { accepted: Some((SystemTime::now(), accepted)), ends, newcomer: Some(newcomer) }
+        Self { accepted: Some(Box::new((SystemTime::now(), accepted))), ends, newcomer: Some(newcomer) }
     }
 
     /// Whether the connection has been open for as long as it may.
@@ -54,6 +55,7 @@ enum Waited {
     /// In order, between two attempts: there is nothing to record.
     Over,
     Head(Box<RequestHead>),
+    Hello(Box<ClientHello>, Established),
     Failed(ClaimError),
     /// We end it: the service is stopping, or the place is needed by others.
     Ended(Reason),
@@ -74,25 +76,23 @@ impl Trip {
             Some(newcomer) => wait(gate, client, newcomer).await,
             None => Waited::Ended(Reason::Overloaded),
         };
-        let (head, claimed) = match waited {
-            Waited::Over | Waited::Ended(_) | Waited::Failed(ClaimError::Timeout(_))
-                if !first && client.buffer().is_empty() =>
-            {
-                return None;
-            }
-            Waited::Over => (None, Ok(Err(ClaimError::Closed))),
-            Waited::Head(head) => (Some((head.method().clone(), head.keep_alive())), Ok(identify::asked(head))),
-            Waited::Failed(error) => (None, Ok(Err(error))),
-            Waited::Ended(reason) => (None, Err(Ended::cut(Stage::Claim, reason))),
-        };
+        if matches!(waited, Waited::Over | Waited::Ended(_) | Waited::Failed(ClaimError::Timeout(_)))
+            && !first
+            && client.buffer().is_empty()
+        {
+            return None;
+        }
+        let (head, claimed) = read(waited, client.original().map(OriginalAddr::port));
         // A request that is none of CONNECT's is one of plain HTTP, however little of it can be used.
         let plain = head.as_ref().is_some_and(|(method, _)| *method != Method::Connect);
         let action = if plain { Action::Request } else { Action::Connection };
         // The configuration of the moment at which the claim was complete, not of the one at which the wait for it began.
         let who = (client.addr(), client.listener());
         let mut trip = Box::new(Self::begin(gate, who, newcomer, action).await);
+        trip.attempt.fields.original = client.original();
         trip.drain = gate.drain().at(waiting.ends, trip.live.config.drain);
-        if let Some((at, began)) = accepted {
+        if let Some(accepted) = accepted {
+            let (at, began) = *accepted;
             trip.attempt.began_at(at, began);
         }
         if let Some((method, keep_alive)) = head {
@@ -100,8 +100,20 @@ impl Trip {
             trip.keep_alive = if keep_alive { KeepAlive::Yes } else { KeepAlive::No };
         }
         let claimed = claimed.and_then(|asked| asked.map_err(|error| trip.no_claim(&error)));
+        let claimed = trip.not_to_itself(client).and(claimed);
         let charged = if first { Ok(()) } else { charge(admitted, plain) };
         Some((trip, charged.and(claimed)))
+    }
+
+    /// A client that was steered nowhere but connected to a transparent listener itself.
+    fn not_to_itself(&self, client: &Client) -> Result<(), Ended> {
+        let Some(original) = client.original() else { return Ok(()) };
+        match self.live.selves.contains(original.ip(), original.port(), &[]) {
+            true => Err(Ended::new(Side::Client, Stage::Claim, Reason::SelfConnection)
+                .because("the client connected to a transparent listener itself: it is for connections that are steered to it")
+                .last()),
+            false => Ok(()),
+        }
     }
 
     /// Only behind a CONNECT head, which has no content, the next head can still be found.
@@ -113,6 +125,7 @@ impl Trip {
                 ended
             }
             ClaimError::Closed | ClaimError::Timeout(_) | ClaimError::Head(_) | ClaimError::Form(_) => ended.last(),
+            ClaimError::Hello(_) | ClaimError::NoName | ClaimError::NeitherTlsNorHttp => ended.last(),
         }
     }
 
@@ -178,6 +191,26 @@ impl Trip {
     }
 }
 
+/// With a head, its method and whether the client would go on behind it; and what was claimed.
+type Read = (Option<(Method, bool)>, Result<Result<Asked, ClaimError>, Ended>);
+
+fn read(waited: Waited, steered_to: Option<u16>) -> Read {
+    match waited {
+        Waited::Over => (None, Ok(Err(ClaimError::Closed))),
+        Waited::Head(head) => {
+            let said = (head.method().clone(), head.keep_alive());
+            let asked = match steered_to {
+                Some(port) => identify::asked_of_steered(head, port),
+                None => identify::asked(head),
+            };
+            (Some(said), Ok(asked))
+        }
+        Waited::Hello(hello, due) => (None, Ok(identify::asked_by_hello(hello, due, steered_to.unwrap_or_default()))),
+        Waited::Failed(error) => (None, Ok(Err(error))),
+        Waited::Ended(reason) => (None, Err(Ended::cut(Stage::Claim, reason))),
+    }
+}
+
 /// A connection's first claim was charged when it was admitted; each further one is charged like a new connection, or like
 /// an inspected request, so that one kept-alive connection is no way round the rates.
 fn charge(admitted: &Admission, plain: bool) -> Result<(), Ended> {
@@ -195,7 +228,7 @@ async fn wait(gate: &Gate, client: &mut Client, newcomer: &Newcomer) -> Waited {
         tokio::select! {
             // What is there already is read before any of the others is registered with.
             biased;
-            awaited = identify::next_head(client, &mut reader, settings) => awaited,
+            awaited = first(client, &mut reader, settings) => awaited,
             // A connection on which nothing was asked has nothing to finish.
             () = drain.draining(), if idle => return Waited::Ended(Reason::ShuttingDown),
             () = drain.cut() => return Waited::Ended(Reason::ShuttingDown),
@@ -205,7 +238,17 @@ async fn wait(gate: &Gate, client: &mut Client, newcomer: &Newcomer) -> Waited {
     match awaited {
         Awaited::Over => Waited::Over,
         Awaited::Head(head) => Waited::Head(head),
+        Awaited::Hello(hello, due) => Waited::Hello(hello, due),
         Awaited::Failed(error) => Waited::Failed(error),
+    }
+}
+
+/// What the client says first, by who it is.
+async fn first(client: &mut Client, reader: &mut RequestReader, settings: &identify::Settings) -> Awaited {
+    match client.original() {
+        // Boxed: an explicit client, which most are, waits in less room.
+        Some(_) => Box::pin(identify::first_of_steered(client, reader, settings)).await,
+        None => identify::next_head(client, reader, settings).await,
     }
 }
 

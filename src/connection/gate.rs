@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
+use super::observance::Observance;
+use crate::addrs::ClientAddr;
 use crate::admit::{Admission, Limits, Refused};
 use crate::client::Client;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::inspect::leaf::{self, LeafCache};
 use crate::inspect::scope::Ruling;
+use crate::policy::{Claim, Decision};
 use crate::pressure::{Newcomer, Pressure, Shed, State as Load};
 use crate::reason::Reason;
 use crate::record::{Recorder, State, WhenUnwritable};
@@ -26,6 +31,7 @@ pub struct Live {
     pub selves: SelfAddrs,
     /// Present wherever a service inspects.
     pub leaves: Option<Arc<LeafCache>>,
+    pub observance: Observance,
 }
 
 impl Live {
@@ -37,12 +43,19 @@ impl Live {
         if resolver.servers().next().is_none() {
             tracing::warn!("no DNS server: only the names of [resolver.hosts] can be reached");
         }
-        let selves = SelfAddrs::new(config.listeners.iter().copied().chain(config.admin).collect());
+        let selves = SelfAddrs::new(config.own_addresses());
         let leaves = config.issuing.as_ref().map(|issuer| {
             let kept = previous.and_then(|live| live.leaves.as_ref()).filter(|kept| kept.is_of(issuer));
             kept.map_or_else(|| Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)), Arc::clone)
         });
-        Self { config, resolver, selves, leaves }
+        let now = (SystemTime::now(), Instant::now());
+        let observance = Observance::new(&config.site.enforcement, previous.map(|live| &live.observance), now);
+        Self { config, resolver, selves, leaves, observance }
+    }
+
+    /// The decision of this moment.
+    pub fn decide(&self, client: ClientAddr, claim: &Claim) -> Decision {
+        self.config.policy.judge(client, claim, self.observance.now())
     }
 }
 
@@ -72,7 +85,7 @@ pub struct Gate {
     live: ArcSwap<Live>,
     /// The policy alone, for inspected connections, which are decided anew at each request.
     ruling: Arc<ArcSwap<Ruling>>,
-    /// Counts reloads; tunnels wait on it.
+    /// Counts reloads, and the ends of observing; tunnels wait on it.
     reloads: watch::Sender<u64>,
     /// Outlives reloads: a verdict's key holds the trust it was found under.
     pub verdicts: Verdicts,
@@ -109,6 +122,11 @@ impl Gate {
         self.pressure.reconfigure(&live.config.pressure);
         self.ruling.store(Arc::new(ruling(&live)));
         self.live.store(Arc::new(live));
+        self.ask_anew();
+    }
+
+    /// Has every tunnel ask whether it may go on.
+    pub fn ask_anew(&self) {
         self.reloads.send_modify(|count| *count += 1);
     }
 

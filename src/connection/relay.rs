@@ -97,7 +97,8 @@ impl Trip {
         }
     }
 
-    /// Resolves when a reload no longer permits this tunnel: it is asked of the new policy as it was of the old.
+    /// Resolves when this tunnel is no longer permitted: after a reload it is asked of the new policy as it was of the old, and when
+    /// observing ends.
     async fn withdrawn(&self) {
         let mut reloads = self.gate.reloads();
         // Asked once at the start too: a reload may have come between the decision and this tunnel's first byte.
@@ -109,8 +110,14 @@ impl Trip {
     }
 
     fn may_tunnel(&self) -> bool {
-        let decide = |claim| self.gate.live().config.policy.decide(self.client, claim);
-        matches!(self.claim.as_ref().map(decide), Some(Decision::Tunnel(_)))
+        let decide = |claim| self.gate.live().decide(self.client, claim);
+        match self.claim.as_ref().map(decide) {
+            // What a rule permitted does not go on as observed, since its record does not say so: it is begun anew.
+            Some(Decision::Tunnel(permit)) => {
+                permit.would_refuse().is_none() || self.attempt.fields.would_refuse.is_some()
+            }
+            Some(Decision::Deny(_) | Decision::Inspect(_) | Decision::Plain(_)) | None => false,
+        }
     }
 
     /// The client's handshake, last, with a leaf for a destination that has been verified; then the request loop.

@@ -92,6 +92,8 @@ pub struct Trip {
     /// A plain request with HEAD: its page has no content.
     pub(super) head_only: bool,
     pub(super) claim: Option<Claim>,
+    /// What a steered client's claim was read from.
+    pub(super) steered: Option<(Established, Box<ClientHello>)>,
 }
 
 impl Trip {
@@ -120,6 +122,7 @@ impl Trip {
             keep_alive: KeepAlive::Yes,
             head_only: false,
             claim: None,
+            steered: None,
         }
     }
 
@@ -128,7 +131,7 @@ impl Trip {
         self.stage = Stage::Decide;
         let claim = asked.claim();
         self.claim = Some(claim.clone());
-        self.attempt.fields.authority = Some(asked.written().into());
+        self.attempt.fields.authority = asked.written().map(Into::into);
         self.attempt.fields.destination_port = Some(claim.authority().port);
         if let Host::Name(name) = &claim.authority().host {
             self.attempt.fields.domain = Some(name.into());
@@ -140,18 +143,23 @@ impl Trip {
                 return Err(Ended::new(Side::Client, Stage::Decide, Reason::SelfConnection));
             }
         }
+        if let Asked::Steered { hello, .. } = &asked {
+            self.note_name(hello);
+        }
         self.gate.recordable().map_err(|reason| Ended::new(Side::Sekisho, Stage::Decide, reason))?;
-        let decision = self.live.config.policy.decide(self.client, &claim);
+        let decision = self.live.decide(self.client, &claim);
         let way = match (decision, asked) {
             (Decision::Deny(denial), _) => {
                 self.note_rule(denial.rule(), denial.group());
                 return Err(Ended::new(Side::Client, Stage::Decide, denial.reason()));
             }
-            (Decision::Tunnel(permit), _) => {
+            (Decision::Tunnel(permit), asked) => {
+                self.steered = asked.into_hello();
                 self.note_permit(&permit, Some("tunnel"));
                 Way::Tunnel(permit)
             }
-            (Decision::Inspect(permit), _) => {
+            (Decision::Inspect(permit), asked) => {
+                self.steered = asked.into_hello();
                 self.note_permit(&permit, Some("inspect"));
                 Way::Inspect(permit)
             }
@@ -159,7 +167,7 @@ impl Trip {
                 self.note_permit(&permit, None);
                 Way::Plain(permit, head)
             }
-            (Decision::Plain(_), Asked::Connect { .. }) => {
+            (Decision::Plain(_), Asked::Connect { .. } | Asked::Steered { .. }) => {
                 return Err(Ended::new(Side::Sekisho, Stage::Decide, Reason::InternalError));
             }
         };
@@ -251,23 +259,36 @@ impl Trip {
         Ok(upstream)
     }
 
+    /// The client's hello: behind the 200 of its CONNECT, or the one that a steered client began with.
+    pub async fn hello(&mut self, client: &mut Client) -> Result<Box<ClientHello>, Ended> {
+        if let Some((_, hello)) = self.steered.take() {
+            return Ok(hello);
+        }
+        let established = self.establish(client).await?;
+        self.client_hello(client, &established).await.map(Box::new)
+    }
+
     /// The 200 of CONNECT.
-    pub async fn establish(&mut self, client: &mut Client) -> Result<Established, Ended> {
+    async fn establish(&mut self, client: &mut Client) -> Result<Established, Ended> {
         self.stage = Stage::Establish;
         let gone = |e| Ended::new(Side::Client, Stage::Establish, Reason::ClientClosed).because(e);
         client.establish().await.map_err(gone)
     }
 
-    pub async fn client_hello(&mut self, client: &mut Client, established: &Established) -> Result<ClientHello, Ended> {
+    async fn client_hello(&mut self, client: &mut Client, established: &Established) -> Result<ClientHello, Ended> {
         self.stage = Stage::Reconcile;
         let settings = &self.live.config.identify;
         let hello = identify::client_hello(client, established, settings)
             .await
             .map_err(|e| Ended::new(Side::Client, Stage::Reconcile, e.reason()).because(e))?;
+        self.note_name(&hello);
+        Ok(hello)
+    }
+
+    pub(super) fn note_name(&mut self, hello: &ClientHello) {
         if let Sni::Name(name) = &hello.sni {
             self.attempt.fields.server_name = Some(name.into());
         }
-        Ok(hello)
     }
 
     /// Writes down how the attempt ended, where the client is told nothing.
@@ -300,6 +321,7 @@ impl Trip {
     fn note_permit<M>(&mut self, permit: &Permit<M>, mode: Option<&'static str>) {
         self.note_rule(permit.rule(), Some(permit.group()));
         self.attempt.fields.mode = mode;
+        self.attempt.fields.would_refuse = permit.would_refuse();
     }
 
     pub(super) fn note_ended(&mut self, ended: &Ended) {

@@ -24,9 +24,14 @@
 //! The attempt begins with the claim: [`Recorder::begin`] waits while the record is behind, and an [`Attempt`] can from now on not
 //! end without its terminal record. One connection may carry several attempts, one after the other: a refused CONNECT leaves it open.
 //!
+//! A client that the network steered to a transparent listener says no CONNECT: the name of its ClientHello, with the port that it meant,
+//! is the claim, or the `Host` of a request in origin-form. Which address it meant is in the record and nowhere else
+//! ([`OriginalAddr`](crate::addrs::OriginalAddr)). It is sent no 200, so **establish** is nothing; all else is as below.
+//!
 //! **decide.** First the record is asked whether it can be written ([`Recorder::state`]): under `deny` nobody gets a decision that
 //! could not be recorded. Then [`Policy::decide`], a pure function; its documentation is the list of precedence. It answers with a
-//! [`Denial`], or with a [`Permit`] for one [`Destination`]. Then the service's own limits are asked: a [`Visit`] is a slot with it, and
+//! [`Denial`], or with a [`Permit`] for one [`Destination`]. While the site [observes](super::learning), [`Policy::judge`] makes a tunnel of
+//! the denial of a name that nothing lists, and of no other. Then the service's own limits are asked: a [`Visit`] is a slot with it, and
 //! whoever dials asks for one. Until both have said yes there is no DNS query and no SYN.
 //!
 //! # Tunnel
@@ -123,6 +128,7 @@
 //! [`Permit`]: crate::policy::Permit
 //! [`Plain`]: crate::policy::Plain
 //! [`Policy::decide`]: crate::policy::Policy::decide
+//! [`Policy::judge`]: crate::policy::Policy::judge
 //! [`Recorder::begin`]: crate::record::Recorder::begin
 //! [`Recorder::state`]: crate::record::Recorder::state
 //! [`Resolver::resolve`]: crate::upstream::resolve::Resolver::resolve

@@ -7,6 +7,8 @@
 //! | `run`, `quickstart` | ended in order | could not start, or not go on; standard error says why | – | – |
 //! | `check` | no errors (warnings too) | errors, all of them listed | – | – |
 //! | `explain` | permitted | the question could not be answered | denied | – |
+//! | `suggest` | done | a file could not be read | – | – |
+//! | `replay` | nothing would change | a file could not be read, or the configuration has errors | something would ([`learning`](super::learning)) | – |
 //! | `ca init`, `ca show` | done | not done, and nothing overwritten | – | – |
 //! | `load` | no errors | could not run, or nothing succeeded | – | some requests failed ([`load`](super::load)) |
 //!
@@ -43,13 +45,13 @@
 //! | path | status | body |
 //! |---|---|---|
 //! | `/livez` | 200 | `ok`: the process answers |
-//! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, or the record cannot be written under `continue`; `shedding: …` and what presses ([overload](#overload)) |
-//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
-//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, connections, limits, overload |
+//! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, or the record cannot be written under `continue`; `shedding: …` and what presses ([overload](#overload)); `observing: …` and until when ([`learning`](super::learning)) |
+//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `tenant_proof_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
+//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, enforcement, connections, limits, overload |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
-//! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0 and
-//! `internal_error` among the reasons.
+//! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
+//! `sekisho_tenant_proof` at 0 and `internal_error` among the reasons.
 //!
 //! # The self-probe
 //!
@@ -160,7 +162,7 @@
 //! | `malformed_request` | 400 http_request_error | alert 49 | the head is not unambiguous HTTP | look at `sekisho.detail`; update or report the client |
 //! | `malformed_name` | 400 http_request_error | alert 49 | where a name is due stands none | see what the client was given as address |
 //! | `client_not_permitted` | 403 http_request_denied | alert 49 | the client is in no group, or in none the service is for | `explain --client IP`; correct `[[clients]]` or the service's `clients` |
-//! | `not_allowlisted` | 403 http_request_denied | alert 49 | no pattern matches the name | nothing, or after approval add it to a `[[service]]` |
+//! | `not_allowlisted` | 403 http_request_denied | alert 49 | no pattern matches the name | nothing, or after approval add it to a `[[service]]`; `sekisho suggest` ([`learning`](super::learning)) gathers them |
 //! | `port_not_permitted` | 403 http_request_denied | alert 49 | the name is listed, the port is not | add the port to `ports` if it is approved |
 //! | `ip_literal` | 403 http_request_denied | alert 49 | an IP address stood where a name is due | have the client use the name |
 //! | `plain_http_not_permitted` | 403 http_request_denied | alert 49 | `http://` to a service without `plain_http` | use https; for CRL and update hosts a service with `plain_http = true` |
@@ -262,17 +264,6 @@
 //! client's own connections take turns, which are the shorter the more it has open, and no less than 1 KiB. A tunnel whose client is
 //! gone with a reset is ended within a quarter of a second, also where its octets wait for their turn.
 //!
-//! # Browsers: the PAC script
-//!
-//! `sekisho pac --client IP` prints the script for browsers of that client's `[[clients]]`, made from the policy: what the client is permitted
-//! goes to `pac.proxies`, names at and under `pac.internal_domains` and `lgwan.jp` take the way inside (`pac.internal_proxies`, or
-//! DIRECT), all else goes where `pac.otherwise` says. With `proxy`, the default, that is this proxy too, which refuses it and says why, and
-//! the script lists nothing. With `internal`, `block` or `direct` it decides by the policy's own rules, ports included, so make it anew with
-//! every change of the policy. Serve it as `application/x-ns-proxy-autoconfig`; a listener for it comes with a later version.
-//!
-//! A script enforces nothing: only a firewall that lets nothing past the proxy does. Without `direct_fallback` a browser whose proxies are
-//! dead goes nowhere.
-//!
 //! # Slow peers
 //!
 //! Every wait for a peer ends. A head, a ClientHello and a handshake are due as a whole: octets that come one by one do not put the
@@ -310,6 +301,9 @@
 //! | what | bound | constant |
 //! |---|---|---|
 //! | clients that limits tell apart; past it, new ones are one client | 65536 | `src/admit/clients.rs` MAX_KEYS |
+//! | names with their ports that `suggest` keeps | 100000 | `src/learning/asked.rs` MAX_NAMES |
+//! | different changes that `replay` keeps | 100000 | `src/learning/replay.rs` MAX_CHANGES |
+//! | octets of a line that they read | 1 << 20 | `src/learning/attempts.rs` MAX_LINE |
 //! | octets of a request head | 64 * 1024 | `src/http1.rs` HEAD |
 //! | field lines of a head | 128 | `src/http1.rs` FIELDS |
 //! | octets of a request target | 16 * 1024 | `src/http1.rs` TARGET |

@@ -143,7 +143,7 @@
 //! * **A new tunnel**: 228 µs, where 95 was wished on the quicker machine; 0.83 of Squid, where 0.8 was wished, and 0.74 in the run before
 //!   on the same day: both within the spread of 0.8. Squid forwards a CONNECT there unread; where it reads the name of the ClientHello as
 //!   sekisho does (peek and splice), it is 0.69. By SNI alone it was to be no more than nginx: that is 1.47 by CONNECT, whose head and 200
-//!   are two packets more, and can be measured when there is a transparent mode.
+//!   are two packets more, and not yet by the transparent listener, which takes steered connections only.
 //! * **Refused by name**: 1.55 times nginx, where 0.8 was wished, and 44.5 µs where 20 were. About 78 of 100 samples are the kernel's, 27 of
 //!   them in `close`, 14 in sending. nginx is steered by SNI here: it closes without an answer, where a CONNECT is owed its 403, is kept
 //!   open for the next one, and ends when the client ends it, which is one packet and one wake-up more. Against those who answer the

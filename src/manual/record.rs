@@ -38,7 +38,7 @@
 //! | `event.reason` | keyword | Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally. |
 //! | `event.duration` | long | Nanoseconds since `@timestamp`, by a clock that never jumps. |
 //! | `sekisho.count` | long | How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1. |
-//! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, shedding, refusing or normal. |
+//! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing or enforcing. |
 //! | `message` | keyword | A lifecycle event in a sentence. |
 //! | `service.version` | keyword | Version of sekisho, in the lines of start and reload. |
 //! | `sekisho.config_revision` | keyword | Revision of the configuration that decided. |
@@ -46,10 +46,12 @@
 //! | `source.port` | long | Port of the client. |
 //! | `sekisho.client` | keyword | The `[[clients]]` group of the client. |
 //! | `sekisho.listener` | keyword | The `[[listener]]` that accepted the connection. |
+//! | `sekisho.original_destination` | keyword | Where a client meant to go that the network steered to a transparent `[[listener]]`. Evidence only: it is never dialled, the name is. |
 //! | `sekisho.connection` | keyword | For a request: `event.id` of the connection it came by. |
 //! | `rule.id` | keyword | Identifier of the rule that decided. |
 //! | `rule.name` | keyword | Name of the `[[service]]` that decided. |
 //! | `sekisho.mode` | keyword | tunnel or inspect. |
+//! | `sekisho.would_refuse` | keyword | In a time of observing (`site.enforcement`): not_allowlisted, the reason for which this attempt would be refused otherwise; only observing has let it through. Absent: a rule permitted it, or it was refused. |
 //! | `sekisho.stage` | keyword | The stage of the journey at which the attempt ended. |
 //! | `sekisho.side` | keyword | Whose doing the end was: client, upstream or sekisho. |
 //! | `sekisho.authority` | keyword | The authority of the CONNECT or the URI as the client wrote it. A password reads ***, a query …. |

@@ -21,7 +21,8 @@
 //! | A10 | CONNECT is judged, inner requests are not | [`Scope::open`](crate::inspect::scope::Scope::open) judges each, with a record each | the inner request's own reason |
 //! | A11 | Upgrade, WebSocket or extended CONNECT with another authority | [`Scope::open`](crate::inspect::scope::Scope::open); announced only where the upstream announced it: [`inspect::h2`](crate::inspect::h2) | `name_mismatch`, 421; `method_not_permitted`, 405 |
 //! | A12 | CONNECT inside inspection | [`Scope::open`](crate::inspect::scope::Scope::open) | `method_not_permitted`, 405 |
-//! | A14 | not TLS behind CONNECT | [`client_hello`](mod@crate::identify::client_hello) | `not_tls`, close |
+//! | A13 | a steered client that forges the address it means | the claim is the hello's name or the request's `Host` alone ([`first_of_steered`](crate::identify::first_of_steered)); the address is an [`OriginalAddr`](crate::addrs::OriginalAddr), which nothing dials, and stands in the record | the name's own origin, or the name's refusal |
+//! | A14 | not TLS behind CONNECT, or from a steered client | [`client_hello`](mod@crate::identify::client_hello) | `not_tls`, close |
 //! | A15 | data leaks through DNS queries for a blocked name | [`Policy::decide`](crate::policy::Policy::decide) comes before [`Resolver`](crate::upstream::resolve::Resolver) | `not_allowlisted`, 403, no query |
 //! | A16 | escape to QUIC by `Alt-Svc` | [`response_field_passes`](crate::exchange::fields::response_field_passes) | the field is gone |
 //! | A17 | CONNECT to the proxy itself | [`Policy::decide`](crate::policy::Policy::decide) for addresses; for names [`SelfAddrs`](crate::upstream::vet::SelfAddrs), before and after connecting; `Via` on plain HTTP | `ip_literal` or `self_connection`, 403 |
@@ -214,6 +215,7 @@
 //!
 //! | row | attack | stopped by | seen |
 //! |---|---|---|---|
+//! | M05 | a PAC script that leads astray: names that are script, other hosts' properties, names that take long; the listener's paths, slow and greedy clients | [`pac`](crate::pac) writes parsed names only, and matches by hand; [`autoconfig`](crate::autoconfig) has two paths, a deadline for heads, few connections of one address | 404, 403, 431 |
 //! | M01 | the admin listener through the proxy | as A17: [`SelfAddrs`](crate::upstream::vet::SelfAddrs) holds it; no name is "ours" | `ip_literal`, `not_allowlisted` or `self_connection`, 403 |
 //! | M06 | metric labels by host or user | [`admin`](crate::admin): labels are words of closed lists | bounded |
 //! | M07 | policy or keys read without leave | [`admin`](crate::admin) has no such answer | 404 |
@@ -230,15 +232,15 @@
 //!
 //! | row | failure | met by | seen |
 //! |---|---|---|---|
-//! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
+//! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; the end of observing by both, the first of them ([`Observance`](crate::connection::Observance)); certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
 //! | O03 | the process is stopped and goes on, or killed | what was waiting is served; after a kill the next `start` line says what is missing: [`record`](crate::record) | nothing, or `sekisho.previous_end` |
+//! | O06 | packets past a proxy that is stopped or killed | `deploy/nftables`: steered ports refuse where nobody listens, the forward chain passes nothing; a counter on the internet's side of the scene stays at 0 | connection refused |
 //! | O04 | a thread that serves stands still | [`probe`](crate::probe) goes through each; the watchdog is fed by nothing else | `/readyz` 503 `self_probe_failed`; systemd restarts |
 //!
 //! # Rows left out
 //!
 //! | row | why |
 //! |---|---|
-//! | A13 | transparent mode only (a forged original destination); it comes later and is refused by name in the configuration. In explicit mode the address is always our own look-up's |
 //! | A20 | cannot be seen: see [residual risks](#residual-risks) |
 //! | H09 | a rule is found by a hash walk over the labels of a name, there are no regular expressions; what a look-up costs is measured ([`performance`](super::performance)), not asserted, and that the verdict is the same at any size is A18 |
 //! | J07 | an issuer in a process of its own, PKCS#11: not there; the key is in this process |
@@ -246,14 +248,15 @@
 //! | M02 | nothing on the admin listener changes state, and what it says is no secret of the policy |
 //! | M03 | there is no login |
 //! | M04 | there is no proxy authentication; `Proxy-Authorization` is removed and never recorded |
-//! | M05 | no PAC file is served yet |
 //! | N01 | there is no ICAP |
 //! | N04 | there is no parent proxy, and so no way round one |
 //! | O02 | allocation that fails ends the process, and with it every way out; the memory ceiling is there so that it does not come to that |
 //! | O05 | a day under load is measured, not tested |
-//! | O06 | packets on the breakout line are counted with transparent mode, which comes later |
 //!
-//! Of A14 and A15 the transparent part comes with that mode. Of A16, UDP 443 is the network's to drop: this proxy never sees it.
+//! While a site [observes](super::learning) (`site.enforcement`, at most thirty days), A15 does not hold for port 443: a name that nothing
+//! lists is looked up and reached, and only the record says that it would have been refused. G09 does hold: the hosts of a tenant restriction stay closed.
+//!
+//! Of A16, UDP 443 is the packet filter's: `deploy/nftables` refuses and counts it.
 //!
 //! # Searched by fuzzing
 //!

@@ -33,6 +33,10 @@ fn policy() -> Policy {
 fn settings(otherwise: Otherwise) -> Settings {
     let authority = |text: &str| Authority::parse(text.as_bytes()).expect(text);
     Settings {
+        address: None,
+        networks: Vec::new(),
+        internal_networks: Vec::new(),
+        internal_plain_names: false,
         proxies: vec![authority("p1.city.example:8080"), authority("10.0.0.2:8080")],
         internal_domains: vec![DnsName::parse(b"city.example").expect("a name")],
         internal_proxies: Vec::new(),
@@ -49,12 +53,13 @@ fn of(client: &str, settings: &Settings) -> Option<String> {
 #[test]
 fn a_script_holds_what_its_client_may_and_which_patterns_answer_for_nothing() {
     let office = of("10.20.0.1", &settings(Otherwise::Block)).expect("a group");
-    let head: Vec<_> = office.lines().skip(1).take(6).collect();
+    let head: Vec<_> = office.lines().skip(1).take(7).collect();
     assert_eq!(
         head,
         [
             "var PERMITTED = \"PROXY p1.city.example:8080; PROXY 10.0.0.2:8080\", INSIDE = \"DIRECT\", OTHERWISE = \"PROXY 127.0.0.1:9\";",
             "var OWN = [\"city.example\", \"lgwan.jp\"];",
+            "var PLAIN = false, NETWORKS = [];",
             "var PORTS = [[[443,8443],[]],[[],[]]], TABLE = {}, STARRED = {};",
             "put(0, \"*.a.example =a.example\");",
             "put(1, \"=crl.a.example\");",
@@ -81,4 +86,41 @@ fn there_is_no_way_past_the_proxy_unless_it_is_asked_for() {
     // Where all goes to the proxy, no list of what is permitted is given away.
     let all = of("10.20.0.1", &settings(Otherwise::Proxy)).expect("a group");
     assert!(all.contains("TABLE = {}, STARRED = {}") && !all.contains("a.example"), "{all}");
+}
+
+#[test]
+fn a_client_has_the_proxies_of_the_longest_network_it_is_in() {
+    let authority = |text: &str| Authority::parse(text.as_bytes()).expect(text);
+    let network = |nets: &[&str], proxy: &str| Network {
+        networks: nets.iter().map(|net| net.parse().expect("a network")).collect(),
+        proxies: vec![authority(proxy)],
+    };
+    let settings = Settings {
+        networks: vec![
+            network(&["10.20.0.0/17", "fd00::/16"], "half.city.example:8080"),
+            network(&["10.20.8.0/24"], "floor.city.example:8080"),
+        ],
+        ..settings(Otherwise::Proxy)
+    };
+    for (client, expected) in [
+        ("10.20.8.1", "PROXY floor.city.example:8080"),
+        ("10.20.9.1", "PROXY half.city.example:8080"),
+        ("10.20.200.1", "PROXY p1.city.example:8080; PROXY 10.0.0.2:8080"),
+    ] {
+        let script = of(client, &settings).expect("a group");
+        let first = format!("var PERMITTED = \"{expected}\", INSIDE = \"DIRECT\", OTHERWISE = \"{expected}\";");
+        assert_eq!(script.lines().nth(1), Some(first.as_str()), "{client}");
+    }
+}
+
+#[test]
+fn networks_are_written_as_numbers() {
+    for (net, expected) in [
+        ("10.0.0.0/8", "[16777216,10]"),
+        ("192.168.1.0/24", "[256,12625921]"),
+        ("0.0.0.0/0", "[4294967296,0]"),
+        ("255.255.255.255/32", "[1,4294967295]"),
+    ] {
+        assert_eq!(numbers(&net.parse().expect("a network")), expected, "{net}");
+    }
 }

@@ -14,6 +14,9 @@ use crate::addrs::ClientAddr;
 use crate::names::{Authority, DnsName, Host};
 use crate::reason::Reason;
 
+/// The only port that observing lets through.
+const HTTPS: u16 = 443;
+
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -61,13 +64,15 @@ pub struct Inspect(());
 #[derive(Debug)]
 pub struct Plain(());
 
-/// Leave to reach one destination in one way. Made only by [`Policy::decide`]; it does not outlive a question asked anew.
+/// Leave to reach one destination in one way. Made only by [`Policy::decide`] and, where it observes, [`Policy::judge`]; it does not
+/// outlive a question asked anew.
 #[derive(Debug)]
 pub struct Permit<M> {
     destination: Destination,
     rule: Rule,
     group: Arc<str>,
     headers: Arc<[SetHeader]>,
+    would_refuse: Option<Reason>,
     way: PhantomData<fn() -> M>,
 }
 
@@ -78,6 +83,7 @@ impl<M> Permit<M> {
             rule,
             group: Arc::clone(&group.name),
             headers: Arc::clone(&service.headers),
+            would_refuse: None,
             way: PhantomData,
         }
     }
@@ -93,6 +99,31 @@ impl<M> Permit<M> {
     /// The name of the client's group.
     pub fn group(&self) -> &Arc<str> {
         &self.group
+    }
+
+    /// Why it would be refused if it were not a time of observing.
+    pub fn would_refuse(&self) -> Option<Reason> {
+        self.would_refuse
+    }
+}
+
+impl Permit<Tunnel> {
+    /// Leave in the place of a denial, which it takes with it.
+    ///
+    /// # Errors
+    /// The denial, where it has another ground than that the name is not listed.
+    pub(super) fn observed(denial: Denial) -> Result<Self, Denial> {
+        match denial {
+            Denial { unlisted: Some(destination), group: Some(group), reason, .. } => Ok(Self {
+                destination,
+                rule: Rule::builtin(Builtin::Observe),
+                group,
+                headers: Arc::default(),
+                would_refuse: Some(reason),
+                way: PhantomData,
+            }),
+            denial => Err(denial),
+        }
     }
 }
 
@@ -139,9 +170,26 @@ pub struct Denial {
     reason: Reason,
     rule: Rule,
     group: Option<Arc<str>>,
+    /// Where a CONNECT to port 443 was denied for one ground only: no pattern matches the name.
+    unlisted: Option<Destination>,
 }
 
 impl Denial {
+    /// A name that no pattern matches.
+    fn not_listed(name: &DnsName, claim: &Claim, group: &Group) -> Self {
+        let unlisted = match claim {
+            Claim::Connect(Authority { port: HTTPS, .. }) => Some(Destination { name: name.clone(), port: HTTPS }),
+            Claim::Connect(_) | Claim::Request { .. } => None,
+        };
+        let (rule, group) = (Builtin::NotAllowlisted, Some(Arc::clone(&group.name)));
+        Self { reason: rule.reason(), rule: Rule::builtin(rule), group, unlisted }
+    }
+
+    /// The destination, where observing could let it through.
+    pub(super) fn unlisted(&self) -> Option<&Destination> {
+        self.unlisted.as_ref()
+    }
+
     pub fn reason(&self) -> Reason {
         self.reason
     }
@@ -187,7 +235,7 @@ impl Policy {
             Some(Forbidden::EchOuter) => return deny_builtin(Builtin::EchOuter, Some(group)),
         }
         let Some(winner) = self.table.lookup(name) else {
-            return deny_builtin(Builtin::NotAllowlisted, Some(group));
+            return Decision::Deny(Denial::not_listed(name, claim, group));
         };
         // 4
         let for_group = || winner.listed().filter(|listed| self.service(listed).clients.include(id));
@@ -223,10 +271,10 @@ impl Policy {
 }
 
 fn deny(reason: Reason, rule: Rule, group: &Group) -> Decision {
-    Decision::Deny(Denial { reason, rule, group: Some(Arc::clone(&group.name)) })
+    Decision::Deny(Denial { reason, rule, group: Some(Arc::clone(&group.name)), unlisted: None })
 }
 
 fn deny_builtin(rule: Builtin, group: Option<&Group>) -> Decision {
     let group = group.map(|group| Arc::clone(&group.name));
-    Decision::Deny(Denial { reason: rule.reason(), rule: Rule::builtin(rule), group })
+    Decision::Deny(Denial { reason: rule.reason(), rule: Rule::builtin(rule), group, unlisted: None })
 }

@@ -33,6 +33,8 @@ pub(super) enum Builtin {
     NotAllowlisted,
     Lgwan,
     EchOuter,
+    /// In the place of `NotAllowlisted`, in a time of observing.
+    Observe,
 }
 
 impl Builtin {
@@ -40,7 +42,7 @@ impl Builtin {
         match self {
             Self::IpLiteral => Reason::IpLiteral,
             Self::ClientNotPermitted => Reason::ClientNotPermitted,
-            Self::NotAllowlisted | Self::Lgwan | Self::EchOuter => Reason::NotAllowlisted,
+            Self::NotAllowlisted | Self::Lgwan | Self::EchOuter | Self::Observe => Reason::NotAllowlisted,
         }
     }
 
@@ -51,6 +53,7 @@ impl Builtin {
             Self::NotAllowlisted => "builtin/not-allowlisted",
             Self::Lgwan => "builtin/lgwan",
             Self::EchOuter => "builtin/ech-outer",
+            Self::Observe => "builtin/observe",
         }
     }
 
@@ -61,6 +64,7 @@ impl Builtin {
             Self::NotAllowlisted => "No [[service]] lists the name",
             Self::Lgwan => "Names under lgwan.jp never leave by the breakout",
             Self::EchOuter => "The outer name of encrypted hellos is no destination",
+            Self::Observe => "Observing: no [[service]] lists the name",
         }
     }
 }

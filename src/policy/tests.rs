@@ -419,3 +419,102 @@ fn d10_the_outer_name_of_an_encrypted_hello_is_judged() {
     let decision = policy.decide(client("10.20.1.1"), &connect("cloudflare-ech.com:443"));
     assert_eq!(told(&decision), "deny not_allowlisted builtin/ech-outer office");
 }
+
+fn observe(closed: &[&str]) -> Enforcement {
+    let closed = closed.iter().map(|text| pattern(text)).collect();
+    Enforcement::Observe(Observe { until: Until::new(moment(1_000)), closed })
+}
+
+fn moment(seconds: u64) -> std::time::SystemTime {
+    std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
+}
+
+#[test]
+fn it_is_observed_until_the_very_moment() {
+    let observed = observe(&[]);
+    assert!(observed.at(moment(999)).is_some());
+    assert!(observed.at(moment(1_000)).is_none());
+    assert!(observed.at(moment(1_001)).is_none());
+    assert!(Enforcement::Enforce.at(moment(0)).is_none());
+    assert_eq!(
+        observed.at(moment(0)).map(|observing| observing.until().to_string()).as_deref(),
+        Some("1970-01-01T00:16:40Z")
+    );
+}
+
+#[test]
+fn g09_observing_lets_through_what_nothing_lists_on_443_and_nothing_else() {
+    let policy = city();
+    let (office, stranger) = ("10.20.1.1", "192.0.2.1");
+    let observed = observe(&["login.test", "*.restricted.test"]);
+    for (ip, claim, expected) in [
+        (office, connect("denied.test:443"), "tunnel denied.test:443 builtin/observe office"),
+        ("10.20.9.1", connect("a.b.denied.test:443"), "tunnel a.b.denied.test:443 builtin/observe admins"),
+        // Another port, another way, another client, no name.
+        (office, connect("denied.test:8443"), "deny not_allowlisted builtin/not-allowlisted office"),
+        (office, connect("denied.test:80"), "deny not_allowlisted builtin/not-allowlisted office"),
+        (office, request(Method::Get, "denied.test:80"), "deny not_allowlisted builtin/not-allowlisted office"),
+        (office, request(Method::Get, "denied.test:443"), "deny not_allowlisted builtin/not-allowlisted office"),
+        (stranger, connect("denied.test:443"), "deny client_not_permitted builtin/client-not-permitted -"),
+        (office, connect("192.0.2.7:443"), "deny ip_literal builtin/ip-literal office"),
+        (office, connect("[2001:db8::1]:443"), "deny ip_literal builtin/ip-literal office"),
+        // Names that are never permitted are not observed either.
+        (office, connect("lgwan.jp:443"), "deny not_allowlisted builtin/lgwan office"),
+        (office, connect("a.asp.lgwan.jp:443"), "deny not_allowlisted builtin/lgwan office"),
+        (office, connect("cloudflare-ech.com:443"), "deny not_allowlisted builtin/ech-outer office"),
+        // Nor those that a tenant restriction is for, which a tunnel would evade.
+        (office, connect("login.test:443"), "deny not_allowlisted builtin/not-allowlisted office"),
+        (office, connect("x.restricted.test:443"), "deny not_allowlisted builtin/not-allowlisted office"),
+        (office, connect("restricted.test:443"), "tunnel restricted.test:443 builtin/observe office"),
+        // What is listed is decided by its list alone.
+        (office, connect("inspected.test:443"), "inspect inspected.test:443 service/2 office"),
+        (office, connect("inspected.test:8443"), "deny port_not_permitted service/2 office"),
+        (office, connect("admin.files.test:443"), "deny client_not_permitted service/4 office"),
+        (office, connect("allowed.test:443"), "tunnel allowed.test:443 service/1 office"),
+        (office, request(Method::Get, "allowed.test:443"), "deny plain_http_not_permitted service/1 office"),
+    ] {
+        let decision = policy.judge(client(ip), &claim, observed.at(moment(0)));
+        assert_eq!(told(&decision), expected, "{ip} {claim:?}");
+        let by_observing = expected.contains("builtin/observe").then_some(Reason::NotAllowlisted);
+        let would_refuse = if let Decision::Tunnel(permit) = &decision { permit.would_refuse() } else { None };
+        assert_eq!(would_refuse, by_observing, "{claim:?}");
+        // When it is over, and where it never was, it is the policy's own decision.
+        for observing in [observed.at(moment(1_000)), Enforcement::Enforce.at(moment(0))] {
+            let decision = told(&policy.judge(client(ip), &claim, observing));
+            assert_eq!(decision, told(&policy.decide(client(ip), &claim)), "{claim:?}");
+        }
+    }
+}
+
+proptest::proptest! {
+    /// Whatever is asked: observing changes the one denial, into the one permit.
+    #[test]
+    fn observing_changes_nothing_but_an_unlisted_connect_to_443(
+        host in "((login|allowed|x|deep|inspected|shared|crl|lgwan)\\.)?(a\\.files|files|allowed|inspected|shared|crl|denied|lgwan|login)\\.(test|jp)|192\\.0\\.2\\.7",
+        port in proptest::sample::select(vec![443_u16, 80, 22, 8443, 444]),
+        ip in proptest::sample::select(vec!["10.20.1.1", "10.20.9.1", "192.0.2.1"]),
+        way in proptest::sample::select(vec![None, Some(Method::Get), Some(Method::Post), Some(Method::Other)]),
+    ) {
+        let policy = city();
+        let authority = format!("{host}:{port}");
+        let claim = way.map_or_else(|| connect(&authority), |method| request(method, &authority));
+        let observed = observe(&["login.test"]);
+        let before = policy.decide(client(ip), &claim);
+        let after = policy.judge(client(ip), &claim, observed.at(moment(0)));
+        let connects = matches!(&claim, Claim::Connect(Authority { port: 443, .. }));
+        match (&before, &after) {
+            (Decision::Deny(denial), Decision::Tunnel(permit)) => {
+                proptest::prop_assert!(connects && host != "login.test", "{}", authority);
+                proptest::prop_assert_eq!(denial.rule().id(), "builtin/not-allowlisted");
+                proptest::prop_assert_eq!(permit.destination().to_string(), authority);
+                proptest::prop_assert_eq!(Some(permit.group()), denial.group());
+                proptest::prop_assert_eq!(permit.would_refuse(), Some(denial.reason()));
+            }
+            (before, after) => {
+                proptest::prop_assert_eq!(told(before), told(after));
+                let unlisted = matches!(before, Decision::Deny(denial) if denial.rule().id() == "builtin/not-allowlisted");
+                proptest::prop_assert!(!(unlisted && connects) || host == "login.test", "{}", authority);
+            }
+        }
+    }
+}

@@ -4,13 +4,11 @@
 //! outside. While what it was given last has not ended, it is given nothing more.
 
 use std::io;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
@@ -20,7 +18,7 @@ use crate::addrs::{ClientAddr, ListenAddr};
 use crate::connection::{Gate, serve};
 use crate::reason::{Outcome, Reason};
 use crate::record::{Ending, Witness};
-use crate::sockets::tune;
+use crate::sockets::{LoopbackPair, loopback_pair};
 
 /// In no policy.
 const REFUSED: &str = "refused.self-probe.invalid:443";
@@ -59,15 +57,6 @@ pub(super) struct Visitor {
     served: Option<JoinHandle<()>>,
 }
 
-/// Both ends of one connection.
-struct Pair {
-    client: TcpStream,
-    /// Belongs to no runtime yet.
-    accepted: std::net::TcpStream,
-    from: ClientAddr,
-    to: ListenAddr,
-}
-
 impl Visitor {
     pub fn new(thread: Handle, gate: Arc<Gate>, witness: Witness, known: Arc<Known>, deadline: Duration) -> Self {
         Self { thread, gate, witness, known, deadline, served: None }
@@ -97,7 +86,8 @@ impl Visitor {
 
     async fn requests(&mut self) -> Result<(), Failure> {
         let recordable = self.gate.recordable();
-        let Pair { mut client, accepted, from, to } = pair().await?;
+        let LoopbackPair { mut client, accepted, from, to } = loopback_pair().await?;
+        let (from, to) = (ClientAddr::new(from), ListenAddr::new(to));
         let present = self.gate.enter();
         let serving = async move {
             match TcpStream::from_std(accepted) {
@@ -132,25 +122,6 @@ impl Visitor {
         served.await?;
         let found = self.witness.take();
         if found == due { Ok(()) } else { Err(Failure::Endings { found, due }) }
-    }
-}
-
-/// A connection from this process to itself. Its listener is there for no other, and for no longer than this.
-async fn pair() -> io::Result<Pair> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let to = listener.local_addr()?;
-    #[expect(clippy::disallowed_methods, reason = "the client of the self-probe, whose destination is this process")]
-    let client = TcpStream::connect(to).await?;
-    client.set_nodelay(true)?;
-    let from = client.local_addr()?;
-    loop {
-        let (accepted, peer) = listener.accept().await?;
-        // Anybody on this machine may have been quicker, and is not served.
-        if peer == from {
-            tune(&SockRef::from(&accepted))?;
-            let accepted = accepted.into_std()?;
-            return Ok(Pair { client, accepted, from: ClientAddr::new(from), to: ListenAddr::new(to) });
-        }
     }
 }
 

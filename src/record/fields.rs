@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use crate::addrs::{ClientAddr, ListenAddr, UpstreamAddr};
+use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr, UpstreamAddr};
 use crate::reason::{Outcome, Reason};
 use crate::record::id::EventId;
 use crate::record::lifecycle::Lifecycle;
@@ -71,7 +71,7 @@ fields! {
     pub(super) reason: Reason = "event.reason", "Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally.";
     pub(super) duration: Duration = "event.duration", "Nanoseconds since `@timestamp`, by a clock that never jumps.";
     pub(super) count: u64 = "sekisho.count", "How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1.";
-    pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, shedding, refusing or normal.";
+    pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing or enforcing.";
     pub message: Text = "message", "A lifecycle event in a sentence.";
     pub version: &'static str = "service.version", "Version of sekisho, in the lines of start and reload.";
     pub config_revision: Text = "sekisho.config_revision", "Revision of the configuration that decided.";
@@ -80,11 +80,13 @@ fields! {
     pub source_port: u16 = "source.port", "Port of the client.";
     pub client: Text = "sekisho.client", "The `[[clients]]` group of the client.";
     pub listener: ListenAddr = "sekisho.listener", "The `[[listener]]` that accepted the connection.";
+    pub original: OriginalAddr = "sekisho.original_destination", "Where a client meant to go that the network steered to a transparent `[[listener]]`. Evidence only: it is never dialled, the name is.";
     pub connection: EventId = "sekisho.connection", "For a request: `event.id` of the connection it came by.";
 
     pub rule_id: Text = "rule.id", "Identifier of the rule that decided.";
     pub rule_name: Text = "rule.name", "Name of the `[[service]]` that decided.";
     pub mode: &'static str = "sekisho.mode", "tunnel or inspect.";
+    pub would_refuse: Reason = "sekisho.would_refuse", "In a time of observing (`site.enforcement`): not_allowlisted, the reason for which this attempt would be refused otherwise; only observing has let it through. Absent: a rule permitted it, or it was refused.";
     pub stage: &'static str = "sekisho.stage", "The stage of the journey at which the attempt ended.";
     pub side: &'static str = "sekisho.side", "Whose doing the end was: client, upstream or sekisho.";
 

@@ -33,12 +33,20 @@ pub enum Lifecycle {
     SelfProbeFailed,
     /// They come out as they must again.
     SelfProbeRecovered,
+    /// What the tenant proof asked did not arrive as it must. `message` says what.
+    TenantProofFailed,
+    /// It did; said when it does again, and from time to time.
+    TenantProofHolds,
     /// Overloaded: who holds its share gets no further connection. `message` says what presses.
     Shedding,
     /// Overloaded: no new connection is taken up. `message` says what presses.
     Refusing,
     /// No longer overloaded.
     Normal,
+    /// A time of observing has begun, or goes on at a start: names that nothing lists are let through. `message` says until when.
+    Observing,
+    /// It is over: what is not permitted is refused, and tunnels that were only observed are cut.
+    Enforcing,
 }
 
 impl Lifecycle {
@@ -55,9 +63,13 @@ impl Lifecycle {
             Self::RecordRecovered => "record_recovered",
             Self::SelfProbeFailed => "self_probe_failed",
             Self::SelfProbeRecovered => "self_probe_recovered",
+            Self::TenantProofFailed => "tenant_proof_failed",
+            Self::TenantProofHolds => "tenant_proof_holds",
             Self::Shedding => "shedding",
             Self::Refusing => "refusing",
             Self::Normal => "normal",
+            Self::Observing => "observing",
+            Self::Enforcing => "enforcing",
         }
     }
 }

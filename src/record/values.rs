@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::addrs::ListenAddr;
+use crate::addrs::{ListenAddr, OriginalAddr};
 use crate::names::{Authority, DnsName};
 use crate::reason::{Outcome, Reason};
 use crate::record::line;
@@ -280,6 +280,22 @@ fn address(out: &mut Vec<u8>, ip: IpAddr) {
 
 /// As its [`Display`](std::fmt::Display) has it.
 impl Value for ListenAddr {
+    const KIND: &'static str = "keyword";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let (ip, before, behind) = match self.ip() {
+            ip @ IpAddr::V4(_) => (ip, &b"\""[..], &b":"[..]),
+            ip @ IpAddr::V6(_) => (ip, &b"\"["[..], &b"]:"[..]),
+        };
+        out.extend_from_slice(before);
+        address(out, ip);
+        out.extend_from_slice(behind);
+        line::number(out, u64::from(self.port()));
+        out.push(b'"');
+    }
+}
+
+impl Value for OriginalAddr {
     const KIND: &'static str = "keyword";
 
     fn write(&self, out: &mut Vec<u8>) {

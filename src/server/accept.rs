@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::addrs::{ClientAddr, ListenAddr};
-use crate::connection::{Gate, pass_over, serve};
+use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
+use crate::config::{Listener, ListenerMode};
+use crate::connection::{Gate, pass_over, serve, serve_steered};
 use crate::pressure::State;
 use crate::sockets::is_beyond;
 
@@ -21,13 +23,14 @@ const PAUSE_REFUSED: Duration = Duration::from_millis(1);
 /// Connections taken up before those that are served get their turn again.
 const AT_ONCE: u64 = 16;
 
-pub(super) async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc<Gate>) {
+pub(super) async fn accept(socket: TcpListener, listener: Listener, gate: Arc<Gate>) {
+    let address = listener.address;
     let mut failing = false;
     for taken in 1_u64.. {
         if taken.is_multiple_of(AT_ONCE) {
             yield_now().await;
         }
-        let (stream, peer) = match listener.accept().await {
+        let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 if !failing {
@@ -49,7 +52,22 @@ pub(super) async fn accept(listener: TcpListener, address: ListenAddr, gate: Arc
             sleep(PAUSE_REFUSED).await;
         } else {
             // Boxed: a task that is made, run and finished is moved as a whole each time.
-            tokio::spawn(Box::pin(serve(present, stream, client, address)));
+            match listener.mode {
+                ListenerMode::Explicit => tokio::spawn(Box::pin(serve(present, stream, client, address))),
+                ListenerMode::Transparent(_) => {
+                    let original = original(&stream, address);
+                    tokio::spawn(Box::pin(serve_steered(present, stream, client, address, original)))
+                }
+            };
         }
     }
+}
+
+/// What the client meant to connect to: what the kernel rewrote, or else what stands in the connection, as it does behind `tproxy`. Of
+/// who connected to the listener itself that is the listener's address.
+fn original(stream: &TcpStream, listener: ListenAddr) -> OriginalAddr {
+    let socket = SockRef::from(stream);
+    let rewritten = if listener.ip().is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    let rewritten = rewritten.ok().and_then(|address| address.as_socket());
+    OriginalAddr::new(rewritten.or_else(|| stream.local_addr().ok()).unwrap_or(listener.socket()))
 }

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use super::ServerError;
 use super::workers::Workers;
 use crate::addrs::ListenAddr;
-use crate::config::Config;
+use crate::config::{Config, Listener, ListenerMode, Steering};
 use crate::sockets::tune;
 
 /// Pending connections the kernel keeps for us.
@@ -20,31 +20,60 @@ pub(super) const BACKLOG: i32 = 4096;
 
 /// Sockets newly bound for a configuration, before anything else of it takes effect.
 pub(super) struct Bound {
-    pub(super) explicit: Vec<(ListenAddr, Vec<TcpListener>)>,
+    pub(super) proxying: Vec<(Listener, Vec<TcpListener>)>,
     pub(super) admin: Option<(ListenAddr, TcpListener)>,
+    pub(super) pac: Option<(ListenAddr, TcpListener)>,
 }
 
 impl Bound {
     pub(super) fn new(
         config: &Config,
         workers: &Workers,
-        listeners: &HashMap<ListenAddr, Vec<AbortHandle>>,
-        admin: Option<ListenAddr>,
+        listeners: &HashMap<Listener, Vec<AbortHandle>>,
+        held: Held,
     ) -> Result<Self, ServerError> {
-        let mut explicit = Vec::new();
-        for address in config.listeners.iter().filter(|address| !listeners.contains_key(address)) {
-            let own = listeners.keys().find(|held| held.port() == address.port()).copied();
-            explicit.push((*address, bind("listener.address", *address, workers.handles(), own)?));
-        }
-        let admin = match config.admin {
-            Some(address) if Some(address) != admin => {
-                let mut bound = bind("admin.address", address, [&Handle::current()].into_iter(), None)?;
-                bound.pop().map(|listener| (address, listener))
+        let mut proxying = Vec::new();
+        for listener in config.listeners.iter().filter(|listener| !listeners.contains_key(listener)) {
+            let address = listener.address;
+            let own = listeners.keys().map(|held| held.address).find(|held| held.port() == address.port());
+            let sockets = bind("listener.address", address, workers.handles(), own)?;
+            if listener.mode == ListenerMode::Transparent(Steering::Tproxy) {
+                let taking = sockets.iter().try_for_each(|socket| take_what_is_for_others(socket, address));
+                taking.map_err(|source| ServerError::Tproxy { address, source })?;
             }
-            Some(_) | None => None,
-        };
-        Ok(Self { explicit, admin })
+            proxying.push((*listener, sockets));
+        }
+        let pac = config.pac.as_ref().and_then(|pac| pac.address);
+        Ok(Self {
+            proxying,
+            admin: single("admin.address", config.admin, held.admin)?,
+            pac: single("pac.address", pac, held.pac)?,
+        })
     }
+}
+
+/// Where the listeners are that no worker serves.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Held {
+    pub(super) admin: Option<ListenAddr>,
+    pub(super) pac: Option<ListenAddr>,
+}
+
+/// A listener of this runtime, unless none is wanted or the one that is held is it.
+fn single(
+    key: &'static str,
+    wanted: Option<ListenAddr>,
+    held: Option<ListenAddr>,
+) -> Result<Option<(ListenAddr, TcpListener)>, ServerError> {
+    let Some(address) = wanted.filter(|address| Some(*address) != held) else { return Ok(None) };
+    let mut bound = bind(key, address, [&Handle::current()].into_iter(), None)?;
+    Ok(bound.pop().map(|listener| (address, listener)))
+}
+
+/// Connections to any address that the packet filter hands to this socket (`IP_TRANSPARENT`, ip(7)).
+fn take_what_is_for_others(listener: &TcpListener, address: ListenAddr) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    if address.ip().is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }
 }
 
 /// `own` is a listener of ours on the same port, which a reload cannot exchange for another address of that port.

@@ -21,7 +21,8 @@ pub(super) async fn watch(gate: Arc<Gate>) {
     loop {
         every.tick().await;
         let live = gate.live();
-        let listeners: Vec<SocketAddr> = live.config.listeners.iter().map(|address| address.socket()).collect();
+        let listeners: Vec<SocketAddr> =
+            live.config.listeners.iter().map(|listener| listener.address.socket()).collect();
         let slots = live.config.limits.all.connections.unwrap_or(u32::MAX);
         let outside = Outside {
             open: gate.limits().held(Counted::Connections) as usize,

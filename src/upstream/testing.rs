@@ -280,7 +280,7 @@ where
 
 pub(super) fn vetted(socket: SocketAddr) -> VettedAddr {
     let allow = ["0.0.0.0/0", "::/0"].map(|net| net.parse().expect(net)).into();
-    let settings = vet::Settings { allow, nat64: vec![] };
+    let settings = vet::Settings { allow, nat64: vec![], stand_in: None };
     let vetted = vet(&name("allowed.test"), &[socket.ip()], socket.port(), &settings, &SelfAddrs::default());
     *vetted.expect("allowed").first().expect("one")
 }

@@ -69,6 +69,20 @@ pub struct Sources {
     pub min_tls: MinTls,
 }
 
+impl Sources {
+    /// No file; for trust that is made of a certificate of the program's own.
+    fn none() -> Self {
+        Self {
+            roots: Roots::Bundled,
+            extra_roots: Vec::new(),
+            crls: Vec::new(),
+            crl_unknown: Unknown::Allow,
+            crl_stale: Stale::Deny,
+            min_tls: MinTls::Tls13,
+        }
+    }
+}
+
 /// What keeps trust from being loaded; one for each broken file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{what}", .file.as_ref().map(|file| format!("{} ", file.display())).unwrap_or_default())]
@@ -120,15 +134,17 @@ impl Trust {
     /// # Errors
     /// The certificate cannot be used so.
     pub fn in_one(server: CertificateDer<'static>) -> Result<Self, TrustError> {
-        let sources = Sources {
-            roots: Roots::Bundled,
-            extra_roots: Vec::new(),
-            crls: Vec::new(),
-            crl_unknown: Unknown::Allow,
-            crl_stale: Stale::Deny,
-            min_tls: MinTls::Tls13,
-        };
-        Self::made(&sources, RootCertStore::empty(), vec![server], Vec::new())
+        Self::made(&Sources::none(), RootCertStore::empty(), vec![server], Vec::new())
+    }
+
+    /// Trust in certificates under this root and in no others, for the tenant proof's stand-in.
+    ///
+    /// # Errors
+    /// The certificate cannot be used so.
+    pub fn in_root(root: CertificateDer<'static>) -> Result<Self, TrustError> {
+        let mut store = RootCertStore::empty();
+        store.add(root).map_err(|error| TrustError { file: None, what: error.to_string() })?;
+        Self::made(&Sources::none(), store, Vec::new(), Vec::new())
     }
 
     /// Of the sources only what they say beside their files counts here.

@@ -22,6 +22,20 @@ pub struct Settings {
     pub allow: Vec<IpNet>,
     /// `/96` prefixes whose last 32 bits are an IPv4 address.
     pub nat64: Vec<Ipv6Net>,
+    /// Where every name leads instead; the service itself never has one.
+    pub stand_in: Option<StandIn>,
+}
+
+/// The origin of the tenant proof, which stands in for all destinations: a port of this machine's loopback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StandIn {
+    port: u16,
+}
+
+impl StandIn {
+    pub fn on_loopback(port: u16) -> Self {
+        Self { port }
+    }
 }
 
 /// An address that may be dialled.
@@ -34,7 +48,7 @@ impl VettedAddr {
     }
 }
 
-/// Where this proxy itself accepts connections: explicit and admin listeners.
+/// Where this proxy itself accepts connections: explicit, admin and PAC listeners.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SelfAddrs {
     listeners: Vec<ListenAddr>,
@@ -121,6 +135,9 @@ pub fn vet(
     settings: &Settings,
     selves: &SelfAddrs,
 ) -> Result<Vec<VettedAddr>, VetError> {
+    if let Some(StandIn { port }) = settings.stand_in {
+        return Ok(vec![VettedAddr(UpstreamAddr::new(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)))]);
+    }
     let mut vetted = Vec::new();
     let mut refused = Vec::new();
     let mut own = None;

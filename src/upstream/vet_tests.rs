@@ -6,7 +6,7 @@ fn name() -> DnsName {
 
 fn settings(allow: &[&str]) -> Settings {
     let nat64 = vec!["2400:1:2:3::/96".parse().expect("prefix")];
-    Settings { allow: allow.iter().map(|net| net.parse().expect(net)).collect(), nat64 }
+    Settings { allow: allow.iter().map(|net| net.parse().expect(net)).collect(), nat64, stand_in: None }
 }
 
 fn ips(texts: &[&str]) -> Vec<IpAddr> {

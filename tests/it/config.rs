@@ -88,7 +88,11 @@ fn l05_l06_mistakes_are_refused_with_their_place() {
             &["allowed.test"],
         ),
         ("port 0", Box::new(replace("ports = [443]", "ports = [0]")), &["ports"]),
-        ("transparent", Box::new(replace("mode = \"explicit\"", "mode = \"transparent\"")), &["transparent"]),
+        (
+            "steering",
+            Box::new(replace("mode = \"explicit\"", "mode = \"explicit\"\nsteering = \"redirect\"")),
+            &["steering"],
+        ),
         (
             "plain_http and inspect",
             Box::new(replace("ports = [443]", "plain_http = true\nmode = \"inspect\"")),

@@ -196,6 +196,47 @@ fn m05_addresses_and_odd_urls_are_never_permitted() {
     }
 }
 
+/// Where the intranet is told by addresses and by plain names, these stay inside, in their one usual spelling.
+#[test]
+fn m05_what_is_internal_by_address_or_plain_name_stays_inside() {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let keys = "otherwise = \"block\"\ninternal_networks = [\"10.0.0.0/8\", \"192.168.4.0/22\", \"203.0.113.9/32\"]\n\
+                internal_plain_names = true";
+    let config = CONFIG.replace("otherwise = \"block\"", keys).replace("hosts = [\"*.net\"]", "hosts = [\"*\"]");
+    fs::write(dir.path().join("sekisho.toml"), config).expect("written");
+    let out = run(dir.path(), &["pac", "--client", "10.20.0.7"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let (inside, otherwise) = ("PROXY inner.city.example:3128", "PROXY 127.0.0.1:9");
+    let cases = [
+        ("http://10.0.0.0/", "10.0.0.0", inside),
+        ("https://10.255.255.255:8443/x", "10.255.255.255", inside),
+        ("http://11.0.0.0/", "11.0.0.0", otherwise),
+        ("http://9.255.255.255/", "9.255.255.255", otherwise),
+        ("http://192.168.4.0/", "192.168.4.0", inside),
+        ("http://192.168.7.255/", "192.168.7.255", inside),
+        ("http://192.168.3.255/", "192.168.3.255", otherwise),
+        ("http://192.168.8.0/", "192.168.8.0", otherwise),
+        ("http://203.0.113.9/", "203.0.113.9", inside),
+        ("http://203.0.113.8/", "203.0.113.8", otherwise),
+        ("http://010.0.0.1/", "010.0.0.1", otherwise),
+        ("http://10.0.0.256/", "10.0.0.256", otherwise),
+        ("http://10.1/", "10.1", otherwise),
+        ("http://0x0a000001/", "0x0a000001", otherwise),
+        ("http://167772161/", "167772161", otherwise),
+        ("http://[::ffff:10.0.0.1]/", "[::ffff:10.0.0.1]", otherwise),
+        ("http://[::ffff:10.0.0.1]/", "::ffff:10.0.0.1", otherwise),
+        ("http://intra/", "intra", inside),
+        ("http://INTRA./", "INTRA.", inside),
+        ("http://10.0.0.1.a.com:8443/", "10.0.0.1.a.com", otherwise),
+        ("", "", otherwise),
+    ];
+    let questions: Vec<_> = cases.iter().map(|(url, host, _)| ((*url).to_owned(), (*host).to_owned())).collect();
+    let Some(answers) = node(dir.path(), &text(&out.stdout), &questions) else { return };
+    for ((url, _, expected), answer) in cases.iter().zip(&answers) {
+        assert_eq!(answer, expected, "{url}");
+    }
+}
+
 #[test]
 fn a_script_is_asked_for_by_a_client_of_a_group() {
     let dir = tempfile::TempDir::new().expect("a directory");

@@ -7,6 +7,7 @@ pub mod faults;
 pub mod h2c;
 pub mod hellos;
 pub mod load_origin;
+pub mod netns;
 pub mod origin;
 pub mod pki;
 pub mod record;

@@ -46,7 +46,7 @@ fn read(wire: &[u8], piece: usize) -> Option<(usize, Result<Claimed, Reason>)> {
             // How many octets an error took is nobody's business.
             Err(error) => return Some((0, Err(error.reason()))),
         };
-        let told = |asked: Asked| Claimed { claim: asked.claim(), written: asked.written().to_vec() };
+        let told = |asked: Asked| Claimed { claim: asked.claim(), written: asked.written().unwrap_or_default().to_vec() };
         return Some((fed - buf.len(), asked(Box::new(head)).map(told).map_err(|error| error.reason())));
     }
     None

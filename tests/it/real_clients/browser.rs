@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::stage::{Ran, Scene, Speaks, about, client, have, run};
 use crate::support::Record;
 use crate::support::pki::Defect;
+use crate::support::sekisho::free_port;
 
 const FLAGS: [&str; 8] = [
     "--headless",
@@ -23,6 +24,8 @@ const FLAGS: [&str; 8] = [
 
 /// ERR_TUNNEL_CONNECTION_FAILED of Chromium's net_error_list.h.
 const TUNNEL_CONNECTION_FAILED: i32 = -111;
+/// ERR_PROXY_CONNECTION_FAILED of the same.
+const PROXY_CONNECTION_FAILED: i32 = -130;
 
 fn have_chromium() -> bool {
     have("Chromium", &["chromium", "certutil", "node"])
@@ -52,17 +55,18 @@ async fn load(scene: &Scene, host: &str, arguments: &[String]) -> Ran {
 }
 
 async fn load_path(scene: &Scene, host: &str, path: &str, arguments: &[String]) -> Ran {
+    load_by(scene, host, path, &format!("--proxy-server={}", scene.proxy()), arguments).await
+}
+
+/// By the proxy that `by` names.
+async fn load_by(scene: &Scene, host: &str, path: &str, by: &str, arguments: &[String]) -> Ran {
     let home = home(&scene.root(host)).await;
     let mut command = client("chromium");
     command
         .env("HOME", home.path())
         .args(FLAGS)
         .arg(format!("--user-data-dir={}", home.path().join("profile").display()));
-    command
-        .arg(format!("--proxy-server={}", scene.proxy()))
-        .args(arguments)
-        .arg("--dump-dom")
-        .arg(scene.url(host, path));
+    command.arg(by).args(arguments).arg("--dump-dom").arg(scene.url(host, path));
     let ran = run(command, "").await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     ran
@@ -184,4 +188,28 @@ async fn chromium_is_refused() {
     let refused = about(&records, "connection", "refused.test");
     assert!(!refused.is_empty(), "{records:#?}");
     assert!(refused.iter().all(|record| record.reason() == "not_allowlisted"), "{records:#?}");
+}
+
+/// The browser fetches the script itself, comes to the proxy for what is permitted, and for what is not goes to a port on which nobody
+/// listens.
+#[tokio::test]
+async fn chromium_finds_the_proxy_by_the_script_it_is_served() {
+    if !have_chromium() {
+        return;
+    }
+    let pac = std::net::SocketAddr::from(([127, 0, 0, 1], free_port("127.0.0.1")));
+    let scene = Scene::served(pac).await;
+    let by = format!("--proxy-pac-url=http://{pac}/proxy.pac");
+    let ran = load_by(&scene, "tunnelled.test", "/", &by, &[]).await;
+    assert!(ran.stdout.contains("Reached the origin."), "{ran:?}");
+    let log = scene.sekisho.path("net.json");
+    load_by(&scene, "refused.test", "/", &by, &[format!("--log-net-log={}", log.display())]).await;
+    let net = fs::read_to_string(&log).expect("the browser's log");
+    assert!(net.contains(&format!("\"net_error\":{PROXY_CONNECTION_FAILED}")), "another end than the closed port");
+    let metrics = scene.sekisho.metrics().await;
+    assert!(metrics["sekisho_pac_requests_total{result=\"script\"}"] >= 2.0, "{metrics:?}");
+    let (arrived, records) = scene.end().await;
+    assert!(!arrived.is_empty());
+    assert!(!about(&records, "connection", "tunnelled.test").is_empty(), "{records:#?}");
+    assert!(about(&records, "connection", "refused.test").is_empty(), "{records:#?}");
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::JoinHandle;
@@ -233,13 +234,31 @@ impl Scene {
     }
 
     pub async fn with(defect: Defect, speaks: Speaks) -> Self {
+        let (config, origin) = Self::set(defect, speaks);
+        Self { sekisho: Sekisho::start(&config).await, origin }
+    }
+
+    /// With a script at `pac` that leads to the proxy for what is permitted, and nowhere for all else.
+    pub async fn served(pac: SocketAddr) -> Self {
+        let (config, origin) = Self::set(Defect::None, Speaks::Both);
+        let sekisho = Sekisho::start(&config).await;
+        // Its port is known from here on.
+        let config = config
+            .set("pac", "address", &format!("\"{pac}\""))
+            .set("pac", "proxies", &format!("[\"{}\"]", sekisho.addr()))
+            .set("pac", "otherwise", "\"block\"");
+        sekisho.reload(&config).await;
+        Self { sekisho, origin }
+    }
+
+    fn set(defect: Defect, speaks: Speaks) -> (Config, Origin) {
         let names = ["tunnelled.test", "inspected.test"];
         let origin = Origin::https(&names, defect, speaks);
         let config = Config::new()
             .service(Service::tunnel("tunnelled", &["tunnelled.test"], origin.port))
             .service(Service::inspect("inspected", &["inspected.test"], origin.port).header(HEADER, VALUE))
             .hosts(&names);
-        Self { sekisho: Sekisho::start(&config).await, origin }
+        (config, origin)
     }
 
     pub fn proxy(&self) -> String {

@@ -114,6 +114,7 @@ pub struct Building {
     extended_connect: bool,
     versions: Vec<&'static rustls::SupportedProtocolVersion>,
     wants_client_certificate: bool,
+    address: String,
 }
 
 /// Fields that a proxy may pass on from the clients of these scenes, or must make itself.
@@ -155,6 +156,7 @@ impl Origin {
             extended_connect: false,
             versions: vec![&rustls::version::TLS13, &rustls::version::TLS12],
             wants_client_certificate: false,
+            address: "127.0.0.1:0".to_owned(),
         }
     }
 
@@ -278,8 +280,18 @@ impl Building {
         self
     }
 
+    /// Where it listens, in place of any port of 127.0.0.1.
+    pub fn listening(mut self, address: &str) -> Self {
+        self.address = address.to_owned();
+        self
+    }
+
     pub async fn start(self) -> Origin {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let listener = TcpListener::bind(&self.address).await.expect("a port");
+        self.start_on(listener)
+    }
+
+    pub fn start_on(self, listener: TcpListener) -> Origin {
         let addr = listener.local_addr().expect("bound");
         let log = Arc::new(Mutex::new(Log::default()));
         let acceptor = self.tls.then(|| TlsAcceptor::from(Arc::new(self.server_config(Arc::clone(&log)))));

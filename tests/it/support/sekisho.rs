@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use super::client::{Response, Wire, connect};
+use super::netns::Namespace;
 use super::record::{Record, parse};
 use super::toml::Config;
 use super::{PATIENCE, pki, until};
@@ -29,6 +30,8 @@ pub struct Sekisho {
     taken: Vec<u64>,
     exited: Option<ExitStatus>,
     killed: bool,
+    /// `None`: this one.
+    namespace: Option<Namespace>,
 }
 
 pub fn binary() -> PathBuf {
@@ -96,8 +99,8 @@ impl Sekisho {
         let (dir, listeners, admin) = prepare(config);
         let environment = arrange(dir.path());
         let child = spawn(dir.path(), &environment, None);
-        let (taken, exited, killed) = (Vec::new(), None, false);
-        let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed };
+        let (taken, exited, killed, namespace) = (Vec::new(), None, false, None);
+        let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
         sekisho.ready().await;
         sekisho
     }
@@ -106,29 +109,52 @@ impl Sekisho {
     pub async fn start_under(config: &Config, limits: &str) -> Self {
         let (dir, listeners, admin) = prepare(config);
         let child = spawn(dir.path(), &[], Some(limits));
-        let (taken, exited, killed) = (Vec::new(), None, false);
-        let mut sekisho = Self { dir, child, environment: Vec::new(), listeners, admin, taken, exited, killed };
+        let (taken, exited, killed, namespace) = (Vec::new(), None, false, None);
+        let environment = Vec::new();
+        let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
         sekisho.ready().await;
         sekisho
+    }
+
+    /// As [`Sekisho::start`], in this network.
+    pub async fn start_inside(config: &Config, namespace: &Namespace) -> Self {
+        let (dir, listeners, admin) = prepare(config);
+        let child = namespace.enter(|| spawn(dir.path(), &[], None));
+        let (taken, exited, killed, environment) = (Vec::new(), None, false, Vec::new());
+        let namespace = Some(namespace.clone());
+        let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
+        sekisho.ready().await;
+        sekisho
+    }
+
+    /// A connection to its admin listener.
+    async fn to_admin(&self) -> std::io::Result<Wire<tokio::net::TcpStream>> {
+        match &self.namespace {
+            Some(namespace) => namespace.connect(self.admin),
+            None => connect(self.admin).await,
+        }
     }
 
     /// Starts again in the same directory, on the same ports, with the file as it is.
     pub async fn start_again(&mut self) {
         assert!(self.exited.is_some(), "still running");
-        self.child = spawn(self.dir.path(), &self.environment, None);
+        let again = || spawn(self.dir.path(), &self.environment, None);
+        self.child = match &self.namespace {
+            Some(namespace) => namespace.enter(again),
+            None => again(),
+        };
         (self.exited, self.killed) = (None, false);
         self.taken.clear();
         self.ready().await;
     }
 
     async fn ready(&mut self) {
-        let admin = self.admin;
         super::within("readiness", async {
             loop {
                 if let Some(status) = self.child.try_wait().expect("wait") {
                     panic!("ended at the start with {status}: {}", self.stderr());
                 }
-                if let Ok(mut wire) = connect(admin).await
+                if let Ok(mut wire) = self.to_admin().await
                     && wire.get("localhost", "/readyz").await.is_some_and(|response| response.status == 200)
                 {
                     return;
@@ -291,7 +317,7 @@ impl Sekisho {
     }
 
     pub async fn admin(&self, path: &str) -> Response {
-        let mut wire = connect(self.admin).await.expect("the admin port accepts");
+        let mut wire = self.to_admin().await.expect("the admin port accepts");
         wire.get("localhost", path).await.expect("an answer")
     }
 

@@ -1,0 +1,23 @@
+//! Browsers: the script by which they find this proxy (PAC).
+//!
+//! The script for browsers is made from the policy, for each `[[clients]]` its own: what the client is permitted goes to `pac.proxies` (of
+//! the `[[pac.network]]` with the longest prefix that holds the client, where there is one), names at and under `pac.internal_domains` and
+//! `lgwan.jp` take the way inside (`pac.internal_proxies`, or DIRECT), as do IPv4 addresses in `pac.internal_networks` and, with
+//! `pac.internal_plain_names`, names without a dot; all else goes where `pac.otherwise` says. With `proxy`, the default, that is this proxy
+//! too, which refuses it and says why, and the script lists nothing. With `internal`, `block` or `direct` it decides by the policy's own
+//! rules, ports included.
+//!
+//! `pac.address` serves it, as `/proxy.pac` and `/wpad.dat`, always as the policy in force has it: browsers are told not to use an old one
+//! without asking (`ETag`, `Cache-Control: private, no-cache`), and get it in gzip where they take that. Each client gets the script of
+//! its own group and network; who is in no `[[clients]]` gets 403. `limits` count here too (429), and an address has eight connections of
+//! 256. Nothing of it is in the access record, as nothing is reached by it; `sekisho_pac_requests_total` counts. The port is no destination
+//! (`self_connection`). `sekisho pac --client IP` prints the same script for a web server of your own, to be made anew with every change of
+//! the policy; its type is `application/x-ns-proxy-autoconfig`.
+//!
+//! Browsers are told `http://THIS-PROXY:8081/proxy.pac` by their management (group policy, MDM). They find `/wpad.dat` by themselves where DNS has
+//! a host `wpad` or DHCP an option 252, and then at port 80 unless the option says another; whoever can answer for that name instead of
+//! you decides where browsers go, so prefer to name the address. A script of more than 1 MiB is not served (500 and a line in the log):
+//! browsers do not take it. Windows' own services (WinHTTP) try the first proxy of a list only.
+//!
+//! A script enforces nothing: only a firewall that lets nothing past the proxy does. Without `direct_fallback` a browser whose proxies are
+//! dead goes nowhere.

@@ -1,0 +1,52 @@
+//! What signals ask of the service.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::ServerError;
+
+/// What a signal asks for.
+pub(super) enum Asked {
+    Reload,
+    Reopen,
+    Stop,
+}
+
+/// The signals of a service, caught from its first moment on.
+pub(super) struct Signals {
+    hangup: Signal,
+    user1: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    /// Past a file size limit the record is to fail like on a full disk, not the process to die.
+    _file_size: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Self, ServerError> {
+        let on = |kind| signal(kind).map_err(ServerError::Signals);
+        Ok(Self {
+            hangup: on(SignalKind::hangup())?,
+            user1: on(SignalKind::user_defined1())?,
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            _file_size: on(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user1.recv() => Asked::Reopen,
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+        }
+    }
+
+    /// SIGTERM or SIGINT.
+    pub(super) async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
