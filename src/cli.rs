@@ -3,8 +3,11 @@
 mod ca;
 mod catalog;
 mod check;
+mod delta;
 mod demo;
 mod explain;
+mod feed;
+mod fetch;
 mod folder;
 mod load;
 mod outcome;
@@ -84,9 +87,11 @@ enum Command {
         #[command(subcommand)]
         command: ca::Command,
     },
-    /// Show what is known of cloud services: hosts, what must stay closed, tenant restriction, sources
+    /// Show what is known of cloud services: hosts, what must stay closed, tenant restriction, sources; approve a vendor's feed
     #[command(after_help = "Examples:\n  sekisho catalog list\n  sekisho catalog show microsoft-365/sign-in\n  \
-        sekisho catalog search login.microsoftonline.com")]
+        sekisho catalog search login.microsoftonline.com\n  \
+        sekisho catalog import endpoints.json && sekisho catalog diff --record /var/log/sekisho/access.jsonl\n  \
+        sekisho catalog approve --by 'YAMADA Hanako' --note 'R8-112'")]
     Catalog {
         #[command(subcommand)]
         command: catalog::Command,

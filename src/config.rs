@@ -2,7 +2,7 @@
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
 //! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `enforcement`, `finding`, `shadowed`, `ismap`) the rules that need
-//! no other file, `approval` what follows from a registration on a day, `catalogue` the files of the catalogue, `files` the files it names, `problem` what is
+//! no other file, `approval` what follows from a registration on a day, `catalogue` (with `feed`) the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
 //! The module knows its raw form as the spanned tree itself; nothing outside sees a value that was not judged.
@@ -14,6 +14,7 @@ mod approval;
 mod catalogue;
 mod document;
 mod enforcement;
+mod feed;
 mod files;
 mod finding;
 mod header;
@@ -48,7 +49,8 @@ use time::Date;
 
 pub use self::approval::{AfterGrace, Approval, Approvals, Demand, List, Registration, State, day_of};
 use self::catalogue::Shelf;
-pub use self::catalogue::{add_folder, built_in};
+pub use self::catalogue::built_in;
+pub use self::feed::{CatalogSettings, add_folder, catalog_settings};
 pub use self::limits::{quotas_in_words, quotas_shown};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
@@ -57,6 +59,7 @@ pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
 use crate::catalog::Catalogue;
+use crate::feed::state;
 use crate::inspect::issuer::Issuer;
 use crate::pac as pac_script;
 use crate::policy::{Enforcement, HostPattern, Listed, Mode, Policy};
@@ -100,6 +103,7 @@ pub struct Config {
     /// How long open connections may go on after SIGTERM.
     pub drain: Duration,
     pub record: record::Settings,
+    pub catalog: CatalogSettings,
     /// `None`: no script is made.
     pub pac: Option<pac_script::Settings>,
     /// What services could take hosts from.
@@ -212,6 +216,12 @@ pub enum Scope {
 }
 
 impl Config {
+    /// Every address this program listens on: what it must never dial.
+    pub fn own_addresses(&self) -> Vec<ListenAddr> {
+        let pac = self.pac.as_ref().and_then(|pac| pac.address);
+        self.listeners.iter().map(|listener| listener.address).chain(self.admin).chain(pac).collect()
+    }
+
     /// Every pattern of every inspected service, in file order: what an issuing CA must cover.
     pub fn inspected(&self) -> impl Iterator<Item = &HostPattern> {
         let inspected = self.policy.services().filter(|service| service.mode == Mode::Inspect);
@@ -250,10 +260,22 @@ impl Config {
 /// # Errors
 /// Every problem of the file at once, warnings with them. A file that cannot be read is one problem.
 pub fn load(path: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadError> {
+    load_from(path, scope, Shelf::WithFolder, now)
+}
+
+/// As [`load`], with this state of the feed instead of the one in force.
+///
+/// # Errors
+/// As [`load`].
+pub fn try_state(path: &Path, scope: Scope, state: &state::State, now: SystemTime) -> Result<Config, LoadError> {
+    load_from(path, scope, Shelf::Trial(state), now)
+}
+
+fn load_from(path: &Path, scope: Scope, shelf: Shelf<'_>, now: SystemTime) -> Result<Config, LoadError> {
     let shown = path.display().to_string();
     let text = read(path, &shown)?;
     let mut problems = Problems::new(&shown, &text);
-    let config = assemble(path, scope, now, &mut problems);
+    let config = assemble(path, scope, shelf, now, &mut problems);
     let failed = problems.any_error();
     let problems = problems.into_sorted();
     match config {
@@ -298,11 +320,17 @@ fn read(path: &Path, shown: &str) -> Result<String, LoadError> {
 }
 
 /// `None` where an error stands in `problems`.
-fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<'_>) -> Option<Config> {
+fn assemble(
+    path: &Path,
+    scope: Scope,
+    shelf: Shelf<'_>,
+    now: SystemTime,
+    problems: &mut Problems<'_>,
+) -> Option<Config> {
     let text = problems.text();
     let tree = document::parse(problems)?;
     let base = path.parent().unwrap_or(Path::new(""));
-    let mut lowered = lower::lower(&tree, base, Shelf::WithFolder, problems);
+    let mut lowered = lower::lower(&tree, base, shelf, problems);
     let enforcement = enforcement::judge(lowered.observed.take(), take(&mut lowered.restricted), now, problems);
     let approvals = ismap::judge_day(take(&mut lowered.approvals), day_of(now), problems);
     let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
@@ -336,6 +364,7 @@ fn assemble(path: &Path, scope: Scope, now: SystemTime, problems: &mut Problems<
         connection_life: timeouts.connection_life,
         drain: timeouts.drain,
         record: lowered.record,
+        catalog: lowered.catalog,
         pac: lowered.pac,
         catalogue: Arc::new(lowered.catalogue),
         trust: pulled.sources,

@@ -3,8 +3,9 @@
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
 //! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::catalog`], [`manual::proof`],
-//! [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::ismap`] (registration of services and its dates),
-//! [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is measured), [`manual::load`] (measuring it yourself).
+//! [`manual::feeds`] (a vendor's list of endpoints), [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::ismap`]
+//! (registration of services and its dates), [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is
+//! measured), [`manual::load`] (measuring it yourself).
 //!
 //! # Codemap
 //!
@@ -30,6 +31,7 @@
 //! | [`pac`] | the script by which browsers find this proxy, made from the policy |
 //! | [`autoconfig`] | the listener that hands that script out |
 //! | [`catalog`] | what is known of cloud services; a `[[service]]` takes hosts from it |
+//! | [`feed`] | a vendor's own list of endpoints, as somebody approved it |
 //! | [`upstream`] | resolve → vet → connect → verify |
 //! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
 //! | [`seldom`] | a future that is polled only when it was woken itself |
@@ -115,6 +117,7 @@ pub mod identify;
 pub mod http1;
 
 pub mod catalog;
+pub mod feed;
 pub mod pac;
 pub mod policy;
 

@@ -4,6 +4,7 @@
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
+//! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
 //! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
 //! * [`proof`]: the tenant proof, what it shows and what it does not.
 //! * [`pac`]: the script for browsers, and its listener.
@@ -15,6 +16,7 @@
 //! No code may be here but the tests that compare the pages with what they describe.
 
 pub mod catalog;
+pub mod feeds;
 pub mod ismap;
 pub mod journey;
 pub mod learning;

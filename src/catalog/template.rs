@@ -68,6 +68,12 @@ impl Template {
     }
 }
 
+impl From<&HostPattern> for Template {
+    fn from(pattern: &HostPattern) -> Self {
+        Self(pattern.as_str().to_owned())
+    }
+}
+
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -1,4 +1,4 @@
-//! `sekisho catalog`: what is known of services. It needs no configuration.
+//! `sekisho catalog`: what is known of services, for which no configuration is needed; `feed` has the commands about a vendor's feed.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{DONE, FAILED, complain, fail, say};
+use super::{DONE, FAILED, complain, fail, feed, fetch, say};
 use crate::catalog::{Catalogue, Entry, NotFound, Part};
 use crate::config;
 
@@ -30,6 +30,37 @@ pub(super) enum Command {
         words: Vec<String>,
         #[command(flatten)]
         own: Own,
+    },
+    /// Read Microsoft's endpoint list from a file and keep it as pending; nothing is in force before `approve`
+    #[command(after_help = "A feed is taken whole or refused whole, with the reason.\n\nExamples:\n  \
+        sekisho catalog import endpoints.json --config /etc/sekisho/sekisho.toml")]
+    Import(feed::Import),
+    /// Ask Microsoft for its endpoint list if there is a newer one, and keep it as pending like `import`; at most hourly
+    #[command(
+        after_help = "It goes the proxy's own way: [resolver], [upstream], certificate verified. An hourly timer may run it.\n\n\
+        Examples:\n  sekisho catalog fetch --config /etc/sekisho/sekisho.toml"
+    )]
+    Fetch(fetch::Arguments),
+    /// Show what the pending list would change: by part, by endpoint set, with the requests that the record has
+    #[command(after_help = "Exit code: 0 no difference, 3 differences, 1 error.\n\nExamples:\n  \
+        sekisho catalog diff\n  sekisho catalog diff --record access.jsonl --record access.jsonl.1\n  \
+        sekisho catalog diff --record access.jsonl --since 2026-11-01")]
+    Diff(feed::Diff),
+    /// Put the pending list in force, with who decided it and when
+    #[command(
+        after_help = "Examples:\n  sekisho catalog approve --by 'YAMADA Hanako' --note 'R8-112' && systemctl reload sekisho\n  \
+        sekisho catalog approve --by 'YAMADA Hanako' --digest 1f2e3d4c5b6a    only what `diff` showed with it"
+    )]
+    Approve(feed::Approve),
+    /// Put the list before the one in force back, with who decided it and when
+    #[command(after_help = "Examples:\n  sekisho catalog revert --by 'YAMADA Hanako'\n  \
+        sekisho catalog revert --to 0 --by 'YAMADA Hanako'    the program's own list")]
+    Revert(feed::Revert),
+    /// Every list that was in force: by whom and when
+    #[command(after_help = "Examples:\n  sekisho catalog history --config /etc/sekisho/sekisho.toml")]
+    History {
+        #[command(flatten)]
+        place: feed::Place,
     },
 }
 
@@ -57,30 +88,36 @@ impl Own {
 }
 
 pub(super) fn catalog(command: &Command) -> ExitCode {
-    let own = match command {
-        Command::List { own } | Command::Show { own, .. } | Command::Search { own, .. } => own,
+    let done = match command {
+        Command::List { own } => own.catalogue().map(|catalogue| list(&catalogue)),
+        Command::Show { name, own } => own.catalogue().map(|catalogue| show(&catalogue, name)),
+        Command::Search { words, own } => own.catalogue().map(|catalogue| search(&catalogue, words)),
+        Command::Import(arguments) => feed::import(arguments),
+        Command::Fetch(arguments) => fetch::fetch(arguments),
+        Command::Diff(arguments) => feed::diff(arguments),
+        Command::Approve(arguments) => feed::approve(arguments),
+        Command::Revert(arguments) => feed::revert(arguments),
+        Command::History { place } => feed::history(place),
     };
-    let catalogue = match own.catalogue() {
-        Ok(catalogue) => catalogue,
-        Err(code) => return code,
-    };
-    match command {
-        Command::List { .. } => {
-            let parts = catalogue.entries().flat_map(|entry| entry.parts.iter().map(move |part| (entry, part)));
-            say(&lines(parts));
+    done.unwrap_or_else(|code| code)
+}
+
+fn list(catalogue: &Catalogue) -> ExitCode {
+    let parts = catalogue.entries().flat_map(|entry| entry.parts.iter().map(move |part| (entry, part)));
+    say(&lines(parts));
+    DONE.into()
+}
+
+fn search(catalogue: &Catalogue, words: &[String]) -> ExitCode {
+    match catalogue.search(words) {
+        found if found.is_empty() => fail(&format!(
+            "nothing in the catalogue has {}; `sekisho catalog list` shows all of it",
+            words.join(" and ")
+        )),
+        found => {
+            say(&lines(found.into_iter()));
             DONE.into()
         }
-        Command::Show { name, .. } => show(&catalogue, name),
-        Command::Search { words, .. } => match catalogue.search(words) {
-            found if found.is_empty() => fail(&format!(
-                "nothing in the catalogue has {}; `sekisho catalog list` shows all of it",
-                words.join(" and ")
-            )),
-            found => {
-                say(&lines(found.into_iter()));
-                DONE.into()
-            }
-        },
     }
 }
 

@@ -4,21 +4,21 @@
 //! an entry (`service`), what several services make of it (`finding`).
 
 use std::collections::HashSet;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
-use rustix::fs::OFlags;
-
 use super::document;
+use super::feed::{self, CatalogSettings};
 use super::problem::{Problem, Problems, quoted};
 use super::profiles::PROFILES;
 use super::reader::{Table, Text};
-use super::schema::{self, Keys};
+use super::schema::Keys;
 use crate::catalog::{
     BUILT_IN, CATEGORIES, CONFIDENCES, Catalogue, Entry, Exception, PLACEHOLDER, PURPOSES, Part, Source, Template, Why,
 };
+use crate::feed::shelf::regular;
+use crate::feed::state::State;
 use crate::names::DnsName;
 use crate::policy::Breadth;
 
@@ -52,28 +52,23 @@ const MAX_HOSTS: usize = 1_000;
 
 /// Where entries are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shelf {
-    /// The program's, and those of the folder of `[catalog]`.
+pub(super) enum Shelf<'s> {
+    /// The program's, and those of the folder of `[catalog]` with the feed that is in force there.
     WithFolder,
+    /// As it would be with this state in force.
+    Trial(&'s State),
     /// The program's: no file is read.
     BuiltIn,
 }
 
 /// The catalogue of this configuration. The problems of the folder's files are the configuration's.
-pub(super) fn of_site<'t>(root: &Table<'t>, base: &Path, shelf: Shelf, problems: &mut Problems<'_>) -> Catalogue {
+pub(super) fn of_site(settings: &mut CatalogSettings, shelf: Shelf<'_>, problems: &mut Problems<'_>) -> Catalogue {
     let mut catalogue = built_in();
-    let table = root.table("catalog", Some(&schema::CATALOG), problems);
-    let folder = table.text("folder", problems);
-    let folder = folder.filter(|folder| {
-        if folder.text.is_empty() {
-            problems.error(&folder.at, "an empty text", "a folder, such as \"catalog.d\"");
+    if let Some(folder) = &settings.folder {
+        match feed::add(&mut catalogue, folder, shelf) {
+            Ok(gone) => settings.gone = gone,
+            Err(found) => problems.adopt(found),
         }
-        !folder.text.is_empty()
-    });
-    if let (Some(folder), Shelf::WithFolder) = (folder, shelf)
-        && let Err(found) = add_folder(&mut catalogue, &base.join(folder.text))
-    {
-        problems.adopt(found);
     }
     catalogue
 }
@@ -89,11 +84,8 @@ pub fn built_in() -> Catalogue {
     catalogue
 }
 
-/// Adds the entries of the site's own folder: each `*.toml` in it, in place of the program's of that name.
-///
-/// # Errors
-/// Every problem of every file, or that the folder cannot be read.
-pub fn add_folder(catalogue: &mut Catalogue, folder: &Path) -> Result<(), Vec<Problem>> {
+/// Each `*.toml` of the folder; every problem of every file, or that the folder cannot be read.
+pub(super) fn add_files(catalogue: &mut Catalogue, folder: &Path) -> Result<(), Vec<Problem>> {
     let shown = folder.display().to_string();
     let broken = |what: &str, expected: &str, hint: &str| vec![Problem::of_file(&shown, what, expected, hint)];
     let unreadable = |error: std::io::Error| {
@@ -138,16 +130,7 @@ fn read_file(path: &Path) -> Result<Entry, Vec<Problem>> {
 
 /// What a folder may hold besides files (a FIFO, a device) is not waited for and not read.
 fn regular_text(path: &Path) -> io::Result<String> {
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no ordinary file"));
-    }
-    let mut text = String::new();
-    if file.take(MAX_FILE + 1).read_to_string(&mut text)? as u64 > MAX_FILE {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    Ok(text)
+    String::from_utf8(regular(path, MAX_FILE)?).map_err(io::Error::other)
 }
 
 /// # Errors
@@ -353,6 +336,7 @@ fn is_id(text: &str) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::add_folder;
     use super::*;
 
     const SOUND: &str = "name = \"Talk\"\nprovider = \"Somebody\"\ncategory = \"chat\"\n[[part]]\nid = \"app\"\n\

@@ -12,6 +12,7 @@ use toml::de::DeTable;
 use super::approval::Approval;
 use super::catalogue::{self, Shelf};
 use super::enforcement::Observed;
+use super::feed::{self, CatalogSettings};
 use super::ismap::{self, DatesAt};
 use super::problem::{At, MOST, Problems, quoted};
 use super::profiles::FIELDS;
@@ -55,12 +56,19 @@ pub(super) struct Lowered<'t> {
     pub approvals: Vec<(Approval, Option<DatesAt>)>,
     /// What services took from the catalogue, as text: a part of what the revision is of.
     pub taken: String,
+    pub catalog: CatalogSettings,
 }
 
 /// Paths are resolved against `base`, the directory of the file.
-pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, problems: &mut Problems<'_>) -> Lowered<'t> {
+pub(super) fn lower<'t>(
+    tree: &'t DeTable<'t>,
+    base: &Path,
+    shelf: Shelf<'_>,
+    problems: &mut Problems<'_>,
+) -> Lowered<'t> {
     let root = Table::root(tree, &schema::ROOT, problems);
-    let catalogue = catalogue::of_site(&root, base, shelf, problems);
+    let mut catalog = feed::settings(&root, base, problems);
+    let catalogue = catalogue::of_site(&mut catalog, shelf, problems);
     let (site, case_at, observed) = site(&root, problems);
     let opened = listeners(&root, problems);
     let listeners: Vec<_> = opened.iter().map(|(listener, at)| (listener.address, at.clone())).collect();
@@ -75,6 +83,7 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
     finding::look(&site, &case_at, &services, &catalogue, problems);
     ismap::judge(&site, &services, problems);
     let approvals = ismap::lodge(&site, &services, problems);
+    feed::warn_gone(&services, &catalog, problems);
     let taken = service::taken(&services);
     let restricted = finding::restricted(&services);
     let timeouts = settings::timeouts(&root, problems);
@@ -112,13 +121,16 @@ pub(super) fn lower<'t>(tree: &'t DeTable<'t>, base: &Path, shelf: Shelf, proble
         catalogue,
         approvals,
         taken,
+        catalog,
     }
 }
 
 fn own_entries(catalogue: &Catalogue) -> OwnEntries {
     let (mut replacing, mut added) = (Vec::new(), Vec::new());
     for (entry, replaces) in catalogue.own() {
-        if replaces { replacing.push(entry.id.clone()) } else { added.push(entry.id.clone()) }
+        let file = entry.file.as_deref().and_then(|file| Path::new(file).file_name()).unwrap_or_default();
+        let shown = format!("{} ({})", entry.id, file.to_string_lossy());
+        if replaces { replacing.push(shown) } else { added.push(shown) }
     }
     OwnEntries { replacing, added }
 }

@@ -43,7 +43,7 @@ pub(super) static PAC: Keys = Keys {
     ],
 };
 pub(super) static PAC_NETWORK: Keys = Keys { section: "[[pac.network]]", names: &["networks", "proxies"] };
-pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder"] };
+pub(super) static CATALOG: Keys = Keys { section: "[catalog]", names: &["folder", "feed", "auto_approve"] };
 pub(super) static SITE: Keys = Keys {
     section: "[site]",
     names: &["name", "case", "enforcement", "observe_until", "require_ismap", "accept_liu", "last_line"],

@@ -61,6 +61,10 @@ pub(super) fn read<'t>(table: &Table<'t>, catalogue: &Catalogue, problems: &mut 
                 first = Some((reference.clone(), part));
             }
         }
+        if part.hosts.is_empty() {
+            let found = format!("{}, of which the approved feed has nothing left", quoted(text.text));
+            problems.warning(&text.at, found, "another part, or none: nothing is permitted by it");
+        }
         taken.has_places |= part.hosts.iter().any(Template::needs_tenant);
         take_hosts(table, (entry, part), &text, &mut taken, problems);
         taken.parts.push((reference, text.at));

@@ -43,9 +43,7 @@ impl Live {
         if resolver.servers().next().is_none() {
             tracing::warn!("no DNS server: only the names of [resolver.hosts] can be reached");
         }
-        let pac = config.pac.as_ref().and_then(|pac| pac.address);
-        let listeners = config.listeners.iter().map(|listener| listener.address);
-        let selves = SelfAddrs::new(listeners.chain(config.admin).chain(pac).collect());
+        let selves = SelfAddrs::new(config.own_addresses());
         let leaves = config.issuing.as_ref().map(|issuer| {
             let kept = previous.and_then(|live| live.leaves.as_ref()).filter(|kept| kept.is_of(issuer));
             kept.map_or_else(|| Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)), Arc::clone)

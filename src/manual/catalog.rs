@@ -15,6 +15,8 @@
 //! and record name the line of the part. A pattern such as `{tenant}.sharepoint.com` takes the place of `{tenant}` from
 //! `tenant_name` of the service, in its own `hosts` too.
 //!
+//! What `microsoft-365/…` means can be kept up to date without a new program: [`feeds`](super::feeds).
+//!
 //! A program that is replaced may bring other hosts: the configuration's revision (in the record and on the summary of `sekisho check`)
 //! changes where what is taken has changed; `sekisho catalog show` of both programs tells how.
 //!
@@ -33,6 +35,8 @@
 //! | a part that a tenant profile could restrict is taken without one (not for `case = "authentication"`) | warning |
 //! | a part for which no profile is known, and what the vendor offers instead (not for `case = "authentication"`) | warning |
 //! | a part that serves content of every account, where files are worked with (`case = "collaboration"` or `"file-exchange"`) | warning |
+//! | a host of the service's own that the approved feed has no longer ([`feeds`](super::feeds)) | warning |
+//! | a part of which the approved feed has nothing left | warning |
 //! | `*.sharepoint.com`, where another service names a tenant | warning |
 //!
 //! # A pattern hides a wider one
@@ -54,10 +58,9 @@
 //!
 //! `[catalog] folder = "catalog.d"` names a folder, relative to the configuration. Each `*.toml` in it is an entry; its name without the
 //! ending, of lower-case letters, digits and hyphens, is the entry's id. One with the id of an entry of the program takes its place
-//! whole; the summary of `check` names these and those that were added, and `sekisho catalog list --folder DIR` the file beside each part.
-//! A file with an unknown key, or with anything else
-//! wrong, is refused, and the configuration with it: at a reload the one in
-//! force stays.
+//! whole. The summary of `check` names these and those that were added, with their files; `sekisho catalog list --folder DIR` names the
+//! file beside each of its parts. A file with an unknown key, or with anything else wrong, is refused, and the configuration with it: at a
+//! reload the one in force stays.
 //!
 //! ```toml
 //! name = "Example Talk"
@@ -91,4 +94,4 @@
 //! Each part says where it was read, on which day, and how sure that is: of the vendor's own documents or data, or of somebody else's.
 //! A list of hosts is never whole: vendors add and remove them, Microsoft with thirty days' notice for additions and without any for
 //! removals. What is missing shows in the record as `not_allowlisted`. Microsoft 365 is from its worldwide endpoint list of version
-//! 2026081400, without the mail ports, UDP, and `*.sharepoint.com`, `*.msecnd.net` and `*.onmicrosoft.com`, which belong to everybody.
+//! 2026081400, or from the list that the site has approved ([`feeds`](super::feeds)), without the mail ports, UDP, and `*.sharepoint.com`, `*.msecnd.net` and `*.onmicrosoft.com`, which belong to everybody.

@@ -295,10 +295,13 @@ fn a_service_of_the_catalogue_is_decided_like_any_other() {
     assert!(said.contains("sekisho.toml:10"), "the line of the catalog key: {said}");
     let revision = |text: &str| text.lines().find(|line| line.contains("revision")).map(str::to_owned);
     let before = text(&run(dir.path(), &["check"]).stdout);
-    assert!(before.contains("\ncatalog    own in place of the program's: claude\n"), "{before}");
+    assert!(before.contains("\ncatalog    own in place of the program's: claude (claude.toml)\n"), "{before}");
     fs::write(dir.path().join("own/another.toml"), own.replace("claude", "another")).expect("written");
     let two = text(&run(dir.path(), &["check"]).stdout);
-    assert!(two.contains("\ncatalog    own in place of the program's: claude, own: another\n"), "{two}");
+    assert!(
+        two.contains("\ncatalog    own in place of the program's: claude (claude.toml), own: another (another.toml)\n"),
+        "{two}"
+    );
     fs::write(dir.path().join("own/claude.toml"), own.replace("claude.example.jp\"]", "claude2.example.jp\"]"))
         .expect("written");
     let after = text(&run(dir.path(), &["check"]).stdout);

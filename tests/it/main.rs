@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod corpus;
 mod faults;
+mod feed;
 mod framing;
 mod hello;
 mod inspect_h1;

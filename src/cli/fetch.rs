@@ -1,0 +1,185 @@
+//! `sekisho catalog fetch`: the vendor is asked by the proxy's own way to a destination (resolve → vet → connect → verify), and what
+//! comes is staged like a file that was carried in.
+
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::feed::{Source, approve_by_leave, open_folder, stage};
+use super::{ConfigFile, DONE, fail, say};
+use crate::addrs::ClientAddr;
+use crate::admit::{Counted, Subjects};
+use crate::config::{Config, Scope};
+use crate::feed::endpoints::MAX_OCTETS;
+use crate::feed::poll::{MAX_VERSION, Poll, latest};
+use crate::feed::shelf::Shelf;
+use crate::names::Authority;
+use crate::policy::{
+    Claim, Decision, GroupSource, HostPattern, Inspect, Mode, Permit, Policy, PolicySource, ServiceSource,
+};
+use crate::upstream::resolve::Resolver;
+use crate::upstream::verify::{self, VerifyError};
+use crate::upstream::vet::SelfAddrs;
+use crate::upstream::{DialError, dial};
+
+/// For one question, from the look-up to the last octet.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Take it though more than half of the hosts, or a whole service area, are gone
+    #[arg(long)]
+    accept_shrunk: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error("the exchange failed ({0})")]
+    Exchange(#[from] hyper::Error),
+    #[error("no whole answer of at most {most} octets ({detail})")]
+    Content { most: usize, detail: String },
+    #[error("no whole answer within {PATIENCE:?}")]
+    Late,
+}
+
+struct Answer {
+    status: StatusCode,
+    retry_after: Option<String>,
+    content: Bytes,
+}
+
+pub(super) fn fetch(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
+    let config = arguments.config.load(Scope::WithoutIssuingCa)?;
+    let file = config.file.display();
+    let Some(folder) = &config.catalog.folder else {
+        return Err(fail(&format!(
+            "{file} has no folder for feeds: add [catalog] with folder = \"catalog.d\" and make that folder"
+        )));
+    };
+    let opened = open_folder(folder, Some(config.file.clone()))?;
+    let shelf = &opened.shelf;
+    let Some(server) = &config.catalog.feed else { return Err(fail(&"[catalog] feed names no server")) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| fail(&format!("the runtime could not be started: {error}")))?;
+    let in_force = shelf.in_force().map_err(|error| fail(&error))?;
+    let poll = Poll::begin(shelf, SystemTime::now()).map_err(|error| fail(&format!("{}: {error}", name(server))))?;
+    let mut vendor = Vendor { config: &config, server, shelf, runtime, poll };
+    let version = latest(&vendor.get("/version/Worldwide", MAX_VERSION)?)
+        .map_err(|refusal| fail(&format!("{}/version/Worldwide: {refusal}", name(server))))?;
+    let known = in_force.and_then(|state| state.staged).and_then(|staged| staged.version);
+    let known = known.into_iter().chain(vendor.poll.version.clone()).max();
+    if known.is_some_and(|known| version <= known) {
+        say(&format!("nothing newer than version {version}, which was fetched before"));
+        return Ok(DONE.into());
+    }
+    let content = vendor.get("/endpoints/Worldwide", MAX_OCTETS)?;
+    let origin = format!("{}/endpoints/Worldwide", name(server));
+    let source = Source { origin: &origin, version: Some(version.clone()), accept_shrunk: arguments.accept_shrunk };
+    stage(shelf, &content, &source)?;
+    vendor.poll.staged(shelf, &version).map_err(|error| fail(&error))?;
+    if !arguments.accept_shrunk {
+        approve_by_leave(&opened, &config.catalog.auto_approve)?;
+    }
+    Ok(DONE.into())
+}
+
+/// Whom is asked, and how.
+struct Vendor<'a> {
+    config: &'a Config,
+    server: &'a Authority,
+    shelf: &'a Shelf,
+    runtime: Runtime,
+    poll: Poll,
+}
+
+impl Vendor<'_> {
+    /// The content of a 200; whatever else comes has been said.
+    fn get(&mut self, path: &str, most: usize) -> Result<Bytes, ExitCode> {
+        let url = format!("{}{path}", name(self.server));
+        let target = format!("{path}?ClientRequestId={}", self.poll.client_request_id);
+        let asked =
+            self.runtime.block_on(async { timeout(PATIENCE, ask(self.config, self.server, &target, most)).await });
+        let answer = asked.unwrap_or(Err(AskError::Late)).map_err(|error| fail(&format!("{url}: {error}")))?;
+        match answer.status {
+            StatusCode::OK => Ok(answer.content),
+            StatusCode::TOO_MANY_REQUESTS => {
+                let until = self.poll.refused(self.shelf, answer.retry_after.as_deref(), SystemTime::now());
+                let until = until.map_err(|error| fail(&error))?;
+                Err(fail(&format!("{url}: 429, it was asked too often; not again before {until}")))
+            }
+            status => Err(fail(&format!("{url}: it answered {}, and only 200 is taken", status.as_u16()))),
+        }
+    }
+}
+
+/// As a URL has it.
+fn name(server: &Authority) -> String {
+    if server.port == 443 { format!("https://{}", server.host) } else { format!("https://{server}") }
+}
+
+/// By a policy of its own that permits this one destination: there is no other way to one.
+fn permit(server: &Authority) -> Option<Permit<Inspect>> {
+    let myself = ClientAddr::new((Ipv4Addr::LOCALHOST, 0).into());
+    let group = GroupSource { name: "fetch".to_owned(), networks: vec![myself.ip().into()], line: 0 };
+    let service = ServiceSource {
+        name: "fetch".to_owned(),
+        line: 0,
+        hosts: vec![(HostPattern::parse(&server.host.to_string()).ok()?, 0)],
+        ports: vec![server.port],
+        mode: Mode::Inspect,
+        clients: None,
+        plain_http: false,
+        headers: Vec::new(),
+    };
+    let policy = Policy::compile(PolicySource { groups: vec![group], services: vec![service] }).ok()?;
+    match policy.decide(myself, &Claim::Connect(server.clone())) {
+        Decision::Inspect(permit) => Some(permit),
+        Decision::Deny(_) | Decision::Tunnel(_) | Decision::Plain(_) => None,
+    }
+}
+
+async fn ask(config: &Config, server: &Authority, target: &str, most: usize) -> Result<Answer, AskError> {
+    let content = |detail: String| AskError::Content { most, detail };
+    let permit = permit(server).ok_or_else(|| content("the server is no destination".to_owned()))?;
+    let destination = permit.destination();
+    let selves = SelfAddrs::new(config.own_addresses());
+    let resolver = Resolver::new(&config.resolver);
+    // One look-up of the administrator's own: no client's limit is asked.
+    let look_up = || Subjects::unlimited().hold(Counted::DnsLookups);
+    let connection = dial(destination, &resolver, look_up, &config.guard, &config.dial, &selves).await?;
+    let upstream = verify::inspect(connection, destination, vec![b"http/1.1".to_vec()], &config.verify).await?;
+    let request = Request::get(target)
+        .header(header::HOST, name(server).trim_start_matches("https://"))
+        .header(header::ACCEPT, "application/json")
+        .header(header::USER_AGENT, concat!("sekisho/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| content(error.to_string()))?;
+    let (mut sender, driver) = http1::handshake(TokioIo::new(upstream.into_stream())).await?;
+    let exchange = async move {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let retry_after =
+            response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let body = Limited::new(response.into_body(), most).collect().await;
+        let content = body.map_err(|error| AskError::Content { most, detail: error.to_string() })?.to_bytes();
+        Ok::<_, AskError>(Answer { status, retry_after, content })
+    };
+    // The sender is gone with the exchange, and the driver ends after it.
+    let (answer, _) = tokio::join!(exchange, driver);
+    answer
+}
