@@ -62,7 +62,7 @@ const MODULES: [(&str, &[&str]); 37] = [
         "proof",
         &["addrs", "admit", "config", "connection", "drain", "names", "policy", "record", "sockets", "tls", "upstream"],
     ),
-    ("autoconfig", &["addrs", "connection", "pac", "policy"]),
+    ("autoconfig", &["addrs", "admit", "connection", "flight", "pac", "policy", "sockets"]),
     ("admin", &["admit", "autoconfig", "connection", "policy", "pressure", "proof", "reason", "record", "telemetry"]),
     (
         "probe",
