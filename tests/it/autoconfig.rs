@@ -149,6 +149,27 @@ async fn h03_one_address_cannot_take_every_place() {
     assert!((refused - 293.0).abs() < 0.5, "292 and the stranger: {refused}");
 }
 
+/// Thirty-two clients that hold on to all there is, and are not silent either.
+#[tokio::test]
+async fn h03_who_holds_every_place_keeps_others_waiting_for_a_moment() {
+    let address = somewhere();
+    let _sekisho = Sekisho::start(&config(address)).await;
+    let mut held = Vec::new();
+    for n in 0..256 {
+        held.push(connect_from(&format!("127.0.1.{}", n / 8), address).await);
+    }
+    for wire in &mut held {
+        assert_eq!(ask(wire, "HEAD /proxy.pac", "").await.status, 200);
+    }
+    let asked = std::time::Instant::now();
+    let mut wire = connect_from("127.0.0.2", address).await;
+    assert_eq!(ask(&mut wire, "GET /proxy.pac", "").await.status, 200);
+    // Two, where none of them would be ended for being silent before five.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    held[0].closed().await;
+    assert_eq!(ask(&mut held[255], "GET /proxy.pac", "").await.status, 200);
+}
+
 /// A script that no browser takes is made, and complained of, once for all who ask and leave, of whatever address.
 #[tokio::test]
 async fn h04_h11_who_asks_and_leaves_begins_no_work_anew() {
