@@ -30,7 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use self::clients::{ClientKey, Clients};
+pub use self::clients::ClientKey;
+use self::clients::Clients;
 use self::delay::Delays;
 pub use self::pace::Pace;
 pub use self::quota::{Counted, GroupQuotas, Limit, Quotas, Rate, Rated, Refused, ServiceQuotas, Settings, Way, Whose};
@@ -125,10 +126,15 @@ impl Limits {
 
     /// Whether the client holds as many connections as the mean of those who hold any, or more. Below [`FREE`] it never does.
     pub fn has_share(&self, client: ClientAddr) -> bool {
-        let key = ClientKey::of(client, self.table.load().ipv6_prefix);
+        let key = self.key_of(client);
         let held = u64::from(self.clients.meter(key, self.clock.tick()).0.held(Counted::Connections));
         held >= FREE
             && held.saturating_mul(self.holders.load(Ordering::Relaxed)) >= self.held(Counted::Connections).into()
+    }
+
+    /// Whom the client is counted as.
+    pub fn key_of(&self, client: ClientAddr) -> ClientKey {
+        ClientKey::of(client, self.table.load().ipv6_prefix)
     }
 
     /// Takes as long as the refusal of who came too fast is held back.

@@ -3,21 +3,23 @@
 //! Everybody has the script of his group and network. One is made when it is first asked for and kept until the configuration is
 //! replaced: there are no more than groups times networks, and a million names are compiled once.
 //!
-//! A client has a slot of `[limits]` like at the proxy, and few connections here; a stranger is told so in places of his own, and
-//! never takes a client's. What is asked for here leaves no line in the access record: nothing is reached by it. It is counted.
+//! A client has a slot of `[limits]` like at the proxy, and few connections here; a stranger is told so in places of his own. One too many
+//! is closed at once. What is asked for here leaves no line in the access record: nothing is reached by it. It is counted.
+//!
+//! | file | is |
+//! |---|---|
+//! | `places` | who may be connected, and for how long |
+//! | `shelf` | the scripts, each made once |
 
-use std::collections::HashMap;
+mod places;
+mod shelf;
+
 use std::convert::Infallible;
-use std::io::{self, Write};
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -25,27 +27,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
+use self::places::Places;
+use self::shelf::{Page, Shelf};
 use crate::addrs::ClientAddr;
 use crate::connection::Gate;
-use crate::pac;
-use crate::policy::Policy;
+use crate::sockets::is_beyond;
 
-/// Connections of clients served at a time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 256;
-/// Of one address.
-const OF_ONE: usize = 8;
-/// Connections of strangers; more are closed.
-const STRANGERS: usize = 8;
-/// A whole connection, from accept to close.
-const LIFE: Duration = Duration::from_secs(30);
-/// The same of a stranger's.
-const STRANGERS_LIFE: Duration = Duration::from_secs(5);
 const HEAD: Duration = Duration::from_secs(5);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause after an accept that failed for want of a descriptor or memory: the next one would fail as well.
+const PAUSE_FAILED: Duration = Duration::from_millis(50);
+/// Pause after a connection for which there was no descriptor to spare.
+const PAUSE_REFUSED: Duration = Duration::from_millis(1);
 /// Chromium's limit (`kDefaultMaxResponseBytes`, net/proxy_resolution/pac_file_fetcher_impl.cc); others' are not larger.
 pub const MOST: usize = 1 << 20;
 
@@ -58,7 +53,7 @@ pub enum Served {
     Unchanged,
     /// Another path or method.
     Astray,
-    /// From no `[[clients]]`, or over a limit.
+    /// From no `[[clients]]`, over a limit, or more than there is a descriptor for.
     Refused,
     /// The script is larger than browsers take.
     TooLarge,
@@ -95,154 +90,56 @@ impl Counts {
 
 /// Serves until it is aborted; its connections end with it.
 pub async fn serve(listener: TcpListener, gate: Arc<Gate>, counts: Arc<Counts>) {
-    let office = Arc::new(Office { gate, counts, shelf: tokio::sync::Mutex::default(), visitors: Mutex::default() });
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let strangers = Arc::new(Semaphore::new(STRANGERS));
+    let office = Arc::new(Office { gate, counts, shelf: Shelf::default() });
+    let places = Places::new();
     let mut connections = JoinSet::new();
+    let mut failing = false;
     loop {
         while connections.try_join_next().is_some() {}
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "PAC accept failed");
-                sleep(ACCEPT_PAUSE).await;
+                if !failing {
+                    tracing::warn!(%error, "PAC accept failed, and is tried again 20 times a second");
+                }
+                failing = true;
+                office.gate.pressure().accept_failed();
+                sleep(PAUSE_FAILED).await;
                 continue;
             }
         };
+        failing = false;
+        if is_beyond(&stream) {
+            drop(stream);
+            office.counts.note(Served::Refused);
+            sleep(PAUSE_REFUSED).await;
+            continue;
+        }
         let client = ClientAddr::new(peer);
-        let (place, life) = match office.receive(client) {
-            Some(visit) => match Arc::clone(&slots).acquire_owned().await {
-                Ok(slot) => (Place::Client { _slot: slot, _visit: visit }, LIFE),
-                Err(_) => return,
-            },
-            None => match Arc::clone(&strangers).try_acquire_owned() {
-                Ok(slot) => (Place::Stranger { _slot: slot }, STRANGERS_LIFE),
-                Err(_) => {
-                    office.counts.note(Served::Refused);
-                    continue;
-                }
-            },
+        let place = if office.gate.live().config.policy.group_of(client).is_some() {
+            places.client(office.gate.limits().key_of(client)).await
+        } else {
+            places.stranger()
+        };
+        let Some(place) = place else {
+            office.counts.note(Served::Refused);
+            continue;
         };
         let office = Arc::clone(&office);
         connections.spawn(async move {
-            let _ = timeout(life, connection(stream, client, office)).await;
-            drop(place);
+            tokio::select! {
+                () = connection(stream, client, office) => {}
+                () = place.over() => {}
+            }
         });
     }
-}
-
-/// What a connection holds while it is open.
-enum Place {
-    Client { _slot: OwnedSemaphorePermit, _visit: Visit },
-    Stranger { _slot: OwnedSemaphorePermit },
 }
 
 /// All that connections share.
 struct Office {
     gate: Arc<Gate>,
     counts: Arc<Counts>,
-    shelf: tokio::sync::Mutex<Shelf>,
-    /// Connections of each address that has any: no more than there are slots, and those that wait for one.
-    visitors: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// One of the few connections of an address.
-struct Visit {
-    office: Arc<Office>,
-    ip: IpAddr,
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        let mut visitors = self.office.visitors.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = visitors.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                visitors.remove(&self.ip);
-            }
-        }
-    }
-}
-
-/// The scripts of one configuration.
-#[derive(Default)]
-struct Shelf {
-    policy: Weak<Policy>,
-    pages: HashMap<Key, Option<Arc<Page>>>,
-}
-
-/// The group's name, and the `[[pac.network]]`.
-type Key = (Arc<str>, Option<usize>);
-
-/// A script, ready to send.
-struct Page {
-    text: Bytes,
-    zipped: Bytes,
-    /// Of the text as it is; as it is sent in gzip.
-    tags: [HeaderValue; 2],
-}
-
-impl Page {
-    fn new(script: String) -> io::Result<Self> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(script.as_bytes())?;
-        let hash: String =
-            digest(&SHA256, script.as_bytes()).as_ref().iter().take(8).map(|b| format!("{b:02x}")).collect();
-        // Of representations that differ in a single octet the strong tags must differ (RFC 9110 section 8.8.1).
-        let tag = |text: String| HeaderValue::try_from(text).map_err(io::Error::other);
-        let tags = [tag(format!("\"{hash}\""))?, tag(format!("\"{hash}-gzip\""))?];
-        Ok(Self { text: script.into(), zipped: encoder.finish()?.into(), tags })
-    }
-}
-
-impl Office {
-    /// A place for a client that has not too many; `None` for a stranger, or one too many.
-    fn receive(self: &Arc<Self>, client: ClientAddr) -> Option<Visit> {
-        self.gate.live().config.policy.group_of(client)?;
-        let mut visitors = self.visitors.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = visitors.entry(client.ip()).or_default();
-        if *count >= OF_ONE {
-            return None;
-        }
-        *count += 1;
-        drop(visitors);
-        Some(Visit { office: Arc::clone(self), ip: client.ip() })
-    }
-
-    /// The client's script: `None` where it is too large, or the client in no group.
-    async fn page(&self, client: ClientAddr) -> Option<Arc<Page>> {
-        let live = self.gate.live();
-        let (policy, settings) = (&live.config.policy, live.config.pac.as_ref()?);
-        let key: Key = (policy.group_of(client)?.into(), settings.network_of(client));
-        // Held while a script is made, so that many who come at once have it made once.
-        let mut shelf = self.shelf.lock().await;
-        if !std::ptr::eq(shelf.policy.as_ptr(), Arc::as_ptr(policy)) {
-            *shelf = Shelf { policy: Arc::downgrade(policy), pages: HashMap::new() };
-        }
-        if let Some(page) = shelf.pages.get(&key) {
-            return page.clone();
-        }
-        let making = {
-            let live = Arc::clone(&live);
-            // Not on a thread that others wait for: of a million names it takes a second.
-            tokio::task::spawn_blocking(move || {
-                let script = pac::script(&live.config.policy, client, live.config.pac.as_ref()?)?;
-                if script.len() > MOST {
-                    tracing::error!(
-                        group = live.config.policy.group_of(client),
-                        octets = script.len(),
-                        most = MOST,
-                        "the PAC script is larger than browsers take and is not served: with otherwise = \"proxy\" it lists nothing"
-                    );
-                    return None;
-                }
-                Page::new(script).ok().map(Arc::new)
-            })
-        };
-        let page = making.await.ok().flatten();
-        shelf.pages.insert(key, page.clone());
-        page
-    }
+    shelf: Shelf,
 }
 
 async fn connection(stream: TcpStream, client: ClientAddr, office: Arc<Office>) {
@@ -283,7 +180,7 @@ async fn answer(request: &Request<Incoming>, client: ClientAddr, office: &Office
         let text = "not found: /proxy.pac and /wpad.dat are here\n";
         return (Served::Astray, plain(StatusCode::NOT_FOUND, text.into()));
     }
-    match office.page(client).await {
+    match office.shelf.page(&office.gate, client).await {
         Some(page) => script(&page, request.headers()),
         None => {
             let text = "the script is larger than browsers take: see the log of the proxy\n";

@@ -82,7 +82,7 @@ const LGWAN: &str = "lgwan.jp";
 /// The script for a client; `None` where it is in no group.
 #[must_use]
 pub fn script(policy: &Policy, client: ClientAddr, settings: &Settings) -> Option<String> {
-    let reach = policy.reach(client)?;
+    policy.group_of(client)?;
     let fallback = if settings.direct_fallback { "; DIRECT" } else { "" };
     let proxies = format!("{}{fallback}", route(settings.proxies_of(client)));
     let internal = match settings.internal_proxies.as_slice() {
@@ -110,7 +110,7 @@ pub fn script(policy: &Policy, client: ClientAddr, settings: &Settings) -> Optio
         // No table is needed to say the same.
         text.push_str("var PORTS = [], TABLE = {}, STARRED = {};\n");
     } else {
-        tables(&reach, &mut text);
+        tables(&policy.reach(client)?, &mut text);
     }
     text.push_str(FUNCTIONS);
     Some(text)
@@ -225,6 +225,15 @@ function found(host) {
   }
   return -1;
 }
+// Whether the proxy takes it for a name; whether an xn-- label decodes is for the proxy alone to say.
+function named(host) {
+  var labels = host.split(".");
+  for (var i = 0; i < labels.length; i++) {
+    var label = labels[i], end = label.length - 1;
+    if (end < 0 || end > 62 || label.charAt(0) === "-" || label.charAt(end) === "-") return false;
+  }
+  return true;
+}
 function inside(host, domain) {
   var from = host.length - domain.length;
   return host === domain || (from > 0 && host.charAt(from - 1) === "." && host.substring(from) === domain);
@@ -240,12 +249,15 @@ function local(host) {
   return false;
 }
 function FindProxyForURL(url, host) {
+  // Before it is written small: other alphabets have capitals of ASCII letters.
+  if (host.length > 254 || /[^A-Za-z0-9_.\-]/.test(host)) return OTHERWISE;
   host = host.toLowerCase();
   if (host.charAt(host.length - 1) === ".") host = host.substring(0, host.length - 1);
+  if (host.length > 253 || !named(host)) return OTHERWISE;
   for (var i = 0; i < OWN.length; i++) if (inside(host, OWN[i])) return INSIDE;
-  if (PLAIN && host !== "" && host.indexOf(".") < 0 && host.indexOf(":") < 0 && !/^(0x[0-9a-f]*|[0-9]+)$/.test(host)) return INSIDE;
+  if (PLAIN && host.indexOf(".") < 0 && !/^(0x[0-9a-f]*|[0-9]+)$/.test(host)) return INSIDE;
   if (local(host)) return INSIDE;
-  if (host.indexOf(":") >= 0 || /(^|\.)(0x[0-9a-f]*|[0-9]+)$/.test(host) || inside(host, "cloudflare-ech.com")) return OTHERWISE;
+  if (/(^|\.)(0x[0-9a-f]*|[0-9]+)$/.test(host) || inside(host, "cloudflare-ech.com")) return OTHERWISE;
   var parts = /^([a-z][a-z0-9+.\-]*):\/\/(?:[^\/?#@]*@)?[^:\/?#]*(?::([0-9]+))?/i.exec(url);
   if (parts === null) return OTHERWISE;
   var scheme = parts[1].toLowerCase(), plain = scheme === "http";

@@ -20,7 +20,7 @@ const BETWEEN: u64 = 1_000_000_000;
 
 /// Whom a limit counts as one: an IPv4 address, or the IPv6 addresses of one prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct ClientKey(u128);
+pub struct ClientKey(u128);
 
 /// Of all who are not told apart: the unspecified address, which no client has.
 pub(super) const STRANGERS: ClientKey = ClientKey(0);

@@ -361,4 +361,9 @@
 //! | descriptors kept for record, admin and reload; at most an eighth | 64 | `src/sockets.rs` RESERVED |
 //! | connections without a slot that are answered at a time | 64 | `src/connection/front.rs` TURNED_AWAY |
 //! | admin connections at a time | 32 | `src/admin.rs` CONNECTIONS |
+//! | clients' connections to the PAC listener at a time | 256 | `src/autoconfig/places.rs` CONNECTIONS |
+//! | of one client | 8 | `src/autoconfig/places.rs` OF_ONE |
+//! | strangers' connections to it | 8 | `src/autoconfig/places.rs` STRANGERS |
+//! | PAC scripts made at a time; kept is one for each group and `[[pac.network]]` | 2 | `src/autoconfig/shelf.rs` MAKERS |
+//! | octets of a PAC script | 1 << 20 | `src/autoconfig.rs` MOST |
 //! | octets of a configuration file | 64 << 20 | `src/config.rs` MAX_FILE |

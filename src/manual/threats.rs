@@ -215,7 +215,7 @@
 //!
 //! | row | attack | stopped by | seen |
 //! |---|---|---|---|
-//! | M05 | a PAC script that leads astray: names that are script, other hosts' properties, names that take long; the listener's paths, slow and greedy clients | [`pac`](crate::pac) writes parsed names only, and matches by hand; [`autoconfig`](crate::autoconfig) has two paths, a deadline for heads, few connections of one address | 404, 403, 431 |
+//! | M05 | a PAC script that leads astray: names that are script, other hosts' properties, names that take long or are none; the listener's paths, slow and greedy clients, and those who ask and leave | [`pac`](crate::pac) writes parsed names only, matches by hand, and lists nothing for what is no name; [`autoconfig`](crate::autoconfig) has two paths, a deadline for heads, few connections of one client, and makes a script once | 404, 403, 431, or closed |
 //! | M01 | the admin listener through the proxy | as A17: [`SelfAddrs`](crate::upstream::vet::SelfAddrs) holds it; no name is "ours" | `ip_literal`, `not_allowlisted` or `self_connection`, 403 |
 //! | M06 | metric labels by host or user | [`admin`](crate::admin): labels are words of closed lists | bounded |
 //! | M07 | policy or keys read without leave | [`admin`](crate::admin) has no such answer | 404 |

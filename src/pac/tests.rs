@@ -88,6 +88,29 @@ fn there_is_no_way_past_the_proxy_unless_it_is_asked_for() {
     assert!(all.contains("TABLE = {}, STARRED = {}") && !all.contains("a.example"), "{all}");
 }
 
+/// The quickest of some times.
+fn cost(policy: &Policy, settings: &Settings) -> std::time::Duration {
+    let client = ClientAddr::new(([10, 20, 0, 1], 1).into());
+    let time = |_| {
+        let began = std::time::Instant::now();
+        assert!(script(policy, client, settings).is_some());
+        began.elapsed()
+    };
+    (0..5).map(time).min().expect("five")
+}
+
+#[test]
+fn h11_a_script_that_lists_nothing_costs_nothing_of_the_policy() {
+    let hosts: Vec<_> = (0..20_000).map(|n| format!("n{n}.example.com")).collect();
+    let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+    let group =
+        GroupSource { name: "all".to_owned(), networks: vec!["10.0.0.0/8".parse().expect("a network")], line: 1 };
+    let services = vec![service("many", &hosts, &[443], None, false)];
+    let policy = Policy::compile(PolicySource { groups: vec![group], services }).expect("no conflict");
+    let (nothing, all) = (cost(&policy, &settings(Otherwise::Proxy)), cost(&policy, &settings(Otherwise::Block)));
+    assert!(nothing * 20 < all, "{nothing:?} beside {all:?}");
+}
+
 #[test]
 fn a_client_has_the_proxies_of_the_longest_network_it_is_in() {
     let authority = |text: &str| Authority::parse(text.as_bytes()).expect(text);

@@ -3,10 +3,14 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use socket2::SockRef;
 
 use super::support::client::{Response, Wire, connect, connect_from};
 use super::support::sekisho::{free_port, run, text};
-use super::support::{Config, Origin, Sekisho, Service};
+use super::support::{Config, Origin, Sekisho, Service, until, within};
 
 const MIME: &str = "application/x-ns-proxy-autoconfig";
 
@@ -126,15 +130,108 @@ async fn a_stranger_gets_no_script_and_a_group_its_own() {
 #[tokio::test]
 async fn h03_one_address_cannot_take_every_place() {
     let address = somewhere();
-    let _sekisho = Sekisho::start(&config(address)).await;
+    let mut config = config(address);
+    config.clients = "[[clients]]\nname = \"a\"\nnetworks = [\"127.0.0.2/32\", \"127.0.0.9/32\"]\n".to_owned();
+    let sekisho = Sekisho::start(&config).await;
     let mut held = Vec::new();
     for _ in 0..300 {
         held.push(connect_from("127.0.0.9", address).await);
     }
     let mut wire = connect_from("127.0.0.2", address).await;
     assert_eq!(ask(&mut wire, "GET /proxy.pac", "").await.status, 200);
-    // The eight that it may have are served still.
+    // The eight that it may have are served still, and the ninth is nobody's: no stranger has to make room for it.
     assert_eq!(ask(&mut held[7], "GET /proxy.pac", "").await.status, 200);
+    for one_too_many in &mut held[8..] {
+        one_too_many.closed().await;
+    }
+    assert_eq!(get(address, "/proxy.pac").await.status, 403);
+    let refused = sekisho.metrics().await["sekisho_pac_requests_total{result=\"refused\"}"];
+    assert!((refused - 293.0).abs() < 0.5, "292 and the stranger: {refused}");
+}
+
+/// Thirty-two clients that hold on to all there is, and are not silent either.
+#[tokio::test]
+async fn h03_who_holds_every_place_keeps_others_waiting_for_a_moment() {
+    let address = somewhere();
+    let _sekisho = Sekisho::start(&config(address)).await;
+    let mut held = Vec::new();
+    for n in 0..256 {
+        held.push(connect_from(&format!("127.0.1.{}", n / 8), address).await);
+    }
+    for wire in &mut held {
+        assert_eq!(ask(wire, "HEAD /proxy.pac", "").await.status, 200);
+    }
+    let asked = std::time::Instant::now();
+    let mut wire = connect_from("127.0.0.2", address).await;
+    assert_eq!(ask(&mut wire, "GET /proxy.pac", "").await.status, 200);
+    // Two, where none of them would be ended for being silent before five.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    held[0].closed().await;
+    assert_eq!(ask(&mut held[255], "GET /proxy.pac", "").await.status, 200);
+}
+
+/// A script that no browser takes is made, and complained of, once for all who ask and leave, of whatever address.
+#[tokio::test]
+async fn h04_h11_who_asks_and_leaves_begins_no_work_anew() {
+    let address = somewhere();
+    let hosts: Vec<_> = (0..20_000).map(|n| format!("{}.n{n}.test", "a".repeat(60))).collect();
+    let hosts: Vec<_> = hosts.iter().map(String::as_str).collect();
+    let sekisho = Sekisho::start(&config(address).service(Service::tunnel("many", &hosts, 443))).await;
+    for n in 0..200 {
+        let mut wire = connect_from(&format!("127.0.1.{n}"), address).await;
+        wire.send("GET /proxy.pac HTTP/1.1\r\nHost: wpad\r\n\r\n").await;
+        SockRef::from(&wire.io).set_linger(Some(Duration::ZERO)).expect("a reset");
+    }
+    let answer = get(address, "/proxy.pac").await;
+    let said = "the script is larger than browsers take: see the log of the proxy\n";
+    assert_eq!((answer.status, answer.text().as_str()), (500, said));
+    // Work that was begun for another is over before this is: it would be in the log too.
+    assert_eq!(get(address, "/proxy.pac").await.status, 500);
+    let lines = sekisho.stderr().matches("the PAC script is larger than browsers take and is not served").count();
+    assert_eq!(lines, 1, "{}", sekisho.stderr());
+}
+
+/// The descriptors kept for the service stay free, however many come here.
+#[tokio::test]
+async fn h05_the_pac_listener_leaves_descriptors_for_the_service() {
+    let address = somewhere();
+    let config = config(address);
+    let sekisho = Sekisho::start_under(&config, "ulimit -n 256").await;
+    let mut held = Vec::new();
+    for n in 0..320 {
+        held.push(connect_from(&format!("127.0.1.{}", 1 + n / 8), address).await);
+    }
+    let counted = "sekisho_pac_requests_total{result=\"refused\"}";
+    // An eighth of the table, 32, is kept free, of which the admin listener and the probes use a few.
+    within("refusals", async { while sekisho.metrics().await[counted] < 64.0 {} }).await;
+    assert!((128..=240).contains(&sekisho.descriptors()), "{}", sekisho.descriptors());
+    sekisho.reload(&config).await;
+    assert!(!sekisho.stderr().contains("accept failed"), "{}", sekisho.stderr());
+    drop(held);
+    assert_eq!(get(address, "/proxy.pac").await.status, 200);
+}
+
+/// No descriptor at all: accept fails for a while, which the log says once, and the listener is there again by itself.
+#[tokio::test]
+async fn h05_n05_a_pac_listener_without_descriptors_says_so_once() {
+    let address = somewhere();
+    let sekisho = Sekisho::start(&config(address)).await;
+    let before = getrlimit(Resource::Nofile);
+    let none = Rlimit { current: Some(sekisho.descriptors()), maximum: before.maximum };
+    prlimit(Some(sekisho.pid()), Resource::Nofile, none).expect("lowered");
+    // More than the self-probe can give descriptors back for.
+    let mut waiting = Vec::new();
+    for n in 1..=16 {
+        waiting.push(connect_from(&format!("127.0.1.{n}"), address).await);
+    }
+    let said = || sekisho.stderr().matches("PAC accept failed").count();
+    until("a line", || (said() > 0).then_some(())).await;
+    let last = waiting.last_mut().expect("sixteen");
+    let served = tokio::time::timeout(Duration::from_secs(2), last.closed()).await;
+    assert!(served.is_err(), "for as long as forty attempts take it waits");
+    assert!((1..=5).contains(&said()), "a line for each time, not for each attempt: {}", said());
+    prlimit(Some(sekisho.pid()), Resource::Nofile, before).expect("raised");
+    assert_eq!(get(address, "/proxy.pac").await.status, 200);
 }
 
 #[tokio::test]

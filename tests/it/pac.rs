@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use sekisho::addrs::ClientAddr;
 use sekisho::config::{self, Scope};
-use sekisho::names::Authority;
+use sekisho::names::{Authority, DnsName};
 use sekisho::policy::{Claim, Decision, Method};
 
 use super::support::sekisho::{run, text};
@@ -196,6 +196,77 @@ fn m05_addresses_and_odd_urls_are_never_permitted() {
     }
 }
 
+/// A script for a policy that permits every name, and its answers for these hosts on port 443.
+fn answers_where_all_is_permitted(hosts: &[String]) -> Option<Vec<bool>> {
+    let dir = tempfile::TempDir::new().expect("a directory");
+    let config = CONFIG.replace("hosts = [\"*.net\"]", "hosts = [\"*\"]").replace("\"b.jp\"", "\"inner.jp\"");
+    fs::write(dir.path().join("sekisho.toml"), config).expect("written");
+    let out = run(dir.path(), &["pac", "--client", "10.20.0.7"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let questions: Vec<_> = hosts.iter().map(|host| (format!("https://{host}/"), host.clone())).collect();
+    let answers = node(dir.path(), &text(&out.stdout), &questions)?;
+    assert_eq!(answers.len(), hosts.len());
+    let permitted = |answer: &String| match answer.as_str() {
+        "PROXY proxy.city.example:8080; PROXY 10.0.0.2:8080" => true,
+        "PROXY 127.0.0.1:9" => false,
+        other => panic!("{other}"),
+    };
+    Some(answers.iter().map(permitted).collect())
+}
+
+/// What the proxy would refuse because it is no name never goes there.
+#[test]
+fn m05_what_is_no_name_is_never_permitted() {
+    let label = |n| "a".repeat(n);
+    let long = |last| [label(63), label(63), label(63), label(last)].join(".");
+    let (whole, longer) = (long(61), long(62));
+    let cases = [
+        ("x.ex.com", true),
+        ("x.EX.com.", true),
+        ("_a-b.ex.com", true),
+        ("a", true),
+        (&format!("{}.ex.com", label(63)), true),
+        (&whole, true),
+        (&format!("{whole}."), true),
+        (".ex.com", false),
+        ("a..ex.com", false),
+        ("ex.com..", false),
+        (".", false),
+        ("-a.ex.com", false),
+        ("a-.ex.com", false),
+        ("a.ex.com-", false),
+        (&format!("{}.ex.com", label(64)), false),
+        (&longer, false),
+        (&format!("{longer}."), false),
+        ("é.ex.com", false),
+        // The sign for kelvin, of which the small letter is a k.
+        ("\u{212a}.ex.com", false),
+        ("a b.ex.com", false),
+        ("a%2e.ex.com", false),
+        ("a\n.ex.com", false),
+        ("a.ex.com\n", false),
+        ("*.ex.com", false),
+        // Also where it would stay inside: nothing has such a name.
+        ("a..city.example", false),
+    ];
+    let mut hosts: Vec<_> = cases.iter().map(|(host, _)| (*host).to_owned()).collect();
+    let mut expected: Vec<_> = cases.iter().map(|(_, permitted)| *permitted).collect();
+    let mut dice = Dice(11);
+    for _ in 0..NAMES {
+        let pieces = ["a", "B", "b", "-", ".", ".", "_", "7", "%", "é", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"];
+        let length = 1 + dice.below(12);
+        let host: String = (0..length).map(|_| dice.of(&pieces)).collect();
+        expected.push(DnsName::parse(host.as_bytes()).is_ok());
+        hosts.push(host);
+    }
+    assert!([true, false].iter().all(|kind| expected.iter().filter(|permitted| *permitted == kind).count() > 1_000));
+    let Some(answers) = answers_where_all_is_permitted(&hosts) else { return };
+    for ((host, expected), answer) in hosts.iter().zip(&expected).zip(&answers) {
+        assert_eq!(DnsName::parse(host.as_bytes()).is_ok(), *expected, "{host:?}");
+        assert_eq!(answer, expected, "{host:?}");
+    }
+}
+
 /// Where the intranet is told by addresses and by plain names, these stay inside, in their one usual spelling.
 #[test]
 fn m05_what_is_internal_by_address_or_plain_name_stays_inside() {
@@ -294,6 +365,14 @@ fn m05_no_name_makes_the_script_slow() {
     let Some(answers) = node(dir.path(), &text(&out.stdout), &questions) else { return };
     let permitted = "PROXY proxy.city.example:8080; PROXY 10.0.0.2:8080";
     assert!(answers.len() == 1_000 && answers.iter().all(|answer| answer == permitted), "{:?}", answers.first());
+}
+
+/// A URL may hold a name of a hundred thousand labels: it is no name, and no table is asked for it.
+#[test]
+fn m05_a_name_of_too_many_labels_is_answered_at_once() {
+    let hosts: Vec<_> = (1..=20).map(|n| format!("{}ex.com", "a.".repeat(5_000 * n))).collect();
+    let Some(answers) = answers_where_all_is_permitted(&hosts) else { return };
+    assert!(answers.iter().all(|permitted| !permitted), "{answers:?}");
 }
 
 #[test]

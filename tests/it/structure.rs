@@ -63,7 +63,7 @@ const MODULES: [(&str, &[&str]); 38] = [
         "proof",
         &["addrs", "admit", "config", "connection", "drain", "names", "policy", "record", "sockets", "tls", "upstream"],
     ),
-    ("autoconfig", &["addrs", "connection", "pac", "policy"]),
+    ("autoconfig", &["addrs", "admit", "connection", "flight", "pac", "policy", "sockets"]),
     ("admin", &["admit", "autoconfig", "connection", "policy", "pressure", "proof", "reason", "record", "telemetry"]),
     (
         "probe",
