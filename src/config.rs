@@ -20,6 +20,7 @@ mod finding;
 mod header;
 mod ismap;
 mod limits;
+mod listener;
 mod lower;
 mod pac;
 mod problem;
@@ -52,6 +53,7 @@ use self::catalogue::Shelf;
 pub use self::catalogue::built_in;
 pub use self::feed::{CatalogSettings, add_folder, catalog_settings};
 pub use self::limits::{quotas_in_words, quotas_shown};
+pub use self::listener::{Listener, ListenerMode, Steering};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
 pub use self::profiles::tenant_example;
@@ -116,42 +118,6 @@ pub struct Config {
     pub approvals: Approvals,
     /// What is worth knowing, in file order; no errors.
     pub warnings: Vec<Problem>,
-}
-
-/// `[[listener]]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Listener {
-    pub address: ListenAddr,
-    pub mode: ListenerMode,
-}
-
-/// How clients come to a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ListenerMode {
-    /// They name this proxy.
-    Explicit,
-    /// The network steers them here.
-    Transparent(Steering),
-}
-
-impl ListenerMode {
-    /// As `check` shows it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Explicit => "explicit",
-            Self::Transparent(Steering::Redirect) => "transparent, redirect",
-            Self::Transparent(Steering::Tproxy) => "transparent, tproxy",
-        }
-    }
-}
-
-/// By which of the packet filter's means, as nftables calls them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Steering {
-    /// The destination is rewritten; the kernel tells what it was.
-    Redirect,
-    /// The destination stays; the socket has to be allowed to take what is for others (CAP_NET_ADMIN).
-    Tproxy,
 }
 
 /// `[site]`.

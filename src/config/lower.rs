@@ -70,13 +70,7 @@ pub(super) fn lower<'t>(
     let mut catalog = feed::settings(&root, base, problems);
     let catalogue = catalogue::of_site(&mut catalog, shelf, problems);
     let (site, case_at, observed) = site(&root, problems);
-    let opened = listeners(&root, problems);
-    let listeners: Vec<_> = opened.iter().map(|(listener, at)| (listener.address, at.clone())).collect();
-    let admin = admin(&root, &listeners, problems);
-    let mut taken_addresses: Vec<_> =
-        listeners.iter().map(|(address, at)| (*address, "listener", at.clone())).collect();
-    taken_addresses.extend(admin.iter().map(|(address, at)| (*address, "admin listener", at.clone())));
-    let admin = admin.map(|(address, _)| address);
+    let (listeners, admin, taken_addresses) = doors(&root, problems);
     let limits = limits::limits(&root, problems);
     let mut groups = service::groups(&root, &limits, problems);
     let mut services = service::services(&root, &groups, &limits, &catalogue, problems);
@@ -100,7 +94,6 @@ pub(super) fn lower<'t>(
     let record = settings::record(&root, base, problems);
     let pac = pac::pac(&root, &services, &taken_addresses, problems);
     let policy = compile(groups, services, &catalogue, problems);
-    let listeners = opened.into_iter().map(|(listener, _)| listener).collect();
     Lowered {
         site,
         observed,
@@ -123,6 +116,16 @@ pub(super) fn lower<'t>(
         taken,
         catalog,
     }
+}
+
+/// Where clients and the monitoring come in, and every address that is taken by it.
+fn doors<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Vec<Listener>, Option<ListenAddr>, Vec<pac::Taken>) {
+    let opened = listeners(root, problems);
+    let addresses: Vec<_> = opened.iter().map(|(listener, at)| (listener.address, at.clone())).collect();
+    let admin = admin(root, &addresses, problems);
+    let mut taken: Vec<pac::Taken> = addresses.into_iter().map(|(address, at)| (address, "listener", at)).collect();
+    taken.extend(admin.iter().map(|(address, at)| (*address, "admin listener", at.clone())));
+    (opened.into_iter().map(|(listener, _)| listener).collect(), admin.map(|(address, _)| address), taken)
 }
 
 fn own_entries(catalogue: &Catalogue) -> OwnEntries {
