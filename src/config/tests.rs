@@ -114,7 +114,7 @@ fn every_invalid_file_is_told_exactly() {
         let expected = fs::read_to_string(file.with_extension("expected")).expect("the .expected file");
         assert_eq!(shown(&error.problems), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 83);
+    assert_eq!(files.len(), 84);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn every_valid_file_loads_with_exactly_its_warnings() {
         let expected = fs::read_to_string(file.with_extension("warnings")).unwrap_or_default();
         assert_eq!(shown(&config.warnings), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 23);
+    assert_eq!(files.len(), 24);
 }
 
 #[test]
