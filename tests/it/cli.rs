@@ -299,7 +299,7 @@ fn a_service_of_the_catalogue_is_decided_like_any_other() {
     fs::write(dir.path().join("own/another.toml"), own.replace("claude", "another")).expect("written");
     let two = text(&run(dir.path(), &["check"]).stdout);
     assert!(
-        two.contains("\ncatalog    own in place of the program's: claude (claude.toml), own: another (another.toml)\n"),
+        two.contains("\ncatalog    own in place of the program's: claude (claude.toml), own: another\n           (another.toml)\n"),
         "{two}"
     );
     fs::write(dir.path().join("own/claude.toml"), own.replace("claude.example.jp\"]", "claude2.example.jp\"]"))
