@@ -165,7 +165,11 @@ impl Server {
                 today = days.next() => Asked::Look(today),
             };
             match asked {
-                Asked::Reload => self.reload().await,
+                Asked::Reload => {
+                    if self.reload().await {
+                        days.loaded(self.gate.live().config.approvals.day);
+                    }
+                }
                 Asked::Reopen => self.reopen().await,
                 Asked::Look(today) => days.look(&self.gate, today),
                 Asked::Stop => break,
@@ -174,12 +178,14 @@ impl Server {
         self.stop().await;
     }
 
-    /// Takes up the file as it is now, or keeps everything as it was and says so everywhere.
-    pub async fn reload(&mut self) {
+    /// Takes up the file as it is now and says so; or keeps everything as it was and says that everywhere.
+    pub async fn reload(&mut self) -> bool {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             tell_systemd(&[NotifyState::Reloading, now]);
         }
-        match self.try_reload().await {
+        let reloaded = self.try_reload().await;
+        let taken_up = reloaded.is_ok();
+        match reloaded {
             Ok(revision) => {
                 self.health.reloaded();
                 tracing::info!(%revision, "reloaded");
@@ -196,6 +202,7 @@ impl Server {
             }
         }
         tell_systemd(&[NotifyState::Ready]);
+        taken_up
     }
 
     /// What is not as it should be in the configuration that is now in force.

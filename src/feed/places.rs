@@ -3,10 +3,11 @@
 //! The rules, the first that fits answers for a host of a set:
 //!
 //! 1. a set without TCP port 443 is left out: mail, media by address, plain HTTP;
-//! 2. what belongs to everybody is left out ([`LEFT_OUT_HOSTS`], [`EVERYBODYS`], a suffix under which anybody may get a name);
+//! 2. what belongs to everybody is left out ([`LEFT_OUT_HOSTS`], [`EVERYBODYS`], a suffix under which anybody may get a name), a single new
+//!    host there too: nothing says whose it is;
 //! 3. a host that the program's own entry has is in the part where it is there;
-//! 4. a host that another entry of the program has is left out: who takes both would have it twice, and what is restricted to a
-//!    tenant there would be open here;
+//! 4. a host that another entry of the program has, or reaches by a pattern, is left out, and so is one at a domain of another provider's
+//!    entry: who takes both would have it twice, and what is restricted to a tenant there would be open here;
 //! 5. a set that is for something else is left out ([`LEFT_OUT_SETS`]);
 //! 6. a new wildcard that reaches a sign-in or device host goes to `common-broad`: no part that is inspected for a tenant
 //!    restriction, and none that a site takes without thinking;
@@ -16,6 +17,8 @@
 //! To the parts of [`FIXED`] a feed adds nothing, and takes nothing from them: they are lists of other documents.
 
 use std::collections::{BTreeMap, HashSet};
+
+use psl::{Psl, Type};
 
 use super::endpoints::{Category, Feed, Set};
 use crate::catalog::{Catalogue, Entry, Part, Source, Template, Why};
@@ -112,8 +115,11 @@ static LEFT_OUT_HOSTS: [(&str, &str); 6] = [
     ("*.streaming.mediaservices.windows.net", "every customer of Azure may have a name there"),
 ];
 
-/// Domains under which each tenant has names; a wildcard there that the program does not know reaches strangers.
+/// Domains under which each tenant has names; what the program does not know there is, or reaches, a stranger's.
 static EVERYBODYS: [&str; 2] = ["sharepoint.com", "onmicrosoft.com"];
+
+/// Stands for a tenant where a pattern has a place for one.
+const PROBE: &str = "sekisho-probe";
 
 /// What becomes of one host of one set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,9 +249,8 @@ impl Places<'_> {
         if let Some(known) = known {
             return part(known);
         }
-        let mut elsewhere = self.program.entries().flat_map(|entry| entry.parts.iter().map(move |part| (entry, part)));
-        if let Some((entry, part)) = elsewhere.find(|(_, part)| part.hosts.contains(host)) {
-            return Place::LeftOut(format!("in {}/{}", entry.id, part.id));
+        if let Some(why) = self.elsewhere(pattern, host) {
+            return Place::LeftOut(why);
         }
         if let Some((_, why)) = LEFT_OUT_SETS.iter().find(|(id, _)| *id == set.id) {
             return left_out(why);
@@ -258,6 +263,47 @@ impl Places<'_> {
     }
 }
 
+impl Places<'_> {
+    /// Why the host is the matter of another entry.
+    fn elsewhere(&self, pattern: &HostPattern, host: &Template) -> Option<String> {
+        let others = || self.program.entries().filter(|entry| entry.id != self.built_in.id);
+        let hosts = || others().flat_map(|entry| hosts_of(entry).map(move |(part, other)| (entry, part, other)));
+        if let Some((entry, part, _)) = hosts().find(|(.., other)| *other == host) {
+            return Some(format!("in {}/{}", entry.id, part.id));
+        }
+        let filled = |other: &Template| other.fill(Some(PROBE)).ok();
+        let mut reaching =
+            hosts().filter(|(.., other)| filled(other).is_some_and(|other| reaches(&other, pattern.as_str())));
+        if let Some((entry, part, other)) = reaching.next() {
+            return Some(format!("{} of {}/{} reaches it", other.as_str(), entry.id, part.id));
+        }
+        let domain = domain_of(pattern.fixed_suffix())?;
+        let is_at =
+            |other: &Template| filled(other).is_some_and(|other| domain_of(other.fixed_suffix()) == Some(domain));
+        let own = self.program.entries().filter(|entry| entry.provider == self.built_in.provider);
+        if own.flat_map(hosts_of).any(|(_, other)| is_at(other)) {
+            return None;
+        }
+        let (entry, ..) = hosts().find(|(.., other)| is_at(other))?;
+        Some(format!("{domain} is of {}: see {}/*", entry.provider, entry.id))
+    }
+}
+
+fn hosts_of(entry: &Entry) -> impl Iterator<Item = (&Part, &Template)> {
+    entry.parts.iter().flat_map(|part| part.hosts.iter().map(move |host| (part, host)))
+}
+
+/// The name that somebody registered, of a name at or under it.
+fn domain_of(name: &str) -> Option<&str> {
+    psl::List.domain(name.as_bytes()).and_then(|domain| std::str::from_utf8(domain.as_bytes()).ok())
+}
+
+/// The suffix under which anybody may get a name, of a name under it.
+fn private_suffix(name: &str) -> Option<&str> {
+    let suffix = psl::List.suffix(name.as_bytes()).filter(|suffix| suffix.typ() == Some(Type::Private))?;
+    std::str::from_utf8(suffix.as_bytes()).ok()
+}
+
 /// Why nobody holds alone what the pattern reaches.
 fn everybodys(pattern: &HostPattern, known: bool) -> Option<String> {
     if let Some((_, why)) = LEFT_OUT_HOSTS.iter().find(|(left, _)| *left == pattern.as_str()) {
@@ -266,11 +312,20 @@ fn everybodys(pattern: &HostPattern, known: bool) -> Option<String> {
     if let Breadth::PrivateSuffix(suffix) = pattern.breadth() {
         return Some(format!("under {suffix} anybody may get a name"));
     }
+    if known {
+        return None;
+    }
     let suffix = pattern.fixed_suffix();
+    if let Some(private) = private_suffix(suffix) {
+        return Some(format!("under {private} anybody may get a name"));
+    }
     let is_at =
         |domain: &&&str| suffix.strip_suffix(**domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    let domain = EVERYBODYS.iter().find(is_at).filter(|_| pattern.is_wildcard() && !known);
-    domain.map(|domain| format!("it reaches names of other tenants under {domain}"))
+    let domain = EVERYBODYS.iter().find(is_at)?;
+    Some(match pattern.is_wildcard() {
+        true => format!("it reaches names of other tenants under {domain}"),
+        false => format!("whose it is under {domain} is not known"),
+    })
 }
 
 /// Every host that people or devices sign in at.

@@ -30,6 +30,11 @@ impl Days {
         Self { every, seen: loaded }
     }
 
+    /// Another configuration is in force, loaded for this day: where the clock had been wrong, what it showed then no longer counts.
+    pub(super) fn loaded(&mut self, day: Date) {
+        self.seen = day;
+    }
+
     /// Resolves now and then.
     pub(super) async fn next(&mut self) -> Date {
         self.every.tick().await;

@@ -155,6 +155,54 @@ async fn a_date_asks_for_a_decision_and_after_its_grace_ends_the_service_that_wa
 }
 
 /// Of dates that are long past on whatever day this runs.
+/// O01: a clock that had run ahead and was put right, with a reload behind it: the last day still comes.
+#[tokio::test]
+async fn o01_a_day_that_a_wrong_clock_had_shown_is_noticed_when_it_comes() {
+    let Some(library) = libfaketime() else {
+        eprintln!("SKIPPED real client: libfaketime is not installed; tests/run installs it");
+        return;
+    };
+    let (ahead, today) = morning();
+    let denied = registered(&day(today), &day(today - 1), "grace = \"1d\"\nafter_grace = \"deny\"");
+    let origin = Origin::https(&["denied.test"]).start().await;
+    let config = Config::new()
+        .set("site", "require_ismap", "\"enforce\"")
+        .hosts(&["denied.test"])
+        .service(Service::tunnel("denied.test", &["denied.test"], origin.port()).ismap(&denied));
+    let clock = |days: u64| format!("+{}", ahead + days * DAY);
+    let sekisho = Sekisho::start_in(&config, |dir| {
+        fs::write(dir.join("clock"), clock(200)).expect("a clock");
+        vec![
+            ("LD_PRELOAD", library.clone().into_os_string()),
+            ("FAKETIME_TIMESTAMP_FILE", dir.join("clock").into_os_string()),
+            ("FAKETIME_NO_CACHE", OsString::from("1")),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", OsString::from("1")),
+        ]
+    })
+    .await;
+    let file = sekisho.path("clock");
+    let set = |days: u64| {
+        fs::write(file.with_extension("next"), clock(days)).expect("a clock");
+        fs::rename(file.with_extension("next"), &file).expect("renamed");
+    };
+    let at = origin.at("denied.test");
+    assert_eq!(sekisho.connect(&at).await.1.status, 403, "the wrong clock's day");
+    set(0);
+    sekisho.reload(&config).await;
+    assert_ne!(sekisho.connect(&at).await.1.status, 403, "the right clock's day");
+    set(2);
+    until_refused(&sekisho, &at).await;
+}
+
+async fn until_refused(sekisho: &Sekisho, at: &str) {
+    within("the day is noticed", async {
+        while sekisho.connect(at).await.1.status != 403 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+}
+
 #[test]
 fn the_commands_say_where_a_registration_stands() {
     let dir = tempfile::TempDir::new().expect("a directory");
