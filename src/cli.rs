@@ -1,5 +1,6 @@
 //! The commands: arguments → one function per subcommand → exit code. What a person reads is written here, and only here.
 
+mod announced;
 mod ca;
 mod catalog;
 mod check;

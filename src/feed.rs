@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`endpoints`] | Microsoft's answer to `/endpoints`, taken whole or refused whole |
 //! | [`places`] | which part of the catalogue's entry takes which host, and which hosts nothing takes |
+//! | [`changes`] | Microsoft's answer to `/changes`: from which day on an added host is used |
 //! | [`change`] | what another feed changes, part by part and set by set |
 //! | [`leave`] | changes that need nobody, because the site has said so beforehand |
 //! | [`hits`] | how often the record has the hosts of a change |
@@ -15,6 +16,7 @@
 //! not be here: TOML, the network, words for a terminal.
 
 pub mod change;
+pub mod changes;
 pub mod endpoints;
 pub mod hits;
 pub mod leave;
@@ -25,6 +27,9 @@ pub mod state;
 
 /// The one entry of the catalogue whose hosts a feed replaces.
 pub const ENTRY: &str = "microsoft-365";
+
+/// The version of the list that the program's own entry was made from.
+pub const OWN_VERSION: &str = "2026081400";
 
 /// Text of a stranger as it may be shown: what is not printable ASCII is escaped, and it is cut.
 pub fn printable(text: &str) -> String {

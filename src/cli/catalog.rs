@@ -33,7 +33,8 @@ pub(super) enum Command {
     },
     /// Read Microsoft's endpoint list from a file and keep it as pending; nothing is in force before `approve`
     #[command(after_help = "A feed is taken whole or refused whole, with the reason.\n\nExamples:\n  \
-        sekisho catalog import endpoints.json --config /etc/sekisho/sekisho.toml")]
+        sekisho catalog import endpoints.json --config /etc/sekisho/sekisho.toml\n  \
+        sekisho catalog import endpoints.json --changes changes.json    with the days from which on hosts are used")]
     Import(feed::Import),
     /// Ask Microsoft for its endpoint list if there is a newer one, and keep it as pending like `import`; at most hourly
     #[command(

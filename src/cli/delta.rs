@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use time::OffsetDateTime;
+use time::Date;
 
+use super::announced;
 use crate::catalog::{Entry, Template};
 use crate::feed::ENTRY;
 use crate::feed::change::{Changes, HostChange, Kind};
@@ -24,6 +25,8 @@ pub(super) struct Shown<'s> {
     pub old: &'s Entry,
     pub changes: &'s Changes,
     pub told: Option<&'s Told>,
+    /// UTC.
+    pub today: Date,
 }
 
 pub(super) fn text(shown: &Shown<'_>) -> String {
@@ -69,11 +72,13 @@ fn push_parts(text: &mut String, shown: &Shown<'_>) {
             last = &change.part;
         }
         let hits = shown.told.and_then(|told| told.hits.get(n).copied());
-        let _ = writeln!(text, "  {}", change_line(change, hits));
+        let announced = shown.pending.announced.as_ref();
+        let announced = announced.map(|announced| announced::notes(announced, change, shown.today));
+        let _ = writeln!(text, "  {}", change_line(change, hits, announced.unwrap_or_default()));
     }
 }
 
-fn change_line(change: &HostChange, hits: Option<Hits>) -> String {
+fn change_line(change: &HostChange, hits: Option<Hits>, announced: Vec<String>) -> String {
     let (word, more) = match &change.kind {
         Kind::Added => ("added", String::new()),
         Kind::Removed => ("removed", String::new()),
@@ -82,6 +87,7 @@ fn change_line(change: &HostChange, hits: Option<Hits>) -> String {
     };
     let mut notes: Vec<String> = Vec::new();
     notes.extend(Some(more).filter(|more| !more.is_empty()));
+    notes.extend(announced);
     if let Some(hits) = hits {
         notes.push(requests(hits));
     }
@@ -159,5 +165,5 @@ pub(super) fn state_line(state: &State) -> String {
 
 /// `YYYY-MM-DD`, UTC.
 pub(super) fn today(now: SystemTime) -> String {
-    OffsetDateTime::from(now).date().to_string()
+    announced::today(now).to_string()
 }

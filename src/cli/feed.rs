@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use super::announced;
 use super::delta::{self, Shown};
 use super::{DONE, FAILED, complain, fail, report, say};
 use crate::catalog::{Catalogue, Entry};
@@ -46,6 +47,9 @@ pub(super) struct Opened {
 pub(super) struct Import {
     /// The answer of https://endpoints.office.com/endpoints/worldwide, carried in as a file
     file: PathBuf,
+    /// The answer of https://endpoints.office.com/changes/worldwide/VERSION with the version in force: from which days on hosts are used
+    #[arg(long, value_name = "FILE")]
+    changes: Option<PathBuf>,
     /// Take it though more than half of the hosts, or a whole service area, are gone
     #[arg(long)]
     accept_shrunk: bool,
@@ -143,7 +147,9 @@ pub(super) fn import(arguments: &Import) -> Result<ExitCode, ExitCode> {
     let octets = regular(&arguments.file, MAX_OCTETS as u64).map_err(|error| fail(&format!("{shown}: {error}")))?;
     let name = arguments.file.file_name().map_or(shown, |name| name.to_string_lossy().into_owned());
     let source = Source { origin: &name, version: None, accept_shrunk: arguments.accept_shrunk };
-    stage(&opened.shelf, &octets, &source)?;
+    let mut staged = judge(&opened.shelf, &octets, &source)?;
+    staged.announced = arguments.changes.as_deref().map(announced::carried).transpose()?;
+    stage(&opened.shelf, &staged)?;
     Ok(DONE.into())
 }
 
@@ -154,8 +160,8 @@ pub(super) struct Source<'s> {
     pub accept_shrunk: bool,
 }
 
-/// Parses, judges against what is in force, and puts it in the place of what is pending.
-pub(super) fn stage(shelf: &Shelf, octets: &[u8], source: &Source<'_>) -> Result<(), ExitCode> {
+/// Parses, and judges against what is in force.
+pub(super) fn judge(shelf: &Shelf, octets: &[u8], source: &Source<'_>) -> Result<Staged, ExitCode> {
     let refuse = |refusal: Refusal, more: &str| {
         fail(&format!(
             "{} is refused whole, and nothing was changed:\n  {}{more}",
@@ -175,9 +181,19 @@ pub(super) fn stage(shelf: &Shelf, octets: &[u8], source: &Source<'_>) -> Result
     if !source.accept_shrunk {
         collapsed.map_err(|refusal| refuse(refusal, "\n  if that is what the vendor means: --accept-shrunk"))?;
     }
-    let staged = Staged::new(feed, octets, source.origin, source.version.clone(), SystemTime::now());
-    shelf.stage(&staged).map_err(failed)?;
-    let mut text = format!("pending: {}\n", delta::described(&staged));
+    Ok(Staged::new(feed, octets, source.origin, source.version.clone(), SystemTime::now()))
+}
+
+/// Puts it in the place of what is pending.
+pub(super) fn stage(shelf: &Shelf, staged: &Staged) -> Result<(), ExitCode> {
+    shelf.stage(staged).map_err(failed)?;
+    let mut text = format!("pending: {}\n", delta::described(staged));
+    if let Some(announced) = &staged.announced {
+        text.push_str(&format!(
+            "with what the vendor announced: {} changes of endpoint sets\n",
+            announced.changes.len()
+        ));
+    }
     for wide in staged.feed.wide_ranges() {
         text.push_str(&format!("note: {wide}; sekisho takes no addresses, a firewall's list might\n"));
     }
@@ -217,8 +233,15 @@ pub(super) fn diff(arguments: &Diff) -> Result<ExitCode, ExitCode> {
         complain(&format!("note: {unread} lines of the record are not whole and were passed over"));
     }
     let different = changes.is_different();
-    let shown =
-        Shown { pending: &pending, in_force: in_force.as_ref(), old: &old, changes: &changes, told: told.as_ref() };
+    let today = announced::today(SystemTime::now());
+    let shown = Shown {
+        pending: &pending,
+        in_force: in_force.as_ref(),
+        old: &old,
+        changes: &changes,
+        told: told.as_ref(),
+        today,
+    };
     say(&delta::text(&shown));
     if let (true, Some(file)) = (different, &opened.config) {
         try_with(file, &State::trial(pending), &changes.hosts);
@@ -322,12 +345,24 @@ fn enforce(opened: &Opened, state: &State) -> Result<(), ExitCode> {
         ));
         return Err(code);
     }
+    let not_yet = not_yet(state)?;
     opened.shelf.put(state).map_err(failed)?;
     say(&format!(
-        "in force: {}\nThe proxy takes it with its next reload (systemctl reload sekisho, or SIGHUP).",
+        "in force: {}\n{not_yet}The proxy takes it with its next reload (systemctl reload sekisho, or SIGHUP).",
         delta::state_line(state)
     ));
     Ok(())
+}
+
+/// Hosts of the state that are not used yet, in lines.
+fn not_yet(state: &State) -> Result<String, ExitCode> {
+    let Some((staged, announced)) = state.staged.as_ref().and_then(|staged| Some((staged, staged.announced.as_ref()?)))
+    else {
+        return Ok(String::new());
+    };
+    let program = config::built_in();
+    let entry = compose(own(&program)?, &program, &staged.feed, &staged.provenance()).entry;
+    Ok(announced::not_yet(announced, &staged.feed, &entry, announced::today(SystemTime::now())))
 }
 
 pub(super) fn history(place: &Place) -> Result<ExitCode, ExitCode> {

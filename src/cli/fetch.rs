@@ -13,14 +13,17 @@ use hyper_util::rt::TokioIo;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::feed::{Source, approve_by_leave, open_folder, stage};
-use super::{ConfigFile, DONE, fail, say};
+use super::feed::{Source, approve_by_leave, judge, open_folder, stage};
+use super::{ConfigFile, DONE, complain, fail, say};
 use crate::addrs::ClientAddr;
 use crate::admit::{Counted, Subjects};
 use crate::config::{Config, Scope};
-use crate::feed::endpoints::MAX_OCTETS;
-use crate::feed::poll::{MAX_VERSION, Poll, latest};
+use crate::feed::OWN_VERSION;
+use crate::feed::changes::Announced;
+use crate::feed::endpoints::{MAX_OCTETS, Refusal};
+use crate::feed::poll::{MAX_VERSION, Poll, is_version, latest};
 use crate::feed::shelf::Shelf;
+use crate::feed::state::State;
 use crate::names::Authority;
 use crate::policy::{
     Claim, Decision, GroupSource, HostPattern, Inspect, Mode, Permit, Policy, PolicySource, ServiceSource,
@@ -32,6 +35,8 @@ use crate::upstream::{DialError, dial};
 
 /// For one question, from the look-up to the last octet.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What is missing without `/changes`.
+const NO_DAY: &str = "no day is known from which on a host is used.";
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -79,23 +84,34 @@ pub(super) fn fetch(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     let in_force = shelf.in_force().map_err(|error| fail(&error))?;
     let poll = Poll::begin(shelf, SystemTime::now()).map_err(|error| fail(&format!("{}: {error}", name(server))))?;
     let mut vendor = Vendor { config: &config, server, shelf, runtime, poll };
-    let version = latest(&vendor.get("/version/Worldwide", MAX_VERSION)?)
-        .map_err(|refusal| fail(&format!("{}/version/Worldwide: {refusal}", name(server))))?;
+    let answer = vendor.get("/version/Worldwide", MAX_VERSION).map_err(|why| fail(&why))?;
+    let version = latest(&answer).map_err(|refusal| fail(&format!("{}/version/Worldwide: {refusal}", name(server))))?;
+    let since = version_of(in_force.as_ref());
     let known = in_force.and_then(|state| state.staged).and_then(|staged| staged.version);
     let known = known.into_iter().chain(vendor.poll.version.clone()).max();
     if known.is_some_and(|known| version <= known) {
         say(&format!("nothing newer than version {version}, which was fetched before"));
         return Ok(DONE.into());
     }
-    let content = vendor.get("/endpoints/Worldwide", MAX_OCTETS)?;
+    let content = vendor.get("/endpoints/Worldwide", MAX_OCTETS).map_err(|why| fail(&why))?;
     let origin = format!("{}/endpoints/Worldwide", name(server));
     let source = Source { origin: &origin, version: Some(version.clone()), accept_shrunk: arguments.accept_shrunk };
-    stage(shelf, &content, &source)?;
+    let mut staged = judge(shelf, &content, &source)?;
+    staged.announced = vendor.announced(since.as_deref());
+    stage(shelf, &staged)?;
     vendor.poll.staged(shelf, &version).map_err(|error| fail(&error))?;
     if !arguments.accept_shrunk {
         approve_by_leave(&opened, &config.catalog.auto_approve)?;
     }
     Ok(DONE.into())
+}
+
+/// What is in force, as the vendor numbers it; a list that was carried in says nothing of it.
+fn version_of(in_force: Option<&State>) -> Option<String> {
+    match in_force.and_then(|state| state.staged.as_ref()) {
+        Some(staged) => staged.version.clone().filter(|version| is_version(version)),
+        None => Some(OWN_VERSION.to_owned()),
+    }
 }
 
 /// Whom is asked, and how.
@@ -108,21 +124,37 @@ struct Vendor<'a> {
 }
 
 impl Vendor<'_> {
-    /// The content of a 200; whatever else comes has been said.
-    fn get(&mut self, path: &str, most: usize) -> Result<Bytes, ExitCode> {
+    /// What has changed since that version. A list is of use without it: why there is none is only said.
+    fn announced(&mut self, since: Option<&str>) -> Option<Announced> {
+        let Some(since) = since else {
+            complain(&format!(
+                "note: the list in force came from a file, and its version is not known: /changes was not asked, and {NO_DAY}"
+            ));
+            return None;
+        };
+        let path = format!("/changes/Worldwide/{since}");
+        let refused =
+            |refusal: Refusal| format!("{}{path} is refused whole:\n  {}", name(self.server), refusal.0.join("\n  "));
+        let content = self.get(&path, MAX_OCTETS);
+        let announced = content.and_then(|content| Announced::parse(&content).map_err(refused));
+        announced.map_err(|why| complain(&format!("warning: {why}\nThe list is kept without it: {NO_DAY}"))).ok()
+    }
+
+    /// The content of a 200, or why there is none.
+    fn get(&mut self, path: &str, most: usize) -> Result<Bytes, String> {
         let url = format!("{}{path}", name(self.server));
         let target = format!("{path}?ClientRequestId={}", self.poll.client_request_id);
         let asked =
             self.runtime.block_on(async { timeout(PATIENCE, ask(self.config, self.server, &target, most)).await });
-        let answer = asked.unwrap_or(Err(AskError::Late)).map_err(|error| fail(&format!("{url}: {error}")))?;
+        let answer = asked.unwrap_or(Err(AskError::Late)).map_err(|error| format!("{url}: {error}"))?;
         match answer.status {
             StatusCode::OK => Ok(answer.content),
             StatusCode::TOO_MANY_REQUESTS => {
                 let until = self.poll.refused(self.shelf, answer.retry_after.as_deref(), SystemTime::now());
-                let until = until.map_err(|error| fail(&error))?;
-                Err(fail(&format!("{url}: 429, it was asked too often; not again before {until}")))
+                let until = until.map_err(|error| error.to_string())?;
+                Err(format!("{url}: 429, it was asked too often; not again before {until}"))
             }
-            status => Err(fail(&format!("{url}: it answered {}, and only 200 is taken", status.as_u16()))),
+            status => Err(format!("{url}: it answered {}, and only 200 is taken", status.as_u16())),
         }
     }
 }

@@ -83,6 +83,15 @@ impl Refusal {
     pub(super) fn one(why: impl Into<String>) -> Self {
         Self(vec![why.into()])
     }
+
+    pub(super) fn of(mut problems: Vec<String>) -> Self {
+        let more = problems.len().saturating_sub(MOST_TOLD);
+        problems.truncate(MOST_TOLD);
+        if more > 0 {
+            problems.push(format!("and {more} more"));
+        }
+        Self(problems)
+    }
 }
 
 /// An endpoint set as Microsoft writes it; states are kept in this shape too.
@@ -143,12 +152,7 @@ impl Feed {
             judged.sort_by_key(|set| set.id);
             return Ok(Self { sets: judged });
         }
-        let more = problems.len().saturating_sub(MOST_TOLD);
-        problems.truncate(MOST_TOLD);
-        if more > 0 {
-            problems.push(format!("and {more} more"));
-        }
-        Err(Refusal(problems))
+        Err(Refusal::of(problems))
     }
 
     pub(super) fn written(&self) -> Vec<Written> {
@@ -216,6 +220,7 @@ fn misread(octets: &[u8], error: &serde_json::Error) -> Refusal {
     let why = match error.classify() {
         Kind::Data if octets.trim_ascii_start().starts_with(b"{") => another_object(octets).to_owned(),
         Kind::Syntax | Kind::Data if is_address_list(octets) => ADDRESSES.to_owned(),
+        Kind::Data if is_list_of_changes(octets) => "the answer to /changes and not the one to /endpoints".to_owned(),
         Kind::Eof => format!("cut short ({detail}): carry the whole file over once more"),
         Kind::Syntax => format!("not JSON ({detail})"),
         Kind::Data | Kind::Io => format!("not Microsoft's list of endpoint sets ({detail})"),
@@ -236,6 +241,11 @@ fn another_object(octets: &[u8]) -> &'static str {
     } else {
         "one JSON object and not Microsoft's list of endpoint sets"
     }
+}
+
+fn is_list_of_changes(octets: &[u8]) -> bool {
+    let list: serde_json::Value = serde_json::from_slice(octets).unwrap_or_default();
+    list.get(0).is_some_and(|first| first.get("endpointSetId").is_some())
 }
 
 /// As Zoom publishes them: a CIDR a line.
@@ -297,12 +307,12 @@ fn few(list: Option<&Vec<String>>) -> impl Iterator<Item = &String> {
     list.into_iter().flatten().take(MAX_IN_SET)
 }
 
-fn is_plain(text: &str, most: usize) -> bool {
+pub(super) fn is_plain(text: &str, most: usize) -> bool {
     text.len() <= most && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }
 
 /// The feed's own wildcards are our grammar (`*.x`, `*cdn.x`, `autodiscover.*.x`); whatever else is in a URL is not.
-fn host(text: &str) -> Result<HostPattern, String> {
+pub(super) fn host(text: &str) -> Result<HostPattern, String> {
     let shown = printable(text);
     if !is_plain(text, 253) {
         return Err(format!("url {shown:?}, which is not printable ASCII"));
@@ -315,7 +325,7 @@ fn host(text: &str) -> Result<HostPattern, String> {
     }
 }
 
-fn network(text: &str) -> Result<IpNet, String> {
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
     text.parse()
         .map_err(|_| format!("ip {:?}, which is no range of addresses such as 13.107.6.152/31", printable(text)))
 }
@@ -337,7 +347,7 @@ fn ports(text: &str) -> Option<Vec<u16>> {
 }
 
 /// Microsoft has removed duplicates from sets, so that there were some.
-fn once(hosts: Vec<HostPattern>) -> Vec<HostPattern> {
+pub(super) fn once(hosts: Vec<HostPattern>) -> Vec<HostPattern> {
     let mut seen = HashSet::new();
     hosts.into_iter().filter(|host| seen.insert(host.clone())).collect()
 }

@@ -13,6 +13,16 @@ fn from() -> Provenance {
     Provenance { url: "https://endpoints.office.com/endpoints/worldwide".to_owned(), read: "2026-11-28".to_owned() }
 }
 
+#[test]
+fn the_programs_own_entry_says_which_version_it_is_of() {
+    let program = program();
+    let notes = program.entry(ENTRY).and_then(|entry| entry.notes.clone()).unwrap_or_default();
+    assert!(
+        notes.starts_with(&format!("From the worldwide endpoint feed, version {}; ", crate::feed::OWN_VERSION)),
+        "{notes}"
+    );
+}
+
 fn composed(feed: &Feed) -> Composed {
     let program = program();
     compose(program.entry(ENTRY).expect("there"), &program, feed, &from())

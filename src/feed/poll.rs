@@ -113,10 +113,15 @@ pub fn latest(octets: &[u8]) -> Result<String, Refusal> {
             printable(&answer.instance)
         )));
     }
-    match answer.latest.len() == 10 && answer.latest.bytes().all(|b| b.is_ascii_digit()) {
+    match is_version(&answer.latest) {
         true => Ok(answer.latest),
         false => Err(Refusal::one(format!("latest {:?}, which is not ten digits", printable(&answer.latest)))),
     }
+}
+
+/// Ten digits, `YYYYMMDDNN`.
+pub fn is_version(text: &str) -> bool {
+    text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A random GUID (RFC 9562, version 4).

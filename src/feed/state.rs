@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::changes::{Announced, Written as WrittenChange};
 use super::endpoints::{Feed, Written};
 use super::places::Provenance;
 use crate::policy::HostPattern;
@@ -33,6 +34,8 @@ pub struct Staged {
     /// SHA-256 of the octets as they came, hexadecimal.
     pub sha256: String,
     pub feed: Feed,
+    /// What `/changes` told of it, where that was asked or carried in.
+    pub announced: Option<Announced>,
 }
 
 /// One numbered file: what was put in force, by whom and when.
@@ -61,6 +64,8 @@ pub(super) struct WrittenStaged {
     version: Option<String>,
     sha256: String,
     sets: Vec<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<WrittenChange>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -81,7 +86,7 @@ pub(super) struct WrittenState {
 
 impl Staged {
     pub fn new(feed: Feed, octets: &[u8], origin: &str, version: Option<String>, now: SystemTime) -> Self {
-        Self { origin: words_of(origin), taken: moment(now), version, sha256: hex(octets), feed }
+        Self { origin: words_of(origin), taken: moment(now), version, sha256: hex(octets), feed, announced: None }
     }
 
     /// 12 hexadecimal digits of the SHA-256 of the sets in their normal form: what a reviewer has seen, and approves.
@@ -97,8 +102,10 @@ impl Staged {
 
     pub(super) fn read(written: WrittenStaged) -> Result<Self, String> {
         let feed = Feed::judge(&written.sets).map_err(|refusal| refusal.to_string())?;
-        let WrittenStaged { origin, taken, version, sha256, sets: _ } = written;
-        let staged = Self { origin, taken, version, sha256, feed };
+        let announced = written.changes.as_deref().map(Announced::judge).transpose();
+        let announced = announced.map_err(|refusal| refusal.to_string())?;
+        let WrittenStaged { origin, taken, version, sha256, .. } = written;
+        let staged = Self { origin, taken, version, sha256, feed, announced };
         let words = [Some(&staged.origin), staged.version.as_ref(), Some(&staged.sha256)];
         let sound = words.into_iter().flatten().all(|text| is_words(text)) && is_moment(&staged.taken);
         sound.then_some(staged).ok_or_else(|| "origin, taken, version or sha256 is not as sekisho writes it".to_owned())
@@ -111,6 +118,7 @@ impl Staged {
             version: self.version.clone(),
             sha256: self.sha256.clone(),
             sets: self.feed.written(),
+            changes: self.announced.as_ref().map(Announced::written),
         }
     }
 }

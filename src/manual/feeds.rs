@@ -16,7 +16,8 @@
 //!
 //! ```sh
 //! curl -o endpoints.json "https://endpoints.office.com/endpoints/worldwide?ClientRequestId=$(uuidgen)"   # anywhere, carried in
-//! sekisho catalog import endpoints.json
+//! curl -o changes.json "https://endpoints.office.com/changes/worldwide/2026081400?ClientRequestId=…"     # since the version in force
+//! sekisho catalog import endpoints.json --changes changes.json
 //! sekisho catalog diff --record /var/log/sekisho/access.jsonl
 //! sekisho catalog approve --by 'YAMADA Hanako' --note 'R8-112' --digest 589f6827d7ad
 //! systemctl reload sekisho
@@ -24,8 +25,8 @@
 //!
 //! | command | does | exit |
 //! |---|---|---|
-//! | `sekisho catalog import FILE` | reads the list strictly and keeps it as pending, in the place of what was pending | 0, 1 refused |
-//! | `sekisho catalog fetch` | asks [`feed`](crate::config::CatalogSettings) for it where there is a newer one, then as `import` | 0, also where there is nothing newer; 1 |
+//! | `sekisho catalog import FILE` | reads the list strictly and keeps it as pending, in the place of what was pending; with `--changes FILE`, what `/changes` told of it | 0, 1 refused |
+//! | `sekisho catalog fetch` | asks [`feed`](crate::config::CatalogSettings) for it where there is a newer one, and for what has changed since the one in force, then as `import` | 0, also where there is nothing newer; 1 |
 //! | `sekisho catalog diff` | what the pending list would change | 0 no difference, 3 differences, 1 error |
 //! | `sekisho catalog approve --by NAME` | puts the pending list in force | 0, 1 |
 //! | `sekisho catalog revert --by NAME` | puts the one before back in force, or `--to NUMBER`; 0 is the program's own | 0, 1 |
@@ -52,8 +53,13 @@
 //! take them. `import` notes a range wider than 40.96.0.0/13 or 2603:1063:6000::/35, the widest of the real list of version 2026081400.
 //!
 //! Google's `goog.json` and the lists that Zoom publishes hold addresses only, and are refused with that reason; what is known of
-//! these services' names is in the program's catalogue. `/changes` is not read: sekisho compares whole lists itself, and an added host is
-//! admitted when it is approved, which Microsoft's thirty days are meant for.
+//! these services' names is in the program's catalogue.
+//!
+//! What changes is found by comparing whole lists. `/changes` adds two things that they do not have: the day from which on Microsoft uses
+//! an added host (`effectiveDate`, as a rule thirty days after it is published), and Microsoft's word for the change (`impact`). It is read
+//! as strictly: refused whole is what is cut short, of another shape, more than 1 MiB, 1000 changes, 2000 hosts or 20000 addresses, or has a
+//! host, an address or a day that is none. Words that are new are kept as they come, and no changes at all are an answer too.
+//! `import` with a `--changes` file that is refused changes nothing; `fetch` keeps the list without it, and warns.
 //!
 //! # Which part gets which host
 //!
@@ -82,7 +88,11 @@
 //! # What `diff` shows
 //!
 //! For each part what is added, removed, widened (a pattern in place of those it reaches) and narrowed; whether another pattern of the
-//! entry reaches the host already or still; the sets that list it. Then what changed of the sets themselves: new, gone, category, required,
+//! entry reaches the host already or still; the sets that list it. Where `/changes` told of it, an added host has the day from which on it
+//! is used and how far ahead that is (`from 2026-12-01 (3 days ahead)`, in UTC), and every host the word for its change (`announced as
+//! AddedUrl`). There is no day where it is not certain: one of the sets that list the host was not announced, or the host was removed from
+//! a set, so that it was in use before. `approve` refuses nothing for it: a host is permitted from its approval on, which the thirty days are
+//! meant for. It names those that are not in use yet by what came with the list. Then what changed of the sets themselves: new, gone, category, required,
 //! ports, addresses. With `--record FILE`, which may stand several times, it counts the requests for each host: those of the record's
 //! last day that is over, or since `--since`, in UTC. A tunnel is one request, an inspected connection as many as there were in it. Lines
 //! that are torn or no record are passed over and counted. Refusals that the record has counted together (`sekisho.count`) name no host
@@ -110,7 +120,8 @@
 //!
 //! `sekisho catalog fetch` goes the proxy's own way to a destination: `[resolver]`, the address guard, `[upstream]` with its source
 //! address, roots and CRLs; the certificate must be the server's. It asks `/version` first and `/endpoints` only where that names a
-//! newer one than the last, under a random identifier that stays the same. It asks once an hour at most, and after a 429 not before
+//! newer one than the last, then `/changes` since the version in force, all under a random identifier that stays the same. What is in force
+//! from a file has no version, and `/changes` is not asked then. It asks once an hour at most, and after a 429 not before
 //! the time that came with it (an hour to a day); until then it ends with 1 and the time. Only 200 is taken, no redirect is followed.
 //! `deploy/systemd` has a timer. A proxy without a way to Microsoft imports files.
 //!
@@ -121,4 +132,6 @@
 //! that one (optimize, allow, default; of several sets that list a host each must be of it). One change that is not holds back the whole
 //! list as pending. The first list is always somebody's, and so is a list taken with `--accept-shrunk`, what is new in `common-broad` or
 //! `sign-in-other`, and a list with which the configuration would not load. `history` has it under the name `[catalog] auto_approve`. The
-//! proxy is not told: a unit that runs `fetch` can reload it afterwards (`ExecStartPost=+systemctl reload sekisho.service`).
+//! day from which on Microsoft uses an added host holds nothing back: a list is approved whole, the next one with days of its own comes about
+//! when those of this one are over, so that none might ever be approved, and what was removed would stay permitted meanwhile. The proxy is
+//! not told: a unit that runs `fetch` can reload it afterwards (`ExecStartPost=+systemctl reload sekisho.service`).

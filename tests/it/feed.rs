@@ -23,6 +23,27 @@ fn feed(hosts: &[&str]) -> String {
     )
 }
 
+/// Two changes of set 12: a host that is used from that day on, and one that is gone.
+fn changes(from: &str) -> String {
+    format!(
+        "[{{\"id\":1301,\"endpointSetId\":12,\"disposition\":\"Change\",\"impact\":\"AddedUrl\",\"version\":\"2026090100\",\
+         \"add\":{{\"effectiveDate\":\"{from}\",\"urls\":[\"new.example.com\"]}}}},\
+         {{\"id\":1302,\"endpointSetId\":12,\"disposition\":\"Change\",\"impact\":\"RemovedIpOrUrl\",\"version\":\"2026090100\",\
+         \"remove\":{{\"urls\":[\"gone.example.com\"]}}}}]"
+    )
+}
+
+/// Without the number of days, which is of today.
+fn not_yet(text: &str) -> String {
+    let mut parts = text.split(" days ahead)").map(str::to_owned).collect::<Vec<_>>();
+    let last = parts.pop().expect("one part at least");
+    for part in &mut parts {
+        part.truncate(part.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+        part.push_str("N days ahead)");
+    }
+    parts.concat() + &last
+}
+
 fn site(services: &str) -> TempDir {
     let dir = TempDir::new().expect("a directory");
     fs::write(dir.path().join("sekisho.toml"), format!("{BASE}{services}")).expect("written");
@@ -266,6 +287,67 @@ fn l05_a_bad_feed_is_refused_whole_and_what_was_there_stays() {
     assert_eq!(failed(&catalog(dir, &["import", "bad.json"])), "sekisho: bad.json: it is larger than 1 MiB\n");
     assert_eq!(failed(&catalog(dir, &["import", "/dev/zero"])), "sekisho: /dev/zero: it is no ordinary file\n");
     permits(dir, "a.example.com", true);
+}
+
+#[test]
+fn changes_that_were_carried_in_say_from_when_on_hosts_are_used() {
+    let dir = site("");
+    let dir = dir.path();
+    import(dir, &feed(&["teams.microsoft.com", "gone.example.com"]));
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    fs::write(dir.join("feed.json"), feed(&["teams.microsoft.com", "new.example.com", "soon.example.com"]))
+        .expect("written");
+    let soon = changes("20261101").replace("new.", "soon.").replace("1301", "1299").replace("1302", "1300");
+    let both = format!("{},{}", soon.trim_end_matches(']'), changes("20991231").trim_start_matches('['));
+    fs::write(dir.join("changes.json"), both).expect("written");
+    let said = done(&catalog(dir, &["import", "feed.json", "--changes", "changes.json"]));
+    assert!(said.contains("\nwith what the vendor announced: 4 changes of endpoint sets\n"), "{said}");
+    let shown = not_yet(&text(&catalog(dir, &["diff"]).stdout));
+    let wanted = "\nmicrosoft-365/teams\n  \
+                  added     new.example.com                          from 2099-12-31 (N days ahead); announced as AddedUrl; set 12\n  \
+                  added     soon.example.com                         from 2026-11-01; announced as AddedUrl; set 12\n  \
+                  removed   gone.example.com                         announced as RemovedIpOrUrl; set 12\n";
+    assert!(shown.ends_with(wanted), "{shown}");
+    // Nothing is refused for it: the host is permitted from now on.
+    let said = not_yet(&done(&catalog(dir, &["approve", "--by", "a"])));
+    let line = "\nnot in use before 2099-12-31 (N days ahead): new.example.com\nThe proxy takes it";
+    assert!(said.contains(line), "{said}");
+    permits(dir, "new.example.com", true);
+    // What was announced is kept with the state, and said again by who puts it back.
+    import(dir, &feed(&["teams.microsoft.com", "new.example.com"]));
+    let said = done(&catalog(dir, &["approve", "--by", "a"]));
+    assert!(!said.contains("not in use"), "{said}");
+    let said = not_yet(&done(&catalog(dir, &["revert", "--by", "a"])));
+    assert!(said.contains(": back to state 2\n") && said.contains(line), "{said}");
+}
+
+#[test]
+fn l05_changes_that_are_none_are_refused_and_nothing_is_pending() {
+    let dir = site("");
+    let dir = dir.path();
+    fs::write(dir.join("feed.json"), feed(&["teams.microsoft.com"])).expect("written");
+    fs::write(dir.join("changes.json"), changes("20991231")).expect("written");
+    let import =
+        |list: &str, changes: &str| failed(&catalog(dir, &["import", list, "--changes", changes, "--accept-shrunk"]));
+    for (list, changes, why) in [
+        (
+            "feed.json",
+            "feed.json",
+            "feed.json is refused whole, and nothing was changed:\n  the answer to /endpoints and not the one to /changes",
+        ),
+        (
+            "changes.json",
+            "feed.json",
+            "changes.json is refused whole, and nothing was changed:\n  the answer to /changes and not the one to /endpoints",
+        ),
+        ("feed.json", "none.json", "none.json: No such file or directory (os error 2)"),
+        ("feed.json", "/dev/zero", "/dev/zero: it is no ordinary file"),
+    ] {
+        assert_eq!(import(list, changes), format!("sekisho: {why}\n"));
+        assert!(!dir.join("catalog.d/feeds/microsoft-365/pending.json").exists(), "{why}");
+    }
+    fs::write(dir.join("changes.json"), " ".repeat((1 << 20) + 1)).expect("written");
+    assert_eq!(import("feed.json", "changes.json"), "sekisho: changes.json: it is larger than 1 MiB\n");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::support::origin::Tcp;
 use super::super::support::pki::Defect;
 use super::super::support::sekisho::{prepare, run, text};
 use super::super::support::{Config, Origin, Reply};
-use super::{catalog, done, failed, feed, permits};
+use super::{catalog, changes, done, failed, feed, not_yet, permits};
 
 const VERSION: &str = "{\"instance\":\"Worldwide\",\"latest\":\"2026090100\",\"versions\":[]}";
 
@@ -25,6 +25,8 @@ async fn vendor() -> Origin {
         .answering(|seen| match seen.target.split('?').next() {
             Some("/version/Worldwide") => Reply::ok(VERSION),
             Some("/endpoints/Worldwide") => Reply::ok(list()),
+            // Since the version that the program's own entry is of.
+            Some("/changes/Worldwide/2026081400") => Reply::ok(changes("20991231")),
             _ => Reply::Raw(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()),
         })
         .start()
@@ -69,9 +71,25 @@ async fn a_newer_list_is_fetched_and_staged_like_a_file() {
     let said = done(&catalog(dir, &["fetch", "--accept-shrunk"]));
     let url = format!("https://feed.test:{}/endpoints/Worldwide version 2026090100, taken ", vendor.port());
     assert!(said.starts_with(&format!("pending: {url}")) && said.contains(", 2 sets, 3 hosts, digest "), "{said}");
+    assert!(said.contains("\nwith what the vendor announced: 2 changes of endpoint sets\n"), "{said}");
     permits(dir, "new.example.com", false);
-    assert_eq!(catalog(dir, &["diff"]).status.code(), Some(3));
-    done(&catalog(dir, &["approve", "--by", "a"]));
+    let diff = catalog(dir, &["diff"]);
+    assert_eq!(diff.status.code(), Some(3));
+    let shown = not_yet(&text(&diff.stdout));
+    assert!(
+        shown.contains(
+            "\n  added     new.example.com                          from 2099-12-31 (N days ahead); announced as AddedUrl; set 12\n"
+        ),
+        "{shown}"
+    );
+    let said = not_yet(&done(&catalog(dir, &["approve", "--by", "a"])));
+    assert!(
+        said.ends_with(
+            "\nnot in use before 2099-12-31 (N days ahead): new.example.com\n\
+             The proxy takes it with its next reload (systemctl reload sekisho, or SIGHUP).\n"
+        ),
+        "{said}"
+    );
     permits(dir, "new.example.com", true);
     let asked = vendor.requests();
     let id = asked[0].target.split("ClientRequestId=").nth(1).expect("an identifier").to_owned();
@@ -79,7 +97,8 @@ async fn a_newer_list_is_fetched_and_staged_like_a_file() {
     let targets: Vec<_> = asked.iter().map(|seen| seen.target.clone()).collect();
     assert_eq!(
         targets,
-        [format!("/version/Worldwide?ClientRequestId={id}"), format!("/endpoints/Worldwide?ClientRequestId={id}")]
+        ["version/Worldwide", "endpoints/Worldwide", "changes/Worldwide/2026081400"]
+            .map(|path| format!("/{path}?ClientRequestId={id}"))
     );
     assert!(asked.iter().all(|seen| seen.authority == vendor.at("feed.test") && seen.method == "GET"));
 
@@ -90,12 +109,122 @@ async fn a_newer_list_is_fetched_and_staged_like_a_file() {
         "sekisho: https://feed.test:{}: it was asked less than an hour ago, or said to wait: not before {until}\n",
         vendor.port()
     );
-    assert_eq!((said, vendor.requests().len()), (expected, 2));
+    assert_eq!((said, vendor.requests().len()), (expected, 3));
     // After it there is nothing newer, and only that is asked, under the same identifier.
     later(dir);
     assert_eq!(done(&catalog(dir, &["fetch"])), "nothing newer than version 2026090100, which was fetched before\n");
     let asked = vendor.requests();
-    assert_eq!((asked.len(), asked[2].target.clone()), (3, format!("/version/Worldwide?ClientRequestId={id}")));
+    assert_eq!((asked.len(), asked[3].target.clone()), (4, format!("/version/Worldwide?ClientRequestId={id}")));
+}
+
+/// What is asked of the vendor's list; where there is nothing to ask for, this one's.
+async fn with_changes(octets: &str) -> Origin {
+    let octets = octets.as_bytes().to_vec();
+    Origin::https(&["feed.test"])
+        .answering(move |seen| match seen.target.split('/').nth(1) {
+            Some("version") => Reply::ok(VERSION),
+            Some("endpoints") => Reply::ok(list()),
+            _ => Reply::RawThenClose(octets.clone()),
+        })
+        .start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_kept_whatever_becomes_of_its_changes() {
+    let sound = changes("20991231");
+    let with = |length: usize, content: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{content}");
+    let large = with(1_048_577, &" ".repeat(1_048_577));
+    for (octets, why) in [
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned(), ": it answered 404, and only 200 is taken"),
+        (
+            with(2, "{}"),
+            " is refused whole:\n  not Microsoft's list of changes (invalid type: map, expected a sequence at line 1 column 0)",
+        ),
+        (
+            with(sound.len() - 9, &sound[..sound.len() - 9]),
+            " is refused whole:\n  cut short (EOF while parsing a string at line 1 column 293): carry the whole file over once more",
+        ),
+        (
+            with(sound.len(), &sound[..9]),
+            ": no whole answer of at most 1048576 octets (error reading a body from connection)",
+        ),
+        (large, ": no whole answer of at most 1048576 octets (length limit exceeded)"),
+    ] {
+        let vendor = with_changes(&octets).await;
+        let dir = site(&vendor);
+        let out = catalog(dir.path(), &["fetch", "--accept-shrunk"]);
+        let said = done(&out);
+        assert!(said.starts_with("pending: ") && !said.contains("announced"), "{said}");
+        let url = format!("https://feed.test:{}/changes/Worldwide/2026081400", vendor.port());
+        assert_eq!(
+            text(&out.stderr),
+            format!(
+                "warning: {url}{why}\nThe list is kept without it: no day is known from which on a host is used.\n"
+            )
+        );
+        assert!(state(dir.path()).contains("2026090100"), "the list is fetched");
+        done(&catalog(dir.path(), &["approve", "--by", "a"]));
+        permits(dir.path(), "new.example.com", true);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_of_the_changes_puts_off_the_next_look() {
+    let vendor = with_changes("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7200\r\nContent-Length: 0\r\n\r\n").await;
+    let dir = site(&vendor);
+    let out = catalog(dir.path(), &["fetch", "--accept-shrunk"]);
+    done(&out);
+    let kept: serde_json::Value = serde_json::from_str(&state(dir.path())).expect("JSON");
+    let until = kept["not_before"].as_str().expect("a time");
+    let url = format!("https://feed.test:{}/changes/Worldwide/2026081400", vendor.port());
+    assert_eq!(
+        text(&out.stderr),
+        format!(
+            "warning: {url}: 429, it was asked too often; not again before {until}\n\
+             The list is kept without it: no day is known from which on a host is used.\n"
+        )
+    );
+    assert!(failed(&catalog(dir.path(), &["fetch"])).ends_with(&format!("not before {until}\n")));
+    assert_eq!((vendor.requests().len(), kept["version"].as_str()), (3, Some("2026090100")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_asked_for_since_the_version_in_force_where_that_is_known() {
+    let vendor = vendor().await;
+    let dir = site(&vendor);
+    let dir = dir.path();
+    // A list from a file has no version.
+    super::import(dir, &feed(&["teams.microsoft.com"]));
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    let out = catalog(dir, &["fetch"]);
+    done(&out);
+    assert_eq!(
+        text(&out.stderr),
+        "note: the list in force came from a file, and its version is not known: /changes was not asked, and no day is known from which on a \
+         host is used.\n"
+    );
+    assert_eq!(vendor.requests().len(), 2);
+    // One that was fetched has.
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    let newer = Origin::https(&["feed.test"])
+        .answering(|seen| match seen.target.split('?').next() {
+            Some("/version/Worldwide") => Reply::ok(VERSION.replace("2026090100", "2026100100")),
+            Some("/endpoints/Worldwide") => Reply::ok(list()),
+            Some("/changes/Worldwide/2026090100") => Reply::ok("[]"),
+            _ => Reply::Raw(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec()),
+        })
+        .start()
+        .await;
+    let file = dir.join("sekisho.toml");
+    let config = fs::read_to_string(&file).expect("read");
+    let port = |origin: &Origin| format!("feed.test:{}\"", origin.port());
+    fs::write(&file, config.replace(&port(&vendor), &port(&newer))).expect("written");
+    later(dir);
+    let out = catalog(dir, &["fetch"]);
+    let said = done(&out);
+    assert!(said.contains("\nwith what the vendor announced: 0 changes of endpoint sets\n"), "{said}");
+    assert_eq!((text(&out.stderr), newer.requests().len()), (String::new(), 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,9 +337,10 @@ async fn what_the_site_has_given_leave_for_needs_nobody_and_all_else_does() {
     let vendor = Origin::https(&["feed.test"])
         .answering(move |seen| {
             let step = told.load(Ordering::Relaxed);
-            match seen.target.starts_with("/version") {
-                true => Reply::ok(VERSION.replace("2026090100", &format!("202609010{step}"))),
-                false => Reply::ok(feed(LISTS[step])),
+            match seen.target.split('/').nth(1) {
+                Some("version") => Reply::ok(VERSION.replace("2026090100", &format!("202609010{step}"))),
+                Some("changes") => Reply::ok(changes("20991231").replace("new.example.com", "c.example.com")),
+                _ => Reply::ok(feed(LISTS[step])),
             }
         })
         .start()
@@ -235,6 +365,8 @@ async fn what_the_site_has_given_leave_for_needs_nobody_and_all_else_does() {
             && said.contains(" by [catalog] auto_approve (1 changes of hosts, each with leave): "),
         "{said}"
     );
+    // Before its day: the next list would come before that, and hold up this one.
+    assert!(not_yet(&said).contains("\nnot in use before 2099-12-31 (N days ahead): c.example.com\n"), "{said}");
     permits(dir, "c.example.com", true);
     let said = newer(2);
     assert!(
