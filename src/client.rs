@@ -36,7 +36,7 @@ pub enum Far {
     Established,
     /// The stream belongs to a relay, which answers for itself.
     Relayed,
-    /// A TLS handshake has failed and said so by its own alert: only an orderly close is left to do.
+    /// A TLS handshake has failed and said so by its own alert, or no TLS was spoken: only an orderly close is left to do.
     Alerted,
 }
 
@@ -83,6 +83,11 @@ impl Client {
             self.far = Far::Established;
             Established(())
         })
+    }
+
+    /// The first octets of a steered client are of nothing that is spoken here: an orderly close is all it could understand.
+    pub fn begins_neither(&mut self) {
+        self.far = Far::Alerted;
     }
 
     /// The first octets of a steered client are those of a request: it understands an HTTP answer.

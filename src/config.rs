@@ -108,6 +108,8 @@ pub struct Config {
     pub catalog: CatalogSettings,
     /// `None`: no script is made.
     pub pac: Option<pac_script::Settings>,
+    /// Hosts that a tenant restriction of some service is for, by the vendors' lists, whether a service lists them or not.
+    pub restricted: Arc<[HostPattern]>,
     /// What services could take hosts from.
     pub catalogue: Arc<Catalogue>,
     /// What `verify` trusts, as configured, globs expanded.
@@ -297,7 +299,7 @@ fn assemble(
     let tree = document::parse(problems)?;
     let base = path.parent().unwrap_or(Path::new(""));
     let mut lowered = lower::lower(&tree, base, shelf, problems);
-    let enforcement = enforcement::judge(lowered.observed.take(), take(&mut lowered.restricted), now, problems);
+    let enforcement = enforcement::judge(lowered.observed.take(), &lowered.restricted, now, problems);
     let approvals = ismap::judge_day(take(&mut lowered.approvals), day_of(now), problems);
     let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
     let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
@@ -332,6 +334,7 @@ fn assemble(
         record: lowered.record,
         catalog: lowered.catalog,
         pac: lowered.pac,
+        restricted: take(&mut lowered.restricted).into(),
         catalogue: Arc::new(lowered.catalogue),
         trust: pulled.sources,
         own_entries: lowered.own_entries,

@@ -9,7 +9,7 @@ mod records;
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::client_hello::{ClientHello, HelloError, HelloReader, Progress, Sni};
 use crate::client::{Client, Established, Far};
@@ -144,39 +144,73 @@ pub async fn next_head(client: &mut Client, reader: &mut RequestReader, settings
     }
 }
 
-/// Reads the first octets of a steered client and what they begin: a ClientHello, which stays in the buffer, or a request head.
+/// Methods a steered client may begin with, each with the space behind it; `PRI` is of HTTP/2.
+const METHODS: [&[u8]; 10] =
+    [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"TRACE ", b"CONNECT ", b"PRI "];
+
+/// What the first octets begin.
+enum Begun {
+    Nothing,
+    Tls,
+    Http,
+    Neither,
+}
+
+fn begun(octets: &[u8]) -> Begun {
+    match octets.first() {
+        None => Begun::Nothing,
+        Some(22) => Begun::Tls,
+        Some(_) if METHODS.iter().any(|method| octets.starts_with(method)) => Begun::Http,
+        Some(_) if METHODS.iter().any(|method| method.starts_with(octets)) => Begun::Nothing,
+        Some(_) => Begun::Neither,
+    }
+}
+
+/// Reads the first octets of a steered client and what they begin: a ClientHello, which stays in the buffer, or a request head. The time
+/// limit is for all of it, the wait for its first octet included.
 pub async fn first_of_steered(client: &mut Client, reader: &mut RequestReader, settings: &Settings) -> Awaited {
+    let begins = Instant::now();
     // Between two requests, and where a request is to be expected, it is a head that is late.
-    let (limit, late) = match client.far() {
-        Far::Head => (settings.request_head, ClaimError::Timeout(settings.request_head)),
-        _ => (settings.client_hello, ClientHelloError::Timeout(settings.client_hello).into()),
+    let first = if client.far() == Far::Head { settings.request_head } else { settings.client_hello };
+    let late = |far: Far| match far {
+        Far::Head => ClaimError::Timeout(settings.request_head),
+        _ => ClientHelloError::Timeout(settings.client_hello).into(),
     };
-    let first = async {
-        while client.buffer().is_empty() {
-            match client.fill().await {
-                Ok(0) | Err(_) => return None,
-                Ok(_) => {}
+    let begun = timeout_at(begins + first, async {
+        loop {
+            match begun(client.buffer()) {
+                Begun::Nothing => {}
+                begun => return Some(begun),
+            }
+            if let Ok(0) | Err(_) = client.fill().await {
+                return None;
             }
         }
-        client.buffer().first().copied()
+    });
+    let begun = match begun.await {
+        Ok(Some(begun)) => begun,
+        Ok(None) if client.buffer().is_empty() => return Awaited::Over,
+        Ok(None) => return Awaited::Failed(ClaimError::Closed),
+        Err(_) => return Awaited::Failed(late(client.far())),
     };
-    let first = match timeout(limit, first).await {
-        Ok(Some(first)) => first,
-        Ok(None) => return Awaited::Over,
-        Err(_) => return Awaited::Failed(late),
-    };
-    if let Some(due) = client.begins_tls() {
-        return match client_hello(client, &due, settings).await {
-            Ok(hello) => Awaited::Hello(Box::new(hello), due),
-            Err(error) => Awaited::Failed(error.into()),
-        };
+    match (begun, client.begins_tls()) {
+        (Begun::Tls, Some(due)) => {
+            match timeout_at(begins + settings.client_hello, client_hello(client, &due, settings)).await {
+                Ok(Ok(hello)) => Awaited::Hello(Box::new(hello), due),
+                Ok(Err(error)) => Awaited::Failed(error.into()),
+                Err(_) => Awaited::Failed(late(Far::Established)),
+            }
+        }
+        (Begun::Http, _) => {
+            client.begins_http();
+            let head = timeout_at(begins + settings.request_head, next_head(client, reader, settings)).await;
+            head.unwrap_or_else(|_| Awaited::Failed(late(Far::Head)))
+        }
+        (Begun::Tls | Begun::Neither | Begun::Nothing, _) => {
+            client.begins_neither();
+            Awaited::Failed(ClaimError::NeitherTlsNorHttp)
+        }
     }
-    // Methods are tokens, and all there are begin so.
-    if !first.is_ascii_uppercase() {
-        return Awaited::Failed(ClaimError::NeitherTlsNorHttp);
-    }
-    client.begins_http();
-    next_head(client, reader, settings).await
 }
 
 /// What the hello of a steered client asks for: its name, at the port that was meant.
@@ -207,7 +241,7 @@ pub fn asked_of_steered(head: Box<RequestHead>, port: u16) -> Result<Asked, Clai
     let authority = Authority::parse_with_default(host, 80)
         .map_err(|error| ClaimError::Authority { error, written: host.to_vec() })?;
     if authority.port != port {
-        return Err(ClaimError::Form("Host names another port than the one the client connected to"));
+        return Err(ClaimError::Form("plain HTTP came to another port than Host means: without a port it means 80"));
     }
     Ok(Asked::Plain { authority, head })
 }

@@ -200,8 +200,8 @@ impl Policy {
         self
     }
 
-    /// Names of fields, in lower case, that no client may send of its own to an inspected host: a field that one service sets, or that some
-    /// vendor obeys, could answer another one of ours (version 2 of Microsoft's beside version 1).
+    /// Names of fields, in lower case, that no client may send of its own to an inspected host: an `X-` field that one service sets, or what
+    /// some vendor obeys, could answer another one of ours (version 2 of Microsoft's beside version 1).
     pub fn closed(&self) -> &[String] {
         &self.closed
     }

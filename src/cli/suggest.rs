@@ -29,7 +29,7 @@ pub(super) fn suggest(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     let policy = config.as_ref().map(|config| &*config.policy);
-    let mut asked = Asked::default();
+    let mut asked = config.as_ref().map_or_else(Asked::default, |config| Asked::but_for(&config.restricted));
     let seen = match arguments.records.each(|attempt| asked.note(attempt, policy)) {
         Ok(seen) => seen,
         Err(error) => return fail(&error),
@@ -157,13 +157,19 @@ fn by(tally: &Tally, groups: &[String]) -> String {
 }
 
 fn left_out(skipped: &Skipped, configured: bool, text: &mut String) {
-    let Skipped { decided, failed, unlistable, nameless, together, other_ports, shown, no_room } = skipped;
+    let Skipped { decided, failed, unlistable, nameless, together, other_ports, shown, no_room, .. } = skipped;
+    let restricted = format!(
+        "to hosts that a tenant restriction of this configuration is for, such as {}: a tunnel there evades it; add them to the restricted \
+         service",
+        skipped.restricted_shown.join(", ")
+    );
     let ports = format!("on other ports than 443, and 80 in plain HTTP, such as {}", shown.join(", "));
     let decided_now = if configured { "that this configuration decides otherwise" } else { "" };
     let rows = [
         (*decided, decided_now),
         (*failed, "that observing let through and that failed: no address, a bad certificate, a client that left"),
         (*unlistable, "for names that no service may list: LGWAN-ASP, a public suffix, a single label"),
+        (skipped.restricted, restricted.as_str()),
         (*nameless, "without a host name"),
         (*together, "that the record counted together, so that their names are not known"),
         (*other_ports, ports.as_str()),

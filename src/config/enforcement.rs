@@ -77,7 +77,7 @@ fn moment(node: &DeValue<'_>) -> Option<Until> {
 /// By the wall clock. `closed` are the hosts that a tenant restriction of the configuration is for.
 pub(super) fn judge(
     observed: Option<Observed>,
-    closed: Vec<HostPattern>,
+    closed: &[HostPattern],
     now: SystemTime,
     problems: &mut Problems<'_>,
 ) -> Enforcement {

@@ -5,7 +5,7 @@
 
 use super::header::fold;
 use super::problem::{At, Problems, quoted};
-use super::profiles::{PROFILES, Profile, Restriction};
+use super::profiles::{MSA_HOST, PROFILES, Profile, Restriction};
 use super::service::Service;
 use super::tenant::{self, few};
 use super::{Case, Site};
@@ -50,7 +50,12 @@ fn carries(service: &Service, profile: &Profile) -> bool {
 /// The hosts that the vendors list for the restrictions that some service carries.
 pub(super) fn restricted(services: &[Service]) -> Vec<HostPattern> {
     let carried = PROFILES.iter().filter(|profile| services.iter().any(|service| carries(service, profile)));
-    carried.flat_map(|profile| profile.hosts).filter_map(|host| HostPattern::parse(host).ok()).collect()
+    // Where consumers sign in stays closed with version 1 too, which restricts them there only where it is asked to.
+    let hosts = carried.flat_map(|profile| {
+        let consumers = (profile.restriction == Restriction::MicrosoftV1).then_some(&MSA_HOST);
+        profile.hosts.iter().chain(consumers)
+    });
+    hosts.filter_map(|host| HostPattern::parse(host).ok()).collect()
 }
 
 /// G09: a sibling of the sign-in host, left out, is the way past the restriction.

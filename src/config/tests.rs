@@ -260,11 +260,20 @@ fn g09_observing_leaves_the_hosts_of_tenant_restrictions_closed() {
         config.policy.judge(client, &claim, config.site.enforcement.at(now()))
     };
     assert!(matches!(judge("login.microsoftonline.com"), Decision::Inspect(_)));
-    for sibling in ["login.windows.net", "login.microsoft.com"] {
+    for sibling in ["login.windows.net", "login.microsoft.com", "login.live.com"] {
         assert!(matches!(judge(sibling), Decision::Deny(_)), "{sibling}");
     }
-    assert!(matches!(judge("login.live.com"), Decision::Tunnel(_)), "the restriction in use is not for it");
     assert!(matches!(judge("slack.com"), Decision::Tunnel(_)));
+}
+
+/// What every request has is a client's own on other hosts; an `X-` field of a service is closed everywhere.
+#[test]
+fn g01_a_field_of_a_services_own_is_closed_elsewhere_where_it_is_no_ordinary_one() {
+    let authorization = "[[service.header]]\nname = \"Authorization\"\nvalue = \"Bearer x\"\n[issuing_ca]";
+    let text = inspecting("[\"a.example.com\"]").replace("[issuing_ca]", authorization);
+    let config = Site::new(&text).with_ca(&["a.example.com"]).load().expect("config");
+    let closed = config.policy.closed();
+    assert!(closed.contains(&"x-org".to_owned()) && !closed.contains(&"authorization".to_owned()), "{closed:?}");
 }
 
 /// What `every_key_changed.toml` says, and what follows from it.

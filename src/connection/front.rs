@@ -255,7 +255,8 @@ async fn first(client: &mut Client, reader: &mut RequestReader, settings: &ident
 /// Answers a connection that gets no slot, and leaves its record.
 pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, why: NotAdmitted) {
     let who = (client.addr(), client.listener());
-    let trip = Box::new(Trip::begin(gate, who, None, Action::Connection).await);
+    let mut trip = Box::new(Trip::begin(gate, who, None, Action::Connection).await);
+    trip.attempt.fields.original = client.original();
     let ended = match why {
         NotAdmitted::ShuttingDown | NotAdmitted::Overloaded => {
             Ended::new(why.reason().side(), Stage::Admit, why.reason())
@@ -275,9 +276,10 @@ pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, why: NotAdmitted) {
 }
 
 /// Leaves the record of a connection that was closed as soon as it was accepted.
-pub async fn pass_over(present: Present, client: ClientAddr, listener: ListenAddr) {
+pub async fn pass_over(present: Present, client: ClientAddr, listener: ListenAddr, original: Option<OriginalAddr>) {
     let gate = present.gate();
     gate.pressure().count(Shed::Connections);
-    let trip = Trip::begin(gate, (client, listener), None, Action::Connection).await;
+    let mut trip = Trip::begin(gate, (client, listener), None, Action::Connection).await;
+    trip.attempt.fields.original = original;
     trip.record_only(&Ended::cut(Stage::Admit, Reason::Overloaded));
 }

@@ -95,6 +95,10 @@ pub struct Skipped {
     pub failed: u64,
     /// Names that nothing may list: LGWAN, a public suffix, a single label.
     pub unlistable: u64,
+    /// Hosts that a tenant restriction of the configuration is for.
+    pub restricted: u64,
+    /// Some of them, each once.
+    pub restricted_shown: Vec<String>,
     /// No host name stands in the line.
     pub nameless: u64,
     /// Counted together in the record, so that their names are not known.
@@ -110,6 +114,8 @@ pub struct Skipped {
 /// What was asked for. Grows with the number of different names, up to [`MAX_NAMES`].
 #[derive(Debug, Default)]
 pub struct Asked {
+    /// Hosts of tenant restrictions: a tunnel to one that the restricted service leaves out would evade it.
+    closed: Vec<HostPattern>,
     names: HashMap<(DnsName, u16), Tally>,
     groups: Vec<String>,
     pub skipped: Skipped,
@@ -118,6 +124,11 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// What was asked for, but for hosts that these patterns match.
+    pub fn but_for(closed: &[HostPattern]) -> Self {
+        Self { closed: closed.to_vec(), ..Self::default() }
+    }
+
     /// Counts an attempt, if it was observed or is refused because nothing lists the name; `policy` is the configuration of now.
     pub fn note(&mut self, attempt: &Attempt, policy: Option<&Policy>) {
         let observed = attempt.would_refuse == Some(Reason::NotAllowlisted);
@@ -166,6 +177,14 @@ impl Asked {
             self.skipped.nameless += count;
             return;
         };
+        if self.closed.iter().any(|pattern| pattern.matches(name)) {
+            self.skipped.restricted += count;
+            let name = name.to_string();
+            if self.skipped.restricted_shown.len() < MAX_SHOWN && !self.skipped.restricted_shown.contains(&name) {
+                self.skipped.restricted_shown.push(name);
+            }
+            return;
+        }
         if policy.zip(attempt.client).is_some_and(|(policy, client)| {
             let authority = authority.clone();
             let claim =

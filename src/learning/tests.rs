@@ -206,6 +206,20 @@ fn what_nobody_should_permit_by_this_is_left_out_and_counted() {
     }
 }
 
+/// G09: a tunnel to a host that the restricted service leaves out is the way past the restriction.
+#[test]
+fn g09_hosts_of_a_tenant_restriction_are_not_proposed() {
+    let closed = ["login.microsoft.com", "*.slack.com"].map(|text| HostPattern::parse(text).expect(text));
+    let mut asked = Asked::but_for(&closed);
+    let text = [refused("login.microsoft.com", 443), refused("a.slack.com", 443), refused("a.slack.com", 443)].concat()
+        + &observed("slack.com");
+    each_attempt(text.as_bytes(), &mut Seen::default(), |attempt| asked.note(attempt, None)).expect("read");
+    let (blocks, _, skipped) = suggest(asked, &Catalogue::default(), None);
+    let names: Vec<_> = blocks.iter().flat_map(|block| &block.hosts).map(|host| host.name.as_str()).collect();
+    assert_eq!((names.as_slice(), skipped.restricted), (["slack.com"].as_slice(), 3));
+    assert_eq!(skipped.restricted_shown, ["login.microsoft.com", "a.slack.com"]);
+}
+
 #[test]
 fn exact_names_are_gathered_by_the_domain_somebody_registered_and_the_most_frequent_is_first() {
     let text = [

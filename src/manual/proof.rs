@@ -6,7 +6,8 @@
 //! in the trailer; the second none. For a pattern with stars a host of that shape is asked for. An origin on 127.0.0.1 stands in for all
 //! of them, and nothing leaves the machine. What arrives there has to be each field that is due, once, with its value, on every request,
 //! and no field of any service where it is not due. It is in no count of attempts, and takes some milliseconds of a processor a host.
-//! Fields that are closed are tried too: whatever a service or a profile sets, no client's own passes to any inspected host.
+//! Fields that are closed are tried too: whatever a profile sets anywhere, and whatever field of its own a service sets whose name begins with
+//! `X-`, no client's own passes to any inspected host. Other fields of a service's own (`Authorization`) are closed on its hosts alone.
 //!
 //! Where something else arrives, or no answer comes three times in a row, `/readyz` is 503 `tenant_proof_failed`, `sekisho_tenant_proof` is 0, and
 //! record (`tenant_proof_failed`) and log say at which host, over which protocol and what; the proof is then made again every ten

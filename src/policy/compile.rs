@@ -144,8 +144,9 @@ impl Policy {
         }
         let groups = source.groups.into_iter();
         let groups = groups.map(|group| Group { name: group.name.into(), networks: group.networks, line: group.line });
+        // A service may set a field that every request has (Authorization, Cookie): elsewhere that is the client's own.
         let set = services.iter().flat_map(|service| service.headers.iter());
-        let closed = set.map(|header| header.name.to_ascii_lowercase()).collect();
+        let closed = set.map(|header| header.name.to_ascii_lowercase()).filter(|name| name.starts_with("x-")).collect();
         let (networks, table) = (Arc::new(networks), Arc::new(table));
         Ok(Self { groups: groups.collect(), networks, services, table, closed }.closing([]))
     }

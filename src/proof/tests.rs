@@ -51,7 +51,7 @@ fn policy() -> Policy {
         service("looked at", &["*.seen.example"], Mode::Inspect, Vec::new()),
         service("tunnelled", &["closed.example"], Mode::Tunnel, Vec::new()),
     ];
-    Policy::compile(PolicySource { groups: vec![office], services }).expect("no conflict")
+    Policy::compile(PolicySource { groups: vec![office], services }).expect("no conflict").closing([TENANTS, CONSUMERS])
 }
 
 #[test]

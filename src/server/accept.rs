@@ -45,19 +45,20 @@ pub(super) async fn accept(socket: TcpListener, listener: Listener, gate: Arc<Ga
         failing = false;
         // Counted before it is spawned: a drain that begins now waits for it.
         let (present, client) = (gate.enter(), ClientAddr::new(peer));
+        let original = match listener.mode {
+            ListenerMode::Explicit => None,
+            ListenerMode::Transparent(_) => Some(original(&stream, address)),
+        };
         if gate.pressure().state() == State::Refusing || is_beyond(&stream) {
             drop(stream);
             // Waited for: while the record's queue is full, nobody is accepted. In a task: a drain that begins now leaves the record.
-            let _ = tokio::spawn(pass_over(present, client, address)).await;
+            let _ = tokio::spawn(pass_over(present, client, address, original)).await;
             sleep(PAUSE_REFUSED).await;
         } else {
             // Boxed: a task that is made, run and finished is moved as a whole each time.
-            match listener.mode {
-                ListenerMode::Explicit => tokio::spawn(Box::pin(serve(present, stream, client, address))),
-                ListenerMode::Transparent(_) => {
-                    let original = original(&stream, address);
-                    tokio::spawn(Box::pin(serve_steered(present, stream, client, address, original)))
-                }
+            match original {
+                None => tokio::spawn(Box::pin(serve(present, stream, client, address))),
+                Some(original) => tokio::spawn(Box::pin(serve_steered(present, stream, client, address, original))),
             };
         }
     }

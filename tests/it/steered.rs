@@ -92,8 +92,16 @@ async fn by_name_and_port(steering: &str, rules: &str, prepare: impl Fn(&Office)
     let unnamed = answered(&office, at(ORIGIN4, 443), Tls::named("tunnelled.test").without_sni().hello()).await;
     assert_eq!(alert_of(&unnamed), Some(UNRECOGNIZED_NAME));
     sekisho.next("connection").await.says("denied", "no_sni");
-    assert_eq!(answered(&office, at(ORIGIN4, 443), [0; 64]).await, b"");
-    sekisho.next("connection").await.says("denied", "not_tls");
+    for neither in [b"\0\0\0\0".as_slice(), b"SSH-2.0-x\r\n", b"get / HTTP/1.1\r\n\r\n", b"\r\n"] {
+        for port in [443, 80] {
+            assert_eq!(answered(&office, at(ORIGIN4, port), neither).await, b"", "{neither:?} at {port}");
+            sekisho.next("connection").await.says("denied", "not_tls");
+        }
+    }
+    // The head of a request at a port that Host does not name.
+    let answer = answered(&office, at(ORIGIN4, 443), "GET / HTTP/1.1\r\nHost: crl.test\r\n\r\n").await;
+    assert!(answer.starts_with(b"HTTP/1.1 400 "));
+    sekisho.next("request").await.says("denied", "malformed_request");
     assert_eq!(origin.connects(), 3, "the tunnel, the verdict's handshake and the inspected connection");
     let _ = sekisho.finish().await;
 }
@@ -117,6 +125,33 @@ async fn a13_the_same_by_tproxy() {
         }
     })
     .await;
+}
+
+/// One limit for all of what comes first, whatever the first octet is and whenever it comes.
+#[tokio::test]
+async fn h02_a_steered_client_has_one_time_limit_from_its_beginning() {
+    if !have("slow steered clients") {
+        return;
+    }
+    let office = Office::new();
+    office.load("sekisho.nft");
+    let config = config("").set("timeouts", "client_hello", "\"2s\"").set("timeouts", "request_head", "\"2s\"");
+    let mut sekisho = Sekisho::start_inside(&config, &office.gate).await;
+    for (port, octet, reason) in [
+        (443, b"\x16", "client_hello_timeout"),
+        (443, b"G", "client_hello_timeout"),
+        (80, b"G", "request_head_timeout"),
+    ] {
+        let began = tokio::time::Instant::now();
+        let mut wire = office.client.connect(at(ORIGIN4, port)).expect("connected");
+        tokio::time::sleep_until(began + std::time::Duration::from_millis(1_500)).await;
+        wire.send(octet).await;
+        let record = sekisho.next("connection").await;
+        let took = std::time::Duration::from_nanos(record.number("event.duration"));
+        assert!(record.reason() == reason, "{record:?}");
+        // Two limits, one behind the other, would be 3.5 s.
+        assert!(took < std::time::Duration::from_millis(3_300), "{port} {octet:?}: {took:?}");
+    }
 }
 
 #[tokio::test]
