@@ -257,11 +257,22 @@ pub(super) fn approve(arguments: &Approve) -> Result<ExitCode, ExitCode> {
     let opened = arguments.place.open()?;
     let approval = opened.shelf.approval(&arguments.words.words(), arguments.digest.as_deref(), SystemTime::now());
     let state = approval.map_err(failed)?;
+    refuse_same(&opened.shelf, &state)?;
     enforce(&opened, &state)?;
     if let Some(staged) = &state.staged {
         opened.shelf.clear(staged);
     }
     Ok(DONE.into())
+}
+
+/// A list without any difference is nothing to approve: it would only stand in the way of the next reversal. A state in force that cannot
+/// be read is different from anything.
+fn refuse_same(shelf: &Shelf, state: &State) -> Result<(), ExitCode> {
+    let (Some(pending), Ok(in_force)) = (&state.staged, shelf.in_force()) else { return Ok(()) };
+    if sides(in_force.and_then(|state| state.staged).as_ref(), pending)?.changes.is_different() {
+        return Ok(());
+    }
+    Err(fail(&"the pending feed makes no difference to what is in force: there is nothing to approve"))
 }
 
 pub(super) fn revert(arguments: &Revert) -> Result<ExitCode, ExitCode> {

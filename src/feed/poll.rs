@@ -15,10 +15,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::endpoints::Refusal;
 use super::printable;
-use super::shelf::{Shelf, ShelfError, read_json};
+use super::shelf::{FETCH, Shelf, ShelfError, read_json};
 use super::state::moment;
 
-const FILE: &str = "fetch.json";
 /// Between two looks, and after a 429 that names no time.
 const PAUSE: Duration = Duration::from_secs(60 * 60);
 /// The longest `Retry-After` that is followed.
@@ -58,7 +57,7 @@ impl Poll {
     /// # Errors
     /// [`PollError`].
     pub fn begin(shelf: &Shelf, accept_shrunk: bool, now: SystemTime) -> Result<Self, PollError> {
-        let mut poll = match read_json(&shelf.folder().join(FILE)) {
+        let mut poll = match read_json(&shelf.folder().join(FETCH)) {
             Err(ShelfError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Self::new().map_err(|_| ShelfError::Random)?
             }
@@ -98,19 +97,19 @@ impl Poll {
     /// [`ShelfError::Write`].
     pub fn staged(&mut self, shelf: &Shelf, version: &str) -> Result<(), ShelfError> {
         self.version = Some(version.to_owned());
-        shelf.replace(FILE, self)
+        shelf.replace(FETCH, self)
     }
 
     /// # Errors
     /// [`ShelfError::Write`].
     pub fn shrunk(&mut self, shelf: &Shelf) -> Result<(), ShelfError> {
         self.shrunk = true;
-        shelf.replace(FILE, self)
+        shelf.replace(FETCH, self)
     }
 
     fn wait(&mut self, shelf: &Shelf, now: SystemTime, pause: Duration) -> Result<(), ShelfError> {
         self.not_before = moment(now + pause);
-        shelf.replace(FILE, self)
+        shelf.replace(FETCH, self)
     }
 }
 
@@ -184,7 +183,7 @@ mod tests {
             assert_eq!(second.refused(&shelf, said, at(0)).expect("kept"), until, "{said:?}");
             assert!(matches!(Poll::begin(&shelf, false, at(1)), Err(PollError::TooSoon(due)) if due == until));
         }
-        std::fs::write(shelf.folder().join(FILE), "{\"client_").expect("written");
+        std::fs::write(shelf.folder().join(FETCH), "{\"client_").expect("written");
         let broken = Poll::begin(&shelf, false, at(9_999_999)).expect_err("broken").to_string();
         assert!(broken.contains("fetch.json: it is not as sekisho writes it (EOF while parsing a string"), "{broken}");
     }

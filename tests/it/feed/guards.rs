@@ -1,9 +1,11 @@
 //! Only scenes about what a list must not do unnoticed belong here: empty itself, undo a person, be kept from the proxy's user.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use super::super::support::sekisho::text;
+use super::super::support::sekisho::{binary, text};
 use super::{catalog, done, failed, feed, import, site};
 
 /// As many hosts as before, and no port by which a part would take them.
@@ -62,4 +64,59 @@ fn what_the_configuration_newly_warns_of_is_said_before_and_after() {
     import(dir, &feed(&[]).replace("*.officeapps.live.com\"", "*.officeapps.live.com\",\"c.example.com\""));
     let diff = text(&catalog(dir, &["diff"]).stdout);
     assert!(!diff.contains("With it"), "{diff}");
+}
+
+#[test]
+fn what_makes_no_difference_is_not_approved_and_no_reversal_stops_at_it() {
+    let dir = site("");
+    let dir = dir.path();
+    import(dir, &feed(&["teams.microsoft.com"]));
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    import(dir, &feed(&["teams.microsoft.com"]));
+    assert_eq!(catalog(dir, &["diff"]).status.code(), Some(0));
+    assert_eq!(
+        failed(&catalog(dir, &["approve", "--by", "a"])),
+        "sekisho: the pending feed makes no difference to what is in force: there is nothing to approve\n"
+    );
+    assert!(!dir.join("catalog.d/feeds/microsoft-365/0002.json").exists());
+    let said = done(&catalog(dir, &["revert", "--by", "a"]));
+    assert!(said.contains(" by a: back to the program's own list\n"), "{said}");
+    assert!(failed(&catalog(dir, &["revert", "--by", "a"])).starts_with("sekisho: no feed was approved here: "));
+}
+
+/// Who approves may have a umask of 077; the proxy is another user.
+#[test]
+fn states_can_be_read_by_the_proxys_user_whatever_the_umask() {
+    let dir = site("");
+    let dir = dir.path();
+    fs::write(dir.join("feed.json"), feed(&["teams.microsoft.com"])).expect("written");
+    let closed = |arguments: &str| {
+        let line = format!("umask 077; exec \"$0\" catalog {arguments}");
+        let out = Command::new("sh").args(["-c", &line]).arg(binary()).current_dir(dir).output().expect("a shell");
+        done(&out);
+    };
+    let states = dir.join("catalog.d/feeds/microsoft-365");
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o7777;
+    closed("import feed.json --accept-shrunk");
+    assert_eq!(mode(&states.join("pending.json")), 0o644);
+    closed("approve --by a");
+    assert_eq!(mode(&states.join("0001.json")), 0o644);
+    assert_eq!((mode(&states), mode(&dir.join("catalog.d/feeds"))), (0o755, 0o755));
+}
+
+/// A time of the record is printed, and may be anything.
+#[test]
+fn a_day_that_is_none_is_not_printed() {
+    let dir = site("");
+    let dir = dir.path();
+    import(dir, &feed(&["teams.microsoft.com"]));
+    let line = |at: &str| {
+        format!("{{\"@timestamp\":\"{at}\",\"event.outcome\":\"allowed\",\"url.domain\":\"a.example.com\"}}\n")
+    };
+    let record = [line("2020-01-02T00:00:00Z"), line("1\\u001b[2J1999-T0"), line("2020-01-99T00:00:00Z")].concat();
+    fs::write(dir.join("access.jsonl"), record).expect("written");
+    let diff = catalog(dir, &["diff", "--record", "access.jsonl"]);
+    let shown = text(&diff.stdout);
+    assert!(shown.contains("\nrequests  on 2020-01-02 (UTC)\n"), "{shown}");
+    assert_eq!(text(&diff.stderr), "note: 2 lines of the record are not whole and were passed over\n");
 }
