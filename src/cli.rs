@@ -17,6 +17,7 @@ mod prove;
 mod quickstart;
 mod records;
 mod replay;
+mod reviewed;
 mod run;
 mod suggest;
 mod trial;
@@ -92,7 +93,7 @@ enum Command {
     #[command(after_help = "Examples:\n  sekisho catalog list\n  sekisho catalog show microsoft-365/sign-in\n  \
         sekisho catalog search login.microsoftonline.com\n  \
         sekisho catalog import endpoints.json && sekisho catalog diff --record /var/log/sekisho/access.jsonl\n  \
-        sekisho catalog approve --by 'YAMADA Hanako' --note 'R8-112'")]
+        sekisho catalog approve --by 'YAMADA Hanako' --note 'R8-112'\n  sekisho catalog revert --by 'YAMADA Hanako'")]
     Catalog {
         #[command(subcommand)]
         command: catalog::Command,

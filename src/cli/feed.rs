@@ -9,15 +9,12 @@ use std::time::SystemTime;
 
 use super::announced;
 use super::delta::{self, Shown};
+use super::reviewed::{self, Sides, enforce, sides};
 use super::{DONE, FAILED, complain, fail, report, say};
-use crate::catalog::{Catalogue, Entry};
-use crate::config::{self, CatalogSettings, Config, LoadError, Scope};
-use crate::feed::ENTRY;
-use crate::feed::change::{Changes, Compared, HostChange, compare};
+use crate::config::{self, CatalogSettings};
+use crate::feed::change::refuse_fewer_taken;
 use crate::feed::endpoints::{Feed, MAX_OCTETS, Refusal};
 use crate::feed::hits::{Counter, Told, Window, since};
-use crate::feed::leave::{Leave, without_leave};
-use crate::feed::places::compose;
 use crate::feed::shelf::{Shelf, ShelfError, open_regular, regular};
 use crate::feed::state::{Staged, State, Words};
 use crate::policy::HostPattern;
@@ -132,12 +129,7 @@ pub(super) fn open_folder(folder: &Path, config: Option<PathBuf>) -> Result<Open
     Ok(Opened { shelf: Shelf::new(folder), config })
 }
 
-/// The entry of the program's own catalogue.
-fn own(program: &Catalogue) -> Result<&Entry, ExitCode> {
-    program.entry(ENTRY).ok_or_else(|| fail(&format!("the program has no catalogue entry {ENTRY}")))
-}
-
-fn failed(error: ShelfError) -> ExitCode {
+pub(super) fn failed(error: ShelfError) -> ExitCode {
     fail(&error)
 }
 
@@ -147,7 +139,7 @@ pub(super) fn import(arguments: &Import) -> Result<ExitCode, ExitCode> {
     let octets = regular(&arguments.file, MAX_OCTETS as u64).map_err(|error| fail(&format!("{shown}: {error}")))?;
     let name = arguments.file.file_name().map_or(shown, |name| name.to_string_lossy().into_owned());
     let source = Source { origin: &name, version: None, accept_shrunk: arguments.accept_shrunk };
-    let mut staged = judge(&opened.shelf, &octets, &source)?;
+    let mut staged = judge(&opened.shelf, &octets, &source).map_err(|refused| refused.code)?;
     staged.announced = arguments.changes.as_deref().map(announced::carried).transpose()?;
     stage(&opened.shelf, &staged)?;
     Ok(DONE.into())
@@ -160,8 +152,21 @@ pub(super) struct Source<'s> {
     pub accept_shrunk: bool,
 }
 
+/// Why octets are not staged; it has been said.
+pub(super) struct Refused {
+    pub code: ExitCode,
+    /// For being so much less than what is in force, and for nothing else.
+    pub shrunk: bool,
+}
+
+impl From<ExitCode> for Refused {
+    fn from(code: ExitCode) -> Self {
+        Self { code, shrunk: false }
+    }
+}
+
 /// Parses, and judges against what is in force.
-pub(super) fn judge(shelf: &Shelf, octets: &[u8], source: &Source<'_>) -> Result<Staged, ExitCode> {
+pub(super) fn judge(shelf: &Shelf, octets: &[u8], source: &Source<'_>) -> Result<Staged, Refused> {
     let refuse = |refusal: Refusal, more: &str| {
         fail(&format!(
             "{} is refused whole, and nothing was changed:\n  {}{more}",
@@ -171,17 +176,21 @@ pub(super) fn judge(shelf: &Shelf, octets: &[u8], source: &Source<'_>) -> Result
     };
     let feed = Feed::parse(octets).map_err(|refusal| refuse(refusal, ""))?;
     let in_force = shelf.in_force().map_err(failed)?.and_then(|state| state.staged);
-    let collapsed = match &in_force {
-        Some(staged) => feed.refuse_collapse(staged.feed.hosts(), &staged.feed.areas()),
-        None => {
-            let program = config::built_in();
-            feed.refuse_collapse(own(&program)?.parts.iter().map(|part| part.hosts.len()).sum(), &[])
-        }
+    let staged = Staged::new(feed, octets, source.origin, source.version.clone(), SystemTime::now());
+    let before = reviewed::entry(in_force.as_ref())?;
+    let (hosts, areas) = match &in_force {
+        Some(staged) => (staged.feed.hosts(), staged.feed.areas()),
+        None => (before.parts.iter().map(|part| part.hosts.len()).sum(), Vec::new()),
     };
-    if !source.accept_shrunk {
-        collapsed.map_err(|refusal| refuse(refusal, "\n  if that is what the vendor means: --accept-shrunk"))?;
+    let after = reviewed::entry(Some(&staged))?;
+    let shrunk = staged.feed.refuse_collapse(hosts, &areas).and_then(|()| refuse_fewer_taken(&before, &after));
+    match shrunk {
+        Err(refusal) if !source.accept_shrunk => {
+            let code = refuse(refusal, "\n  if that is what the vendor means: --accept-shrunk");
+            Err(Refused { code, shrunk: true })
+        }
+        Ok(()) | Err(_) => Ok(staged),
     }
-    Ok(Staged::new(feed, octets, source.origin, source.version.clone(), SystemTime::now()))
 }
 
 /// Puts it in the place of what is pending.
@@ -201,22 +210,6 @@ pub(super) fn stage(shelf: &Shelf, staged: &Staged) -> Result<(), ExitCode> {
         "{text}Nothing is changed yet: `sekisho catalog diff` shows what would be, `sekisho catalog approve --by NAME` puts it in force."
     ));
     Ok(())
-}
-
-/// The entry before, and what is different after.
-struct Sides {
-    old: Entry,
-    changes: Changes,
-}
-
-fn sides(old: Option<&Staged>, new: &Staged) -> Result<Sides, ExitCode> {
-    let program = config::built_in();
-    let own = own(&program)?;
-    let composed = |staged: &Staged| compose(own, &program, &staged.feed, &staged.provenance());
-    let (old_feed, new_feed) = (old.map(|staged| &staged.feed), &new.feed);
-    let old = old.map_or_else(|| own.clone(), |staged| composed(staged).entry);
-    let changes = compare(&Compared { old: &old, old_feed, new: &composed(new), new_feed });
-    Ok(Sides { old, changes })
 }
 
 pub(super) fn diff(arguments: &Diff) -> Result<ExitCode, ExitCode> {
@@ -244,23 +237,9 @@ pub(super) fn diff(arguments: &Diff) -> Result<ExitCode, ExitCode> {
     };
     say(&delta::text(&shown));
     if let (true, Some(file)) = (different, &opened.config) {
-        try_with(file, &State::trial(pending), &changes.hosts);
+        reviewed::try_with(file, &State::trial(pending), &changes.hosts);
     }
     Ok(if different { DIFFERENT.into() } else { DONE.into() })
-}
-
-/// What the site's own configuration makes of it: it would not load, or has a removed host by itself.
-fn try_with(file: &Path, state: &State, changes: &[HostChange]) {
-    let config = match tried(file, state) {
-        Ok(config) => config,
-        Err(error) => {
-            say(&format!("\nWith it {} would not load:\n{error}", file.display()));
-            return;
-        }
-    };
-    for line in delta::own_hosts(&config.policy, changes) {
-        say(&line);
-    }
 }
 
 fn counted(patterns: &[HostPattern], files: &[PathBuf], since: Option<&Window>) -> Result<Told, ExitCode> {
@@ -278,6 +257,7 @@ pub(super) fn approve(arguments: &Approve) -> Result<ExitCode, ExitCode> {
     let opened = arguments.place.open()?;
     let approval = opened.shelf.approval(&arguments.words.words(), arguments.digest.as_deref(), SystemTime::now());
     let state = approval.map_err(failed)?;
+    refuse_same(&opened.shelf, &state)?;
     enforce(&opened, &state)?;
     if let Some(staged) = &state.staged {
         opened.shelf.clear(staged);
@@ -285,26 +265,14 @@ pub(super) fn approve(arguments: &Approve) -> Result<ExitCode, ExitCode> {
     Ok(DONE.into())
 }
 
-/// Approves what was just fetched where the site has given leave for each of its changes. The first list is always somebody's.
-pub(super) fn approve_by_leave(opened: &Opened, leaves: &[Leave]) -> Result<(), ExitCode> {
-    let in_force = opened.shelf.in_force().map_err(failed)?.and_then(|state| state.staged);
-    let Some(in_force) = in_force.filter(|_| !leaves.is_empty()) else { return Ok(()) };
-    let pending = opened.shelf.pending().map_err(failed)?;
-    let Sides { changes, .. } = sides(Some(&in_force), &pending)?;
-    let due = without_leave(&changes, &in_force.feed, &pending.feed, leaves).len();
-    if due > 0 {
-        say(&format!(
-            "{due} of {} changes of hosts have no leave by [catalog] auto_approve: it stays pending",
-            changes.hosts.len()
-        ));
+/// A list without any difference is nothing to approve: it would only stand in the way of the next reversal. A state in force that cannot
+/// be read is different from anything.
+fn refuse_same(shelf: &Shelf, state: &State) -> Result<(), ExitCode> {
+    let (Some(pending), Ok(in_force)) = (&state.staged, shelf.in_force()) else { return Ok(()) };
+    if sides(in_force.and_then(|state| state.staged).as_ref(), pending)?.changes.is_different() {
         return Ok(());
     }
-    let note = format!("{} changes of hosts, each with leave", changes.hosts.len());
-    let words = Words { by: "[catalog] auto_approve".to_owned(), note: Some(note) };
-    let state = opened.shelf.approval(&words, Some(&pending.digest()), SystemTime::now()).map_err(failed)?;
-    enforce(opened, &state)?;
-    opened.shelf.clear(&pending);
-    Ok(())
+    Err(fail(&"the pending feed makes no difference to what is in force: there is nothing to approve"))
 }
 
 pub(super) fn revert(arguments: &Revert) -> Result<ExitCode, ExitCode> {
@@ -312,57 +280,6 @@ pub(super) fn revert(arguments: &Revert) -> Result<ExitCode, ExitCode> {
     let reversal = opened.shelf.reversal(&arguments.words.words(), arguments.to, SystemTime::now());
     enforce(&opened, &reversal.map_err(failed)?)?;
     Ok(DONE.into())
-}
-
-/// The site's configuration with this state, as `run` would load it where that can be told from here: the issuing key may be another
-/// user's.
-fn tried(file: &Path, state: &State) -> Result<Config, LoadError> {
-    let now = SystemTime::now();
-    let scope = match config::load(file, Scope::Full, now) {
-        Ok(_) => Scope::Full,
-        Err(_) => Scope::WithoutIssuingCa,
-    };
-    let config = config::try_state(file, scope, state, now)?;
-    if scope == Scope::WithoutIssuingCa && config.issuing_files.is_some() {
-        complain(
-            "note: the configuration does not load here as it is (`sekisho check` says why), so that whether the issuing CA covers \
-             new hosts was not tried",
-        );
-    }
-    Ok(config)
-}
-
-/// A state with which the site's configuration does not load is not put in force: the proxy would refuse it at the next start.
-fn enforce(opened: &Opened, state: &State) -> Result<(), ExitCode> {
-    if let Some(file) = &opened.config
-        && let Err(error) = tried(file, state)
-    {
-        let code = report(&error);
-        complain(&format!(
-            "sekisho: nothing was put in force: with this state {} does not load. Correct it first, or name the folder alone \
-             (--folder DIR), which tries no configuration",
-            file.display()
-        ));
-        return Err(code);
-    }
-    let not_yet = not_yet(state)?;
-    opened.shelf.put(state).map_err(failed)?;
-    say(&format!(
-        "in force: {}\n{not_yet}The proxy takes it with its next reload (systemctl reload sekisho, or SIGHUP).",
-        delta::state_line(state)
-    ));
-    Ok(())
-}
-
-/// Hosts of the state that are not used yet, in lines.
-fn not_yet(state: &State) -> Result<String, ExitCode> {
-    let Some((staged, announced)) = state.staged.as_ref().and_then(|staged| Some((staged, staged.announced.as_ref()?)))
-    else {
-        return Ok(String::new());
-    };
-    let program = config::built_in();
-    let entry = compose(own(&program)?, &program, &staged.feed, &staged.provenance()).entry;
-    Ok(announced::not_yet(announced, &staged.feed, &entry, announced::today(SystemTime::now())))
 }
 
 pub(super) fn history(place: &Place) -> Result<ExitCode, ExitCode> {

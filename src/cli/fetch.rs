@@ -13,7 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
-use super::feed::{Source, approve_by_leave, judge, open_folder, stage};
+use super::feed::{Source, judge, open_folder, stage};
+use super::reviewed::approve_by_leave;
 use super::{ConfigFile, DONE, complain, fail, say};
 use crate::addrs::ClientAddr;
 use crate::admit::{Counted, Subjects};
@@ -82,7 +83,8 @@ pub(super) fn fetch(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| fail(&format!("the runtime could not be started: {error}")))?;
     let in_force = shelf.in_force().map_err(|error| fail(&error))?;
-    let poll = Poll::begin(shelf, SystemTime::now()).map_err(|error| fail(&format!("{}: {error}", name(server))))?;
+    let poll = Poll::begin(shelf, arguments.accept_shrunk, SystemTime::now())
+        .map_err(|error| fail(&format!("{}: {error}", name(server))))?;
     let mut vendor = Vendor { config: &config, server, shelf, runtime, poll };
     let answer = vendor.get("/version/Worldwide", MAX_VERSION).map_err(|why| fail(&why))?;
     let version = latest(&answer).map_err(|refusal| fail(&format!("{}/version/Worldwide: {refusal}", name(server))))?;
@@ -96,7 +98,15 @@ pub(super) fn fetch(arguments: &Arguments) -> Result<ExitCode, ExitCode> {
     let content = vendor.get("/endpoints/Worldwide", MAX_OCTETS).map_err(|why| fail(&why))?;
     let origin = format!("{}/endpoints/Worldwide", name(server));
     let source = Source { origin: &origin, version: Some(version.clone()), accept_shrunk: arguments.accept_shrunk };
-    let mut staged = judge(shelf, &content, &source)?;
+    let mut staged = match judge(shelf, &content, &source) {
+        Ok(staged) => staged,
+        Err(refused) => {
+            if refused.shrunk {
+                vendor.poll.shrunk(shelf).map_err(|error| fail(&error))?;
+            }
+            return Err(refused.code);
+        }
+    };
     staged.announced = vendor.announced(since.as_deref());
     stage(shelf, &staged)?;
     vendor.poll.staged(shelf, &version).map_err(|error| fail(&error))?;

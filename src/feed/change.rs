@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::endpoints::{Feed, Set};
+use super::endpoints::{Feed, Refusal, Set};
 use super::places::{BROAD, Composed, Place, is_fixed, reaches};
 use crate::catalog::{Entry, Part, Template};
 use crate::policy::HostPattern;
@@ -104,6 +104,25 @@ pub fn compare(compared: &Compared<'_>) -> Changes {
     Changes { hosts, sets: sets(compared), left_out, kept: kept.collect(), of_feed: compared.old_feed.is_some() }
 }
 
+/// A list may name as many hosts as before, and be of no use: a set without its ports is taken by no part.
+///
+/// # Errors
+/// [`Refusal`] where the parts that follow a feed have less than half of the hosts that they had.
+pub fn refuse_fewer_taken(old: &Entry, new: &Entry) -> Result<(), Refusal> {
+    let taken = |entry: &Entry| {
+        let parts = entry.parts.iter().filter(|part| !is_fixed(&part.id));
+        parts.flat_map(|part| &part.hosts).collect::<BTreeSet<_>>().len()
+    };
+    let (before, now) = (taken(old), taken(new));
+    if now * 2 < before {
+        return Err(Refusal::one(format!(
+            "{now} hosts that a part of the catalogue takes where there were {before}: suddenly more than half of them are gone, \
+             perhaps because sets have no TCP port 443"
+        )));
+    }
+    Ok(())
+}
+
 fn of<'e>(entry: &'e Entry, part: &str) -> Option<&'e Part> {
     entry.parts.iter().find(|known| known.id == part)
 }
@@ -152,7 +171,9 @@ fn changes_of(part: &str, compared: &Compared<'_>) -> Vec<HostChange> {
 }
 
 fn over(wide: &Template, inner: &Template) -> bool {
-    wide.fill(None).is_ok_and(|pattern| reaches(&pattern, inner.as_str()))
+    // Most pairs end in something else, and to make a pattern costs far more than to see that.
+    let tail = wide.as_str().rsplit('*').next().unwrap_or_default();
+    inner.as_str().ends_with(tail) && wide.fill(None).is_ok_and(|pattern| reaches(&pattern, inner.as_str()))
 }
 
 /// Of its own part before others; the part of whole domains, which few take, is no comfort.

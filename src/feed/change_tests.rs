@@ -147,3 +147,20 @@ fn from_the_older_real_feed_to_the_newer() {
     assert!(!told.iter().any(|line| line.starts_with("sign-in ") || line.starts_with("device ")), "{told:#?}");
     assert_eq!(changes.sets.iter().filter(|set| set.what == ["gone"]).count(), 46);
 }
+
+#[test]
+fn as_many_hosts_of_which_no_part_takes_half_are_refused() {
+    let hosts = &["a.example.com", "b.example.com", "c.example.com"][..];
+    let before = composed(&feed(&[(46, "Allow", "443", hosts)])).entry;
+    let judged = |ports: &str| {
+        let after = composed(&feed(&[(46, "Allow", "443", &hosts[..1]), (47, "Allow", ports, &hosts[1..])])).entry;
+        refuse_fewer_taken(&before, &after).map_err(|refusal| refusal.to_string())
+    };
+    assert_eq!(judged("443"), Ok(()));
+    assert_eq!(
+        judged("80"),
+        Err("1 hosts that a part of the catalogue takes where there were 3: suddenly more than half of them are gone, perhaps because \
+             sets have no TCP port 443"
+            .to_owned())
+    );
+}

@@ -19,6 +19,8 @@ pub const MAX_OCTETS: usize = 1 << 20;
 const MAX_SETS: usize = 500;
 /// Hosts of a set, and addresses of a set. The real ones have at most 27 and 38.
 const MAX_IN_SET: usize = 300;
+/// Hosts of all sets together. The real ones have 190 to 303.
+const MAX_HOSTS: usize = 5_000;
 /// Octets of a note. The longest real one has 436.
 const MAX_NOTE: usize = 2_000;
 /// Octets of any other text.
@@ -139,6 +141,10 @@ impl Feed {
         if sets.len() > MAX_SETS {
             let size = sets.len();
             return Err(Refusal::one(format!("{size} endpoint sets, and a feed has at most {MAX_SETS}")));
+        }
+        let hosts: usize = sets.iter().flat_map(|set| &set.urls).map(Vec::len).sum();
+        if hosts > MAX_HOSTS {
+            return Err(Refusal::one(format!("{hosts} hosts in all, and a feed has at most {MAX_HOSTS}")));
         }
         let mut ids = HashSet::new();
         let mut judged = Vec::with_capacity(sets.len());

@@ -236,3 +236,19 @@ fn both_real_feeds_are_taken() {
         assert_eq!(Feed::parse(&octets), Err(Refusal(vec![ADDRESSES.to_owned()])));
     }
 }
+
+#[test]
+fn hosts_of_all_sets_are_bounded() {
+    let feed = |hosts: usize| {
+        let set = |id: usize| {
+            let urls: Vec<_> = (id * 250..hosts.min((id + 1) * 250)).map(|n| format!("h{n}.example.com")).collect();
+            format!(
+                "{{\"id\":{id},\"serviceArea\":\"Common\",\"category\":\"Allow\",\"required\":true,\"urls\":{urls:?}}}"
+            )
+        };
+        let sets: Vec<_> = (0..=20).map(set).collect();
+        Feed::parse(format!("[{}]", sets.join(",")).as_bytes()).map(|feed| feed.hosts())
+    };
+    assert_eq!(feed(5_000), Ok(5_000));
+    assert_eq!(feed(5_001), Err(Refusal(vec!["5001 hosts in all, and a feed has at most 5000".to_owned()])));
+}

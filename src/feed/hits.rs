@@ -116,7 +116,8 @@ impl<'p> Counter<'p> {
         // The requests in it are counted themselves.
         let opened = line.action.as_deref() == Some("connection") && line.mode.as_deref() == Some("inspect");
         let (Some(domain), false) = (line.domain.as_deref(), opened) else { return };
-        let Some(day) = line.at.get(..10) else {
+        // It is printed.
+        let Some(day) = line.at.get(..10).filter(|day| since(day).is_ok()) else {
             self.unread += 1;
             return;
         };

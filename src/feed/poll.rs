@@ -15,10 +15,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::endpoints::Refusal;
 use super::printable;
-use super::shelf::{Shelf, ShelfError, read_json};
+use super::shelf::{FETCH, Shelf, ShelfError, read_json};
 use super::state::moment;
 
-const FILE: &str = "fetch.json";
 /// Between two looks, and after a 429 that names no time.
 const PAUSE: Duration = Duration::from_secs(60 * 60);
 /// The longest `Retry-After` that is followed.
@@ -37,6 +36,9 @@ pub struct Poll {
     /// The version that was staged last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The last answer was refused for being so much less, which somebody may want to take all the same, at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shrunk: bool,
 }
 
 /// Why it is not asked now.
@@ -50,26 +52,35 @@ pub enum PollError {
 
 impl Poll {
     /// What is kept, with the leave to look now. The next look is put off before this one is made, so that one that fails counts.
+    /// `accept_shrunk`: after an answer that was refused as shrunk the hour is not waited for, once.
     ///
     /// # Errors
     /// [`PollError`].
-    pub fn begin(shelf: &Shelf, now: SystemTime) -> Result<Self, PollError> {
-        let mut poll = match read_json(&shelf.folder().join(FILE)) {
+    pub fn begin(shelf: &Shelf, accept_shrunk: bool, now: SystemTime) -> Result<Self, PollError> {
+        let mut poll = match read_json(&shelf.folder().join(FETCH)) {
             Err(ShelfError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Self::new().map_err(|_| ShelfError::Random)?
             }
             read => read?,
         };
+        let at_once = accept_shrunk && poll.shrunk;
         // What lies further ahead was written by a clock that was wrong.
-        if OffsetDateTime::parse(&poll.not_before, &Rfc3339).is_ok_and(|due| due > now && due <= now + MAX_PAUSE) {
+        let due = OffsetDateTime::parse(&poll.not_before, &Rfc3339);
+        if !at_once && due.is_ok_and(|due| due > now && due <= now + MAX_PAUSE) {
             return Err(PollError::TooSoon(poll.not_before));
         }
+        poll.shrunk = false;
         poll.wait(shelf, now, PAUSE)?;
         Ok(poll)
     }
 
     fn new() -> Result<Self, Unspecified> {
-        Ok(Self { client_request_id: guid()?, not_before: moment(SystemTime::UNIX_EPOCH), version: None })
+        Ok(Self {
+            client_request_id: guid()?,
+            not_before: moment(SystemTime::UNIX_EPOCH),
+            version: None,
+            shrunk: false,
+        })
     }
 
     /// As a 429 asks for; returns until when.
@@ -86,12 +97,19 @@ impl Poll {
     /// [`ShelfError::Write`].
     pub fn staged(&mut self, shelf: &Shelf, version: &str) -> Result<(), ShelfError> {
         self.version = Some(version.to_owned());
-        shelf.replace(FILE, self)
+        shelf.replace(FETCH, self)
+    }
+
+    /// # Errors
+    /// [`ShelfError::Write`].
+    pub fn shrunk(&mut self, shelf: &Shelf) -> Result<(), ShelfError> {
+        self.shrunk = true;
+        shelf.replace(FETCH, self)
     }
 
     fn wait(&mut self, shelf: &Shelf, now: SystemTime, pause: Duration) -> Result<(), ShelfError> {
         self.not_before = moment(now + pause);
-        shelf.replace(FILE, self)
+        shelf.replace(FETCH, self)
     }
 }
 
@@ -146,11 +164,11 @@ mod tests {
     fn it_asks_once_an_hour_with_one_identifier_and_waits_as_it_is_told() {
         let directory = tempfile::tempdir().expect("a directory");
         let shelf = Shelf::new(directory.path());
-        let mut first = Poll::begin(&shelf, at(0)).expect("the first look");
-        let soon = Poll::begin(&shelf, at(3599)).expect_err("too soon").to_string();
+        let mut first = Poll::begin(&shelf, false, at(0)).expect("the first look");
+        let soon = Poll::begin(&shelf, false, at(3599)).expect_err("too soon").to_string();
         assert_eq!(soon, "it was asked less than an hour ago, or said to wait: not before 2027-01-15T09:00:00Z");
         first.staged(&shelf, "2026081400").expect("kept");
-        let mut second = Poll::begin(&shelf, at(3600)).expect("an hour later");
+        let mut second = Poll::begin(&shelf, false, at(3600)).expect("an hour later");
         assert_eq!(
             (&second.client_request_id, second.version.as_deref()),
             (&first.client_request_id, Some("2026081400"))
@@ -163,11 +181,23 @@ mod tests {
             (Some("Fri, 15 Jan 2027 08:00:00 GMT"), "2027-01-15T09:00:00Z"),
         ] {
             assert_eq!(second.refused(&shelf, said, at(0)).expect("kept"), until, "{said:?}");
-            assert!(matches!(Poll::begin(&shelf, at(1)), Err(PollError::TooSoon(due)) if due == until));
+            assert!(matches!(Poll::begin(&shelf, false, at(1)), Err(PollError::TooSoon(due)) if due == until));
         }
-        std::fs::write(shelf.folder().join(FILE), "{\"client_").expect("written");
-        let broken = Poll::begin(&shelf, at(9_999_999)).expect_err("broken").to_string();
+        std::fs::write(shelf.folder().join(FETCH), "{\"client_").expect("written");
+        let broken = Poll::begin(&shelf, false, at(9_999_999)).expect_err("broken").to_string();
         assert!(broken.contains("fetch.json: it is not as sekisho writes it (EOF while parsing a string"), "{broken}");
+    }
+
+    #[test]
+    fn an_answer_that_was_refused_as_shrunk_can_be_taken_at_once_and_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let shelf = Shelf::new(directory.path());
+        let mut first = Poll::begin(&shelf, true, at(0)).expect("the first look");
+        assert!(matches!(Poll::begin(&shelf, true, at(1)), Err(PollError::TooSoon(_))), "it was not refused");
+        first.shrunk(&shelf).expect("kept");
+        assert!(matches!(Poll::begin(&shelf, false, at(1)), Err(PollError::TooSoon(_))), "nobody accepts it");
+        assert!(Poll::begin(&shelf, true, at(2)).is_ok());
+        assert!(matches!(Poll::begin(&shelf, true, at(3)), Err(PollError::TooSoon(_))), "once");
     }
 
     #[test]

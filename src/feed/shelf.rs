@@ -10,11 +10,11 @@
 //! state after, of two who approve at once one is told that he came second, and no log can disagree with what is in force.
 //! A highest number that cannot be read is an error: nobody falls back to an older one by himself.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand;
 use rustix::fs::OFlags;
@@ -28,6 +28,14 @@ const MAX_STATE: u64 = 4 << 20;
 const MAX_NUMBER: u32 = 999_999;
 /// Files of the folder that are looked at.
 const MAX_FILES: usize = 10_000;
+/// The proxy runs as another user than who approves, whatever his umask is; there is no secret in any of them.
+const FILE_MODE: u32 = 0o644;
+const FOLDER_MODE: u32 = 0o755;
+/// A temporary file of this age is nobody's any more.
+const LEFT_OVER: Duration = Duration::from_secs(60);
+const PENDING: &str = "pending.json";
+/// Of `poll`.
+pub(super) const FETCH: &str = "fetch.json";
 
 /// Why the folder does not give or take something.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +92,7 @@ impl Shelf {
     }
 
     fn pending_file(&self) -> PathBuf {
-        self.folder.join("pending.json")
+        self.folder.join(PENDING)
     }
 
     /// The highest number; 0 where nothing was ever approved.
@@ -159,7 +167,7 @@ impl Shelf {
     /// # Errors
     /// [`ShelfError::Write`].
     pub fn stage(&self, staged: &Staged) -> Result<(), ShelfError> {
-        self.replace("pending.json", &staged.written())
+        self.replace(PENDING, &staged.written())
     }
 
     /// What `approve` would write, numbered as of now. `digest`: what was reviewed, where that was said.
@@ -178,7 +186,8 @@ impl Shelf {
         Ok(words.state(Next { newest, before: before.as_ref(), staged: Some(staged) }, None, now))
     }
 
-    /// What `revert` would write: the state before the one in force, or `to`. What was put back already is not gone through again.
+    /// What `revert` would write: the last state before the one in force that has another list, or `to`. What was put back already is not
+    /// gone through again.
     ///
     /// # Errors
     /// There is none, or it cannot be read. That the state in force cannot be read is no hindrance.
@@ -193,7 +202,8 @@ impl Shelf {
         let target = match (to, current) {
             (Some(to), _) => to,
             (None, Some(0)) => return Err(ShelfError::NothingBefore),
-            (None, current) => current.unwrap_or(newest) - 1,
+            (None, Some(current)) => self.before(current, before.as_ref())?,
+            (None, None) => newest - 1,
         };
         if target >= newest {
             return Err(ShelfError::NoState { number: target });
@@ -209,6 +219,20 @@ impl Shelf {
             return Err(ShelfError::InForce { number: target });
         }
         Ok(words.state(Next { newest, before: before.as_ref(), staged }, Some(restores), now))
+    }
+
+    /// The last state before `number` that has another list than `in_force`; 0: the program's own.
+    fn before(&self, mut number: u32, in_force: Option<&State>) -> Result<u32, ShelfError> {
+        let feed = |state: &State| state.staged.as_ref().map(|staged| staged.feed.clone());
+        let same = in_force.and_then(feed);
+        while number > 1 {
+            let earlier = self.state(number - 1)?;
+            if feed(&earlier) != same {
+                return Ok(number - 1);
+            }
+            number = earlier.restores.unwrap_or(number - 1).min(number - 1);
+        }
+        Ok(0)
     }
 
     /// Puts the state in force: it becomes the newest, if its number is still free.
@@ -253,15 +277,47 @@ impl Shelf {
         rand::fill(&mut own).map_err(|_| ShelfError::Random)?;
         let temporary = self.folder.join(format!(".{name}.{:016x}.tmp", u64::from_ne_bytes(own)));
         let write = || {
-            fs::create_dir_all(&self.folder)?;
+            self.make_folder()?;
+            // What stays does no harm.
+            let _ = self.sweep();
             let mut text = serde_json::to_vec_pretty(value)?;
             text.push(b'\n');
             let mut file = File::create_new(&temporary)?;
+            file.set_permissions(Permissions::from_mode(FILE_MODE))?;
             file.write_all(&text)?;
             file.sync_all()
         };
         write().map_err(|source| ShelfError::Write { path: temporary.clone(), source })?;
         Ok(temporary)
+    }
+
+    /// Where it is not there yet. The site's own folder has to be.
+    fn make_folder(&self) -> io::Result<()> {
+        for folder in [self.folder.parent(), Some(&*self.folder)].into_iter().flatten() {
+            match fs::create_dir(folder) {
+                Ok(()) => fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what a write left that was interrupted. What is younger may be somebody's at this moment.
+    fn sweep(&self) -> io::Result<()> {
+        for file in fs::read_dir(&self.folder)?.take(MAX_FILES) {
+            let file = file?;
+            if !file.file_name().to_str().is_some_and(is_temporary) {
+                continue;
+            }
+            // Somebody else may have been quicker.
+            let Ok(about) = file.metadata() else { continue };
+            let old = about.modified()?.elapsed().is_ok_and(|age| age > LEFT_OVER);
+            if old && about.is_file() {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+        Ok(())
     }
 
     /// The folder's own entry is on the disk too.
@@ -275,6 +331,16 @@ impl Shelf {
 fn number_of(name: &str) -> Option<u32> {
     let number: u32 = name.strip_suffix(".json")?.parse().ok()?;
     (name == format!("{number:04}.json") && (1..=MAX_NUMBER).contains(&number)).then_some(number)
+}
+
+/// `.0012.json.0123456789abcdef.tmp`, as [`Shelf::write`] names them.
+fn is_temporary(name: &str) -> bool {
+    let parts =
+        name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")).and_then(|name| name.rsplit_once('.'));
+    parts.is_some_and(|(of, own)| {
+        let ours = number_of(of).is_some() || [PENDING, FETCH].contains(&of);
+        ours && own.len() == 16 && own.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 pub(super) fn read_json<T: for<'d> Deserialize<'d>>(path: &Path) -> Result<T, ShelfError> {

@@ -262,6 +262,7 @@ fn any_name_of_a_file_can_be_an_origin() {
     for (origin, kept) in [
         ("一覧.json", "一覧.json"),
         ("a\u{1b}[2J\nb.json", "a?[2J?b.json"),
+        ("a\u{202e}b", "a?b"),
         ("", "?"),
         (" ", "?"),
         (&"x".repeat(400), &*"x".repeat(300)),
@@ -284,5 +285,55 @@ fn names_and_notes_are_words() {
     let note = || Err("--note is 1 to 300 printable characters on one line".to_owned());
     assert_eq!(said("山田", None), Ok(()));
     assert_eq!((said("", None), said(" ", None), said("a\nb", None)), (by(), by(), by()));
+    for turning in ['\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{1b}', '\u{9b}'] {
+        let text = format!("a{turning}b");
+        assert_eq!((said(&text, None), said("a", Some(&text))), (by(), note()), "{turning:?}");
+    }
     assert_eq!((said("a", Some("")), said("a", Some(&"x".repeat(301)))), (note(), note()));
+}
+
+#[test]
+fn a_reversal_passes_over_states_with_the_same_list() {
+    let (_directory, shelf) = shelf();
+    let back = || shelf.reversal(&words("a"), None, at(120));
+    approve(&shelf, SMALL);
+    approve(&shelf, &another());
+    approve(&shelf, &another());
+    assert_eq!(back().expect("state 1").restores, Some(1));
+    // A reversal to the same list leads on from what it put back, not through what was given up.
+    shelf.put(&back().expect("state 1")).expect("put");
+    approve(&shelf, SMALL);
+    let own = back().expect("the program's own");
+    assert_eq!((own.number, own.restores), (6, Some(0)));
+    shelf.put(&own).expect("put");
+    assert!(matches!(back(), Err(ShelfError::NothingBefore)));
+}
+
+#[test]
+fn what_an_interrupted_write_left_is_taken_away_by_the_next() {
+    let (_directory, shelf) = shelf();
+    shelf.stage(&staged(SMALL)).expect("staged");
+    let old = SystemTime::now() - Duration::from_secs(61);
+    let leave = |name: &str, written: SystemTime| {
+        let file = File::create_new(shelf.folder().join(name)).expect("made");
+        file.set_modified(written).expect("a time");
+    };
+    for name in
+        [".0001.json.0123456789abcdef.tmp", ".pending.json.0123456789abcdef.tmp", ".fetch.json.0123456789abcdef.tmp"]
+    {
+        leave(name, old);
+    }
+    let kept = [
+        ".0002.json.0123456789abcde.tmp",
+        ".0002.json.0123456789abcdeX.tmp",
+        ".0003.json.0123456789abcdef.tmp",
+        ".other.json.0123456789abcdef.tmp",
+        "0002.json.0123456789abcdef.tmp",
+        "pending.json",
+    ];
+    for name in kept.iter().take(5) {
+        leave(name, if name.starts_with(".0003") { SystemTime::now() } else { old });
+    }
+    shelf.stage(&staged(SMALL)).expect("staged");
+    assert_eq!(names(&shelf), kept);
 }

@@ -221,12 +221,17 @@ pub struct WordsError(&'static str);
 
 /// A file's name may hold anything.
 fn words_of(text: &str) -> String {
-    let text: String = text.chars().take(MAX_WORDS).map(|c| if c.is_control() { '?' } else { c }).collect();
+    let text: String = text.chars().take(MAX_WORDS).map(|c| if is_no_text(c) { '?' } else { c }).collect();
     if text.trim().is_empty() { "?".to_owned() } else { text }
 }
 
 fn is_words(text: &str) -> bool {
-    !text.trim().is_empty() && text.chars().count() <= MAX_WORDS && !text.chars().any(char::is_control)
+    !text.trim().is_empty() && text.chars().count() <= MAX_WORDS && !text.chars().any(is_no_text)
+}
+
+/// A control character, or one that turns the direction of what stands around it: `history` would show another name.
+fn is_no_text(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn is_moment(text: &str) -> bool {

@@ -29,7 +29,7 @@
 //! | `sekisho catalog fetch` | asks [`feed`](crate::config::CatalogSettings) for it where there is a newer one, and for what has changed since the one in force, then as `import` | 0, also where there is nothing newer; 1 |
 //! | `sekisho catalog diff` | what the pending list would change | 0 no difference, 3 differences, 1 error |
 //! | `sekisho catalog approve --by NAME` | puts the pending list in force | 0, 1 |
-//! | `sekisho catalog revert --by NAME` | puts the one before back in force, or `--to NUMBER`; 0 is the program's own | 0, 1 |
+//! | `sekisho catalog revert --by NAME` | puts the last one with other content back in force, or `--to NUMBER`; 0 is the program's own | 0, 1 |
 //! | `sekisho catalog history` | every list that was in force, by whom and when | 0, 1 where one cannot be read |
 //!
 //! All take `--config FILE` (default `./sekisho.toml`); all but `fetch` take `--folder DIR` in its place. None needs a running proxy, and
@@ -37,15 +37,18 @@
 //! The summary of `check` names the file of the list in force. Where the configuration is named, `approve` and `revert` load it with the new list first, and put nothing in force with which it
 //! would not load (a host that the site lists by hand and the list now has too, a part that is gone, an inspected host that the issuing
 //! CA does not cover; the last only where they may read its key). `diff` says so beforehand, and
-//! names services that list a removed host by themselves, for which it therefore stays permitted.
+//! names services that list a removed host by themselves, for which it therefore stays permitted. All three print the warnings that the
+//! configuration has with the new list and not with the one in force. `approve` refuses a list without any difference, for which `diff`
+//! ends with 0.
 //!
 //! # What is taken, and what is refused
 //!
 //! A list is taken whole or refused whole, with the reason; what was pending and what is in force stay. Refused is: what is cut short
 //! or no JSON; what has another shape (an unknown key, another type, another category, an id twice); a text with a control character or
 //! any other than ASCII; a host that is no host pattern, an address, at or above a public suffix, or under lgwan.jp; ports that are
-//! none; more than 1 MiB, 500 sets, 300 hosts or addresses in a set. Also refused is a list with less than half of the hosts in force,
-//! or without a service area that the one in force has; `--accept-shrunk` takes it all the same. Missing keys, empty texts, spaces in
+//! none; more than 1 MiB, 500 sets, 300 hosts or addresses in a set, 5000 hosts in all. Also refused is a list with less than half of the hosts
+//! in force, of which parts would take less than half as many (a set without TCP port 443 is taken by none), or without a service area
+//! that the one in force has; `--accept-shrunk` takes it all the same. Missing keys, empty texts, spaces in
 //! lists of ports and the same host twice are in real lists, and are no fault. Before the first approval what is in force is the
 //! program's own entry, which has no service areas.
 //!
@@ -111,17 +114,23 @@
 //! A numbered file is written once and never changed, and it comes into being whole: after a crash the state before or the state after
 //! is there. Of two who approve at once one is told that somebody else was first. The highest number that cannot be read refuses
 //! the configuration with file and reason (at a reload the one in force stays); an older one is never taken instead. `revert` works then
-//! too. A reversal does not go through what was put back before: after 1, 2 and a reversal to 1 the next one goes to the program's own
+//! too. A reversal passes over states with the same list, and does not go through what was put back before: after 1, 2 and a reversal to 1 the next one goes to the program's own
 //! list. The files are JSON, a host a line, and small: keep the folder under version control, and make it writable for those alone who may
 //! approve, and not for the user that the proxy runs as, who has to read it. Who can write there decides what the entry means, as who can
-//! write the configuration does.
+//! write the configuration does. Files are made with mode 0644 and folders with 0755, whatever the umask is.
+//!
+//! **Deleting or moving these files changes what is in force, silently.** Without the highest number the one before it is in force with
+//! the next start or reload, without any the program's own list; a folder that is moved away, or a backup that is put back, does the
+//! same, and nothing warns of it but the revision in record and summary. `history` tells of a gap, and cannot tell that the highest is
+//! gone. Go back by `revert`, never by deleting.
 //!
 //! # Fetching
 //!
 //! `sekisho catalog fetch` goes the proxy's own way to a destination: `[resolver]`, the address guard, `[upstream]` with its source
 //! address, roots and CRLs; the certificate must be the server's. It asks `/version` first and `/endpoints` only where that names a
 //! newer one than the last, then `/changes` since the version in force, all under a random identifier that stays the same. What is in force
-//! from a file has no version, and `/changes` is not asked then. It asks once an hour at most, and after a 429 not before
+//! from a file has no version, and `/changes` is not asked then. It asks once an hour at most (a list that was refused as shrunk can be
+//! asked for at once with `--accept-shrunk`), and after a 429 not before
 //! the time that came with it (an hour to a day); until then it ends with 1 and the time. Only 200 is taken, no redirect is followed.
 //! `deploy/systemd` has a timer. A proxy without a way to Microsoft imports files.
 //!
@@ -131,7 +140,8 @@
 //! host is of a kind that stands there: `added`, `removed`, `widened`, `narrowed`, of any category or, as in `"added:allow"`, of sets of
 //! that one (optimize, allow, default; of several sets that list a host each must be of it). One change that is not holds back the whole
 //! list as pending. The first list is always somebody's, and so is a list taken with `--accept-shrunk`, what is new in `common-broad` or
-//! `sign-in-other`, and a list with which the configuration would not load. `history` has it under the name `[catalog] auto_approve`. The
+//! `sign-in-other`, and a list with which the configuration would not load or has a new warning, and the next one after a reversal. A list
+//! without any difference stays pending. `history` has it under the name `[catalog] auto_approve`. The
 //! day from which on Microsoft uses an added host holds nothing back: a list is approved whole, the next one with days of its own comes about
 //! when those of this one are over, so that none might ever be approved, and what was removed would stay permitted meanwhile. The proxy is
 //! not told: a unit that runs `fetch` can reload it afterwards (`ExecStartPost=+systemctl reload sekisho.service`).

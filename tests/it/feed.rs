@@ -1,6 +1,7 @@
 //! Only scenes about a vendor's feed belong here: from a file or a server to what the policy permits, and back.
 
 mod fetch;
+mod guards;
 
 use std::fs;
 use std::path::Path;

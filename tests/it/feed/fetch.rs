@@ -377,6 +377,74 @@ async fn what_the_site_has_given_leave_for_needs_nobody_and_all_else_does() {
     assert_eq!(catalog(dir, &["diff"]).status.code(), Some(3));
 }
 
+/// Whoever took a list back does not get it again from the clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_reversal_the_next_list_is_somebodys() {
+    let vendor = vendor().await;
+    let dir = site(&vendor);
+    let dir = dir.path();
+    let file = dir.join("sekisho.toml");
+    let config = fs::read_to_string(&file).expect("read");
+    let all = "[catalog]\nauto_approve = [\"added\", \"removed\", \"widened\", \"narrowed\"]\n";
+    fs::write(&file, config.replace("[catalog]\n", all)).expect("written");
+    super::import(dir, &feed(&["teams.microsoft.com", "a.example.com"]));
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    super::import(dir, &feed(&["teams.microsoft.com", "b.example.com"]));
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    done(&catalog(dir, &["revert", "--by", "花子"]));
+    let said = done(&catalog(dir, &["fetch"]));
+    let wanted = "\nthe state in force is a reversal, after which [catalog] auto_approve is no leave: it stays pending\n  0003  2";
+    assert!(said.contains(wanted) && said.ends_with(" by 花子: back to state 1\n"), "{said}");
+    permits(dir, "new.example.com", false);
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    permits(dir, "new.example.com", true);
+}
+
+/// A list of which the configuration warns is looked at by somebody, and one without any difference is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_warning_and_no_difference_stay_pending() {
+    let vendor = vendor().await;
+    let dir = site(&vendor);
+    let dir = dir.path();
+    let file = dir.join("sekisho.toml");
+    let all = "[catalog]\nauto_approve = [\"added\", \"removed\", \"widened\", \"narrowed\"]\n";
+    let config = fs::read_to_string(&file).expect("read").replace("[catalog]\n", all);
+    let own = "[[service]]\nname = \"By hand\"\nhosts = [\"gone.example.com\"]\n";
+    fs::write(&file, format!("{config}{own}").replace("microsoft-365/teams", "microsoft-365/common")).expect("written");
+    super::import(dir, &feed(&["teams.microsoft.com", "new.example.com", "gone.example.com"]));
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    let out = catalog(dir, &["fetch"]);
+    let said = done(&out);
+    let wanted = "\nwith it the configuration warns of what it does not now, for which [catalog] auto_approve is no leave: it stays pending\n";
+    assert!(said.ends_with(wanted), "{said}");
+    let complained = text(&out.stderr);
+    assert!(
+        complained.contains("found \"gone.example.com\", which the feed of microsoft-365 has no longer since state 2"),
+        "{complained}"
+    );
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    fs::remove_file(dir.join("catalog.d/feeds/microsoft-365/fetch.json")).expect("removed");
+    super::import(dir, &feed(&["teams.microsoft.com", "other.example.com"]));
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    super::import(dir, &list());
+    done(&catalog(dir, &["approve", "--by", "a"]));
+    let said = done(&catalog(dir, &["fetch"]));
+    assert!(said.ends_with("\nno difference from what is in force: it stays pending\n"), "{said}");
+    assert!(!dir.join("catalog.d/feeds/microsoft-365/0005.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_was_refused_as_shrunk_can_be_accepted_within_the_hour() {
+    let vendor = vendor().await;
+    let dir = site(&vendor);
+    let dir = dir.path();
+    let said = failed(&catalog(dir, &["fetch"]));
+    assert!(said.ends_with("\n  if that is what the vendor means: --accept-shrunk\n"), "{said}");
+    assert!(failed(&catalog(dir, &["fetch"])).contains("it was asked less than an hour ago"));
+    assert!(done(&catalog(dir, &["fetch", "--accept-shrunk"])).starts_with("pending: "));
+    assert!(failed(&catalog(dir, &["fetch", "--accept-shrunk"])).contains("it was asked less than an hour ago"));
+}
+
 /// The unit of `deploy/systemd` runs what there is: everything but the file it names is right.
 #[test]
 fn the_units_command_is_one() {
