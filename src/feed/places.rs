@@ -158,7 +158,12 @@ pub struct Provenance {
 /// not be inspected, notes, sources) stays as the program knows it. A part of which the feed has nothing left has no host and permits
 /// nothing. A host of several sets is in one part: that of the first set that the program knows, else that of the first.
 pub fn compose(built_in: &Entry, program: &Catalogue, feed: &Feed, from: &Provenance) -> Composed {
-    let places = Places { built_in, program, sign_in: sign_in_hosts(program) };
+    let places = Places {
+        built_in,
+        sign_in: sign_in_hosts(program),
+        others: others(built_in, program),
+        own_domains: own_domains(built_in, program),
+    };
     let listed = feed.sets.iter().flat_map(|set| set.hosts.iter().map(move |host| (set, host)));
     let placed: Vec<Placed> = listed.map(|(set, host)| places.placed(set, host)).collect();
     let mut hosts: BTreeMap<&str, Vec<(u32, &Template)>> = BTreeMap::new();
@@ -226,8 +231,9 @@ fn part_of(set: &Set, hosts: Vec<Template>, from: &Provenance) -> Part {
 /// What the rules ask.
 struct Places<'c> {
     built_in: &'c Entry,
-    program: &'c Catalogue,
     sign_in: Vec<&'c Template>,
+    others: Vec<Other<'c>>,
+    own_domains: HashSet<String>,
 }
 
 impl Places<'_> {
@@ -266,27 +272,41 @@ impl Places<'_> {
 impl Places<'_> {
     /// Why the host is the matter of another entry.
     fn elsewhere(&self, pattern: &HostPattern, host: &Template) -> Option<String> {
-        let others = || self.program.entries().filter(|entry| entry.id != self.built_in.id);
-        let hosts = || others().flat_map(|entry| hosts_of(entry).map(move |(part, other)| (entry, part, other)));
-        if let Some((entry, part, _)) = hosts().find(|(.., other)| *other == host) {
-            return Some(format!("in {}/{}", entry.id, part.id));
+        if let Some(other) = self.others.iter().find(|other| other.host == host) {
+            return Some(format!("in {}/{}", other.entry.id, other.part.id));
         }
-        let filled = |other: &Template| other.fill(Some(PROBE)).ok();
-        let mut reaching =
-            hosts().filter(|(.., other)| filled(other).is_some_and(|other| reaches(&other, pattern.as_str())));
-        if let Some((entry, part, other)) = reaching.next() {
-            return Some(format!("{} of {}/{} reaches it", other.as_str(), entry.id, part.id));
+        let ends_so = |other: &&Other<'_>| pattern.as_str().ends_with(other.pattern.fixed_suffix());
+        let mut reaching = self.others.iter().filter(ends_so).filter(|other| reaches(&other.pattern, pattern.as_str()));
+        if let Some(Other { entry, part, host, .. }) = reaching.next() {
+            return Some(format!("{} of {}/{} reaches it", host.as_str(), entry.id, part.id));
         }
-        let domain = domain_of(pattern.fixed_suffix())?;
-        let is_at =
-            |other: &Template| filled(other).is_some_and(|other| domain_of(other.fixed_suffix()) == Some(domain));
-        let own = self.program.entries().filter(|entry| entry.provider == self.built_in.provider);
-        if own.flat_map(hosts_of).any(|(_, other)| is_at(other)) {
-            return None;
-        }
-        let (entry, ..) = hosts().find(|(.., other)| is_at(other))?;
-        Some(format!("{domain} is of {}: see {}/*", entry.provider, entry.id))
+        let domain = domain_of(pattern.fixed_suffix()).filter(|domain| !self.own_domains.contains(*domain))?;
+        let other = self.others.iter().find(|other| domain_of(other.pattern.fixed_suffix()) == Some(domain))?;
+        Some(format!("{domain} is of {}: see {}/*", other.entry.provider, other.entry.id))
     }
+}
+
+/// A host of another entry, with a tenant's name in the place for one.
+struct Other<'c> {
+    entry: &'c Entry,
+    part: &'c Part,
+    host: &'c Template,
+    pattern: HostPattern,
+}
+
+fn others<'c>(built_in: &Entry, program: &'c Catalogue) -> Vec<Other<'c>> {
+    let entries = program.entries().filter(|entry| entry.id != built_in.id);
+    let hosts = entries.flat_map(|entry| hosts_of(entry).map(move |(part, host)| (entry, part, host)));
+    hosts
+        .filter_map(|(entry, part, host)| Some(Other { entry, part, host, pattern: host.fill(Some(PROBE)).ok()? }))
+        .collect()
+}
+
+/// Registered names at which the provider has hosts, in any of its entries.
+fn own_domains(built_in: &Entry, program: &Catalogue) -> HashSet<String> {
+    let own = program.entries().filter(|entry| entry.provider == built_in.provider).flat_map(hosts_of);
+    let patterns = own.filter_map(|(_, host)| host.fill(Some(PROBE)).ok());
+    patterns.filter_map(|pattern| domain_of(pattern.fixed_suffix()).map(str::to_owned)).collect()
 }
 
 fn hosts_of(entry: &Entry) -> impl Iterator<Item = (&Part, &Template)> {
