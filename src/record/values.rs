@@ -4,7 +4,7 @@
 //! taken out where the value is made, not where it is written. Which fields there are is in `fields`, the escaping in `line`.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -283,15 +283,7 @@ impl Value for ListenAddr {
     const KIND: &'static str = "keyword";
 
     fn write(&self, out: &mut Vec<u8>) {
-        let (ip, before, behind) = match self.ip() {
-            ip @ IpAddr::V4(_) => (ip, &b"\""[..], &b":"[..]),
-            ip @ IpAddr::V6(_) => (ip, &b"\"["[..], &b"]:"[..]),
-        };
-        out.extend_from_slice(before);
-        address(out, ip);
-        out.extend_from_slice(behind);
-        line::number(out, u64::from(self.port()));
-        out.push(b'"');
+        endpoint(out, self.socket());
     }
 }
 
@@ -299,16 +291,17 @@ impl Value for OriginalAddr {
     const KIND: &'static str = "keyword";
 
     fn write(&self, out: &mut Vec<u8>) {
-        let (ip, before, behind) = match self.ip() {
-            ip @ IpAddr::V4(_) => (ip, &b"\""[..], &b":"[..]),
-            ip @ IpAddr::V6(_) => (ip, &b"\"["[..], &b"]:"[..]),
-        };
-        out.extend_from_slice(before);
-        address(out, ip);
-        out.extend_from_slice(behind);
-        line::number(out, u64::from(self.port()));
-        out.push(b'"');
+        endpoint(out, self.socket());
     }
+}
+
+fn endpoint(out: &mut Vec<u8>, socket: SocketAddr) {
+    let (before, behind) = if socket.is_ipv4() { (&b"\""[..], &b":"[..]) } else { (&b"\"["[..], &b"]:"[..]) };
+    out.extend_from_slice(before);
+    address(out, socket.ip());
+    out.extend_from_slice(behind);
+    line::number(out, u64::from(socket.port()));
+    out.push(b'"');
 }
 
 impl Value for SystemTime {

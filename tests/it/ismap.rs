@@ -1,14 +1,12 @@
 //! Only scenes about registrations of services and their dates belong here: what a day brings to a running service, and what the
 //! commands say of it.
 
-use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::support::client::Tls;
 use super::support::sekisho::{run, text};
-use super::support::{Config, Origin, Sekisho, Service, until, within};
+use super::support::{Config, Origin, Sekisho, Service, clock, until, within};
 
 const DAY: u64 = 86_400;
 /// Of Japan.
@@ -41,13 +39,9 @@ fn registered(until: &str, confirmed: &str, more: &str) -> String {
     )
 }
 
-fn libfaketime() -> Option<PathBuf> {
-    glob::glob("/usr/lib/*/faketime/libfaketimeMT.so.1").expect("a pattern").find_map(Result::ok)
-}
-
 #[tokio::test]
 async fn a_date_asks_for_a_decision_and_after_its_grace_ends_the_service_that_was_to_end() {
-    let Some(library) = libfaketime() else {
+    let Some(library) = clock::libfaketime() else {
         eprintln!("SKIPPED real client: libfaketime is not installed; tests/run installs it");
         return;
     };
@@ -68,22 +62,8 @@ async fn a_date_asks_for_a_decision_and_after_its_grace_ends_the_service_that_wa
             .service(tunnel("exempt.test").ismap(&exempt))
             .service(Service::inspect("inspected.test", &["inspected.test"], origin.port()).ismap(&denied))
     };
-    let clock = |days: u64| format!("+{}", ahead + days * DAY);
-    let mut sekisho = Sekisho::start_in(&config(&until_day), |dir| {
-        fs::write(dir.join("clock"), clock(0)).expect("a clock");
-        vec![
-            ("LD_PRELOAD", library.clone().into_os_string()),
-            ("FAKETIME_TIMESTAMP_FILE", dir.join("clock").into_os_string()),
-            ("FAKETIME_NO_CACHE", OsString::from("1")),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", OsString::from("1")),
-        ]
-    })
-    .await;
-    let file = sekisho.path("clock");
-    let set = |days: u64| {
-        fs::write(file.with_extension("next"), clock(days)).expect("a clock");
-        fs::rename(file.with_extension("next"), &file).expect("renamed");
-    };
+    let shown = |days: u64| format!("+{}", ahead + days * DAY);
+    let mut sekisho = clock::start(&config(&until_day), &library, &shown(0)).await;
     let problems = |sekisho: &Sekisho, with: &str| {
         let records = sekisho.records();
         let said = records.iter().filter(|record| record.text("sekisho.lifecycle") == "config_problem");
@@ -100,7 +80,7 @@ async fn a_date_asks_for_a_decision_and_after_its_grace_ends_the_service_that_wa
     assert_eq!(kept.get(&inspected, "/").await.expect("an answer").status, 200);
 
     // The grace: it is told, and nothing is cut.
-    set(1);
+    clock::set(&sekisho, &shown(1));
     until("the day after", || (problems(&sekisho, "1 day ago") == 3).then_some(())).await;
     for authority in [&denied, &warned, &exempt, &inspected] {
         assert_eq!(sekisho.connect(authority).await.1.status, 200, "{authority}");
@@ -109,7 +89,7 @@ async fn a_date_asks_for_a_decision_and_after_its_grace_ends_the_service_that_wa
     assert_eq!(sekisho.metrics().await["sekisho_ismap_refused{rule=\"service/1\"}"], 0.0);
 
     // Its end: the one is refused, in new flows and in what is open; the other goes on.
-    set(2);
+    clock::set(&sekisho, &shown(2));
     let over = "2 days ago: the service is refused (after_grace = \"deny\")";
     until("the end of the grace", || (problems(&sekisho, over) == 2).then_some(())).await;
     within("the tunnel is cut", open.closed()).await;
@@ -158,7 +138,7 @@ async fn a_date_asks_for_a_decision_and_after_its_grace_ends_the_service_that_wa
 /// O01: a clock that had run ahead and was put right, with a reload behind it: the last day still comes.
 #[tokio::test]
 async fn o01_a_day_that_a_wrong_clock_had_shown_is_noticed_when_it_comes() {
-    let Some(library) = libfaketime() else {
+    let Some(library) = clock::libfaketime() else {
         eprintln!("SKIPPED real client: libfaketime is not installed; tests/run installs it");
         return;
     };
@@ -169,28 +149,14 @@ async fn o01_a_day_that_a_wrong_clock_had_shown_is_noticed_when_it_comes() {
         .set("site", "require_ismap", "\"enforce\"")
         .hosts(&["denied.test"])
         .service(Service::tunnel("denied.test", &["denied.test"], origin.port()).ismap(&denied));
-    let clock = |days: u64| format!("+{}", ahead + days * DAY);
-    let sekisho = Sekisho::start_in(&config, |dir| {
-        fs::write(dir.join("clock"), clock(200)).expect("a clock");
-        vec![
-            ("LD_PRELOAD", library.clone().into_os_string()),
-            ("FAKETIME_TIMESTAMP_FILE", dir.join("clock").into_os_string()),
-            ("FAKETIME_NO_CACHE", OsString::from("1")),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", OsString::from("1")),
-        ]
-    })
-    .await;
-    let file = sekisho.path("clock");
-    let set = |days: u64| {
-        fs::write(file.with_extension("next"), clock(days)).expect("a clock");
-        fs::rename(file.with_extension("next"), &file).expect("renamed");
-    };
+    let shown = |days: u64| format!("+{}", ahead + days * DAY);
+    let sekisho = clock::start(&config, &library, &shown(200)).await;
     let at = origin.at("denied.test");
     assert_eq!(sekisho.connect(&at).await.1.status, 403, "the wrong clock's day");
-    set(0);
+    clock::set(&sekisho, &shown(0));
     sekisho.reload(&config).await;
     assert_ne!(sekisho.connect(&at).await.1.status, 403, "the right clock's day");
-    set(2);
+    clock::set(&sekisho, &shown(2));
     until_refused(&sekisho, &at).await;
 }
 

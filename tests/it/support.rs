@@ -2,6 +2,7 @@
 
 pub mod by_hand;
 pub mod client;
+pub mod clock;
 pub mod dns;
 pub mod faults;
 pub mod h2c;

@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
@@ -13,7 +12,7 @@ use tokio::time::sleep;
 use super::{HOST, ROUNDS, Survived, Told, passes, recovered, settled};
 use crate::support::by_hand::{inside, inside_h2};
 use crate::support::client::{Tls, Wire, connect};
-use crate::support::{Config, Origin, Response, Sekisho, until, within};
+use crate::support::{Config, Origin, Response, Sekisho, clock, until, within};
 
 pub async fn ready(sekisho: &Sekisho, status: u16, word: &str) {
     within(&format!("readiness {status} {word}"), async {
@@ -33,35 +32,18 @@ async fn echo(wire: &mut Wire<impl tokio::io::AsyncRead + tokio::io::AsyncWrite 
     assert_eq!(wire.exactly(4).await.as_deref(), Some(b"ping".as_slice()), "{what}");
 }
 
-fn libfaketime() -> Option<PathBuf> {
-    glob::glob("/usr/lib/*/faketime/libfaketimeMT.so.1").expect("a pattern").find_map(Result::ok)
-}
-
 #[tokio::test]
 async fn o01_whatever_the_wall_clock_says_timers_go_on_and_certificates_go_by_it() {
     passes(clock(ROUNDS)).await;
 }
 
 pub async fn clock(rounds: usize) -> Told {
-    let library = libfaketime().ok_or("libfaketime is not installed; tests/run installs it")?;
+    let library = clock::libfaketime().ok_or("libfaketime is not installed; tests/run installs it")?;
     let origin = Origin::https(&[HOST]).start().await;
     // No kept verdict: each tunnel's certificate is judged by the clock of its moment.
     let config = Config::new().tunnel(HOST, &origin).set("upstream", "verify_cache", "\"0s\"");
-    let sekisho = Sekisho::start_in(&config, |dir| {
-        fs::write(dir.join("clock"), "+0").expect("a clock");
-        vec![
-            ("LD_PRELOAD", library.clone().into_os_string()),
-            ("FAKETIME_TIMESTAMP_FILE", dir.join("clock").into_os_string()),
-            ("FAKETIME_NO_CACHE", OsString::from("1")),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", OsString::from("1")),
-        ]
-    })
-    .await;
+    let sekisho = clock::start(&config, &library, "+0").await;
     let (authority, tls) = (origin.at(HOST), Tls::named(HOST));
-    let set = |clock: &str| {
-        fs::write(sekisho.path("next-clock"), clock).expect("a clock");
-        fs::rename(sekisho.path("next-clock"), sekisho.path("clock")).expect("renamed");
-    };
     let mut open = tls.over(sekisho.tunnel(&authority).await).await;
     assert_eq!(open.get(&authority, "/").await.expect("an answer").status, 200);
     let mut survived = Survived::new("forth and back", rounds);
@@ -69,7 +51,7 @@ pub async fn clock(rounds: usize) -> Told {
         for (clock, error) in
             [("+1h", ""), ("-1h", ""), ("+10y", "expired"), ("-10y", "not_yet_valid"), ("+10y", "expired")]
         {
-            set(clock);
+            clock::set(&sekisho, clock);
             let (_, answer) = sekisho.connect(&authority).await;
             if error.is_empty() {
                 assert_eq!(answer.status, 200, "{clock}: {answer:?}");
@@ -82,7 +64,7 @@ pub async fn clock(rounds: usize) -> Told {
             let readiness = sekisho.admin("/readyz").await;
             assert_eq!(readiness.status, 200, "{clock}: {readiness:?}");
         }
-        set("+0");
+        clock::set(&sekisho, "+0");
         survived.after(recovered("the clock", &sekisho, &authority, &tls).await);
     }
     open.bye().await;
