@@ -80,7 +80,7 @@
 //! * **The 200 of CONNECT is sent once, and known to have been.** [`client::Established`] is asked for by whoever reads TLS.
 //! * **Exactly one terminal record per attempt.** [`record::Attempt`] hands it in when dropped, a panic or an abort included;
 //!   [`record::Conservation::holds`] is the arithmetic that nothing went missing.
-//! * **Tenant fields are set last.** [`exchange::fields::request_field_passes`] has removed every copy before
+//! * **Tenant fields are set last.** [`exchange::fields::request_field_passes`] has removed every copy, and what is [closed](policy::Policy::closed), before
 //!   [`exchange::fields::Restrictions`] are written, on every request of every stream.
 //! * **One table says what a client sees.** [`reply::http_answer`] and [`reply::manner`]; no other file chooses an error.
 //! * **Limits outlive reloads, permissions do not.** An inspected request is decided by the configuration of its own moment
