@@ -174,41 +174,39 @@ pub struct Resumed {
 }
 
 /// Serves it to its end.
-pub fn serve_moved(present: Present, resumed: Resumed) -> impl Future<Output = ()> {
-    async move {
-        let gate = present.gate();
-        let Resumed { about, unsent, claim, client, upstream, attempt } = resumed;
-        let (addr, listener) = (ClientAddr::new(about.client), ListenAddr::new(about.listener));
-        let original = about.original.map(OriginalAddr::new);
-        let mut client = match original {
-            Some(original) => Client::steered(client, addr, listener, original),
-            None => Client::new(client, addr, listener),
-        };
-        let live = gate.live();
-        let admission = gate.limits().readmit(addr, live.config.policy.group_of(addr));
-        let ends = about.left.map(|left| Instant::now() + Duration::from_millis(left));
-        let mut trip = Box::new(Trip::resume(gate, addr, attempt, claim, ends));
-        let decision = trip.claim.as_ref().map(|claim| live.decide(addr, claim));
-        let Some(Decision::Tunnel(permit)) = decision else {
-            return trip.leave(client, Reason::PolicyWithdrawn);
-        };
-        if !trip.relay_resumed() {
-            return trip.leave(client, Reason::Overloaded);
-        }
-        let visit = admission.revisit(permit.rule().name());
-        let counters = Counters::default();
-        counters.sent.store(about.sent, Ordering::Relaxed);
-        counters.received.store(about.received, Ordering::Relaxed);
-        let half = |unsent, ended| Half { unsent, ended };
-        let halves = Box::new((half(unsent.0, about.ended.0), half(unsent.1, about.ended.1)));
-        let (_, socket) = client.stream().into_parts();
-        let next = Box::pin(trip.go_on(&mut client, (socket, upstream), halves, counters, &visit)).await;
-        drop(trip);
-        match next {
-            Ok(Next::Moved) => {}
-            Ok(Next::Close | Next::Request) => client.close().await,
-            Ok(Next::Abort) | Err(_) => client.abort(),
-        }
+pub async fn serve_moved(present: Present, resumed: Resumed) {
+    let gate = present.gate();
+    let Resumed { about, unsent, claim, client, upstream, attempt } = resumed;
+    let (addr, listener) = (ClientAddr::new(about.client), ListenAddr::new(about.listener));
+    let original = about.original.map(OriginalAddr::new);
+    let mut client = match original {
+        Some(original) => Client::steered(client, addr, listener, original),
+        None => Client::new(client, addr, listener),
+    };
+    let live = gate.live();
+    let admission = gate.limits().readmit(addr, live.config.policy.group_of(addr));
+    let ends = about.left.map(|left| Instant::now() + Duration::from_millis(left));
+    let mut trip = Box::new(Trip::resume(gate, addr, attempt, claim, ends));
+    let decision = trip.claim.as_ref().map(|claim| live.decide(addr, claim));
+    let Some(Decision::Tunnel(permit)) = decision else {
+        return trip.leave(client, Reason::PolicyWithdrawn);
+    };
+    if !trip.relay_resumed() {
+        return trip.leave(client, Reason::Overloaded);
+    }
+    let visit = admission.revisit(permit.rule().name());
+    let counters = Counters::default();
+    counters.sent.store(about.sent, Ordering::Relaxed);
+    counters.received.store(about.received, Ordering::Relaxed);
+    let half = |unsent, ended| Half { unsent, ended };
+    let halves = Box::new((half(unsent.0, about.ended.0), half(unsent.1, about.ended.1)));
+    let (_, socket) = client.stream().into_parts();
+    let next = Box::pin(trip.go_on(&mut client, (socket, upstream), halves, counters, &visit)).await;
+    drop(trip);
+    match next {
+        Ok(Next::Moved) => {}
+        Ok(Next::Close | Next::Request) => client.close().await,
+        Ok(Next::Abort) | Err(_) => client.abort(),
     }
 }
 

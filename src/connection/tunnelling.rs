@@ -47,6 +47,7 @@ impl Trip {
     }
 
     /// The same from wherever it has come to.
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and the variables they become")]
     pub(super) fn go_on(
         &mut self,
         client: &mut Client,
