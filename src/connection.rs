@@ -9,7 +9,9 @@ mod front;
 mod gate;
 mod observance;
 mod plain;
+mod protocols;
 mod relay;
+mod sessions;
 mod trip;
 
 use std::pin::pin;
@@ -21,6 +23,7 @@ use self::front::Waiting;
 pub use self::front::pass_over;
 pub use self::gate::{Gate, Live, Present};
 pub use self::observance::Observance;
+pub use self::sessions::{Session, Wanted, Whom};
 use self::trip::{Claimed, Trip, Way};
 use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::admit::Admission;

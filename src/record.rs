@@ -39,9 +39,9 @@ use tokio::sync::oneshot;
 pub use self::attempt::Attempt;
 pub use self::counts::{Action, Conservation, Snapshot};
 pub use self::fields::{FieldDoc, Fields, TABLE};
-pub use self::id::EventId;
+pub use self::id::{EventId, NoEventId};
 pub use self::lifecycle::Lifecycle;
-pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath};
+pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath, UserId};
 pub use self::witness::{Ending, Witness};
 
 use self::file::RecordFile;

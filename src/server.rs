@@ -2,6 +2,8 @@
 
 mod accept;
 mod bind;
+mod changes;
+mod control;
 mod days;
 mod enforce;
 mod signals;
@@ -16,11 +18,14 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
 use self::bind::{Bound, Held};
+use self::changes::{Trial, over};
+use self::control::{Command, Desk, InForce};
 use self::days::Days;
 use self::enforce::enforce;
 use self::signals::{Asked, Signals};
@@ -29,7 +34,7 @@ use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
 use crate::autoconfig;
-use crate::config::{self, Config, Listener, LoadError, Scope};
+use crate::config::{Config, LastGood, Listener, LoadError, Source};
 use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
 use crate::pressure;
@@ -66,6 +71,13 @@ pub enum ServerError {
         "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address or mode of a port"
     )]
     OwnPort { address: ListenAddr, own: ListenAddr },
+    #[error("{0} (control.socket)")]
+    Control(#[from] crate::control::socket::SocketError),
+    #[error(
+        "it was read as revision {found} and not as {expected}: the file, one it names, or the version of sekisho is another \
+         than for whoever checked it"
+    )]
+    AnotherRevision { found: Arc<str>, expected: String },
     #[error("{0}")]
     Record(#[from] crate::record::RecordError),
     #[error("the configuration could not be read: {0}")]
@@ -103,6 +115,13 @@ pub struct Server {
     listeners: HashMap<Listener, Vec<AbortHandle>>,
     admin: Option<(ListenAddr, AbortHandle)>,
     pac: Option<(ListenAddr, AbortHandle)>,
+    /// At this path.
+    control: Option<(PathBuf, AbortHandle)>,
+    desk: Arc<Desk>,
+    commands: mpsc::Receiver<Command>,
+    trial: Option<Trial>,
+    /// Where the configuration is kept that was taken up last.
+    last_good: Option<LastGood>,
     /// What was asked of the PAC listeners, over reloads.
     scripts: Arc<autoconfig::Counts>,
     proof: Arc<proof::Standing>,
@@ -121,6 +140,7 @@ impl Server {
         let health = Arc::new(Health::default());
         let workers = Workers::start().map_err(ServerError::Threads)?;
         let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default())?;
+        let control = control::open(config.control.as_ref(), None)?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let memory = gate.pressure().memory();
@@ -128,6 +148,14 @@ impl Server {
             return Err(ServerError::Memory { ceiling: memory.ceiling(), baseline: memory.baseline() });
         }
         let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
+        let (scripts, proof): (Arc<autoconfig::Counts>, Arc<proof::Standing>) = Default::default();
+        let views = admin::Views {
+            health: Arc::clone(&health),
+            gate: Arc::clone(&gate),
+            scripts: Arc::clone(&scripts),
+            proof: Arc::clone(&proof),
+        };
+        let (desk, commands) = Desk::new(views);
         let mut server = Self {
             gate,
             health,
@@ -138,12 +166,18 @@ impl Server {
             listeners: HashMap::new(),
             admin: None,
             pac: None,
-            scripts: Arc::default(),
-            proof: Arc::default(),
+            control: None,
+            desk,
+            commands,
+            trial: None,
+            last_good: None,
+            scripts,
+            proof,
             accepting: JoinSet::new(),
         };
         server.look_after();
         server.accept_on(bound);
+        server.serve_control(control);
         server.accepting.spawn(probe.run(feed_watchdog));
         server.health.started();
         server.record_problems();
@@ -163,10 +197,22 @@ impl Server {
             let asked = tokio::select! {
                 asked = self.signals.next() => asked,
                 today = days.next() => Asked::Look(today),
+                Some(command) = self.commands.recv() => Asked::Change(command),
+                () = over(self.trial.as_ref()) => Asked::TrialOver,
             };
             match asked {
                 Asked::Reload => {
                     if self.reload().await {
+                        days.loaded(self.gate.live().config.approvals.day);
+                    }
+                }
+                Asked::Change(command) => {
+                    if self.change(command).await {
+                        days.loaded(self.gate.live().config.approvals.day);
+                    }
+                }
+                Asked::TrialOver => {
+                    if self.trial_over().await {
                         days.loaded(self.gate.live().config.approvals.day);
                     }
                 }
@@ -180,29 +226,42 @@ impl Server {
 
     /// Takes up the file as it is now and says so; or keeps everything as it was and says that everywhere.
     pub async fn reload(&mut self) -> bool {
+        if let Some(trial) = &self.trial {
+            let why = format!("not reloaded: {trial}; confirm it or roll it back first");
+            self.not_taken_up(&why);
+            return false;
+        }
+        self.take_up(Source::File, None).await.is_ok()
+    }
+
+    /// Takes up this text, which must be of the revision `expected` where one is.
+    async fn take_up(&mut self, source: Source, expected: Option<&str>) -> Result<Arc<str>, ServerError> {
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             tell_systemd(&[NotifyState::Reloading, now]);
         }
-        let reloaded = self.try_reload().await;
-        let taken_up = reloaded.is_ok();
-        match reloaded {
+        let reloaded = self.try_reload(source, expected).await;
+        match &reloaded {
             Ok(revision) => {
                 self.health.reloaded();
                 tracing::info!(%revision, "reloaded");
                 self.gate.recorder().lifecycle(Lifecycle::Reload, about(&self.gate.live().config));
                 self.record_problems();
             }
-            Err(error) => {
-                let why = error.to_string();
-                tracing::error!("reload failed, the old configuration stays in force: {why}");
-                self.health.reload_failed(why.clone());
-                let mut fields = about(&self.gate.live().config);
-                fields.message = Some(why.as_str().into());
-                self.gate.recorder().lifecycle(Lifecycle::ReloadFailed, fields);
-            }
+            Err(error) => self.not_taken_up(&error.to_string()),
+        }
+        if reloaded.is_ok() && source == Source::File {
+            self.keep_last_good().await;
         }
         tell_systemd(&[NotifyState::Ready]);
-        taken_up
+        reloaded
+    }
+
+    fn not_taken_up(&self, why: &str) {
+        tracing::error!("reload failed, the old configuration stays in force: {why}");
+        self.health.reload_failed(why.to_owned());
+        let mut fields = about(&self.gate.live().config);
+        fields.message = Some(why.into());
+        self.gate.recorder().lifecycle(Lifecycle::ReloadFailed, fields);
     }
 
     /// What is not as it should be in the configuration that is now in force.
@@ -223,11 +282,20 @@ impl Server {
         }
     }
 
-    async fn try_reload(&mut self) -> Result<Arc<str>, ServerError> {
+    async fn try_reload(&mut self, source: Source, expected: Option<&str>) -> Result<Arc<str>, ServerError> {
         let file = self.file.clone();
         // It reads files: not on a thread that serves connections.
-        let loading = tokio::task::spawn_blocking(move || config::load(&file, Scope::Full, SystemTime::now()));
-        let mut config = loading.await.map_err(ServerError::Loading)??;
+        let loading = tokio::task::spawn_blocking(move || source.load(&file, SystemTime::now()));
+        let config = loading.await.map_err(ServerError::Loading)??;
+        match expected.filter(|expected| **expected != *config.as_loaded) {
+            Some(expected) => {
+                Err(ServerError::AnotherRevision { found: config.as_loaded, expected: expected.to_owned() })
+            }
+            None => self.put_in_force(config).await,
+        }
+    }
+
+    async fn put_in_force(&mut self, mut config: Config) -> Result<Arc<str>, ServerError> {
         fit_connections(&mut config);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -237,6 +305,7 @@ impl Server {
         let bound = Bound::new(&config, &self.workers, &self.listeners, held)?;
         let (wanted, admin, pac) =
             (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
+        let control = control::open(config.control.as_ref(), self.control.as_ref().map(|(path, _)| path))?;
         let record = config.record.clone();
         let live = Live::new(config, Some(&self.gate.live()));
         self.gate.recorder().reconfigure(record).await?;
@@ -255,6 +324,8 @@ impl Server {
             }
         }
         self.accept_on(bound);
+        self.serve_control(control);
+        self.desk.in_force.store(Arc::new(InForce { since: SystemTime::now(), trial: None }));
         Ok(revision)
     }
 
@@ -300,6 +371,9 @@ impl Server {
         let limit = self.gate.live().config.drain;
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
+        // Whoever asks for a change is told that there will be none; status and sessions go on.
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
         self.stopper.drain();
         for accepting in self.listeners.values().flatten().chain(self.pac.iter().map(|(_, serving)| serving)) {
             accepting.abort();

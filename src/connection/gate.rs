@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::observance::Observance;
+use super::sessions::Sessions;
 use crate::addrs::ClientAddr;
 use crate::admit::{Admission, Limits, Refused};
 use crate::client::Client;
@@ -93,6 +94,7 @@ pub struct Gate {
     pressure: Arc<Pressure>,
     recorder: Recorder,
     drain: Drain,
+    sessions: Arc<Sessions>,
     connections: AtomicUsize,
     left: Notify,
 }
@@ -110,6 +112,7 @@ impl Gate {
             pressure,
             recorder,
             drain,
+            sessions: Arc::default(),
             connections: AtomicUsize::new(0),
             left: Notify::new(),
         })
@@ -152,6 +155,11 @@ impl Gate {
 
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// What is being relayed.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     pub fn drain(&self) -> &Drain {
