@@ -62,6 +62,7 @@ pub use self::listener::{Listener, ListenerMode, Steering};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
 pub use self::profiles::tenant_example;
+use self::source::load_from;
 pub use self::source::{LastGood, Source, hexadecimal, load_as, text_sha256};
 pub use self::summary::summary;
 pub use self::units::show_duration;
@@ -247,32 +248,6 @@ pub fn load(path: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadEr
 /// As [`load`].
 pub fn try_state(path: &Path, scope: Scope, state: &state::State, now: SystemTime) -> Result<Config, LoadError> {
     load_from(path, path, scope, Shelf::Trial(state), now)
-}
-
-/// The text of `from` as if it lay at `path`.
-fn load_from(from: &Path, path: &Path, scope: Scope, shelf: Shelf<'_>, now: SystemTime) -> Result<Config, LoadError> {
-    let shown = from.display().to_string();
-    let text = read(from, &shown)?;
-    load_text(&text, &shown, path, scope, shelf, now)
-}
-
-/// Problems are said to be of `shown`.
-fn load_text(
-    text: &str,
-    shown: &str,
-    path: &Path,
-    scope: Scope,
-    shelf: Shelf<'_>,
-    now: SystemTime,
-) -> Result<Config, LoadError> {
-    let mut problems = Problems::new(shown, text);
-    let config = assemble(path, scope, shelf, now, &mut problems);
-    let failed = problems.any_error();
-    let problems = problems.into_sorted();
-    match config {
-        Some(config) if !failed => Ok(Config { warnings: problems, ..config }),
-        Some(_) | None => Err(LoadError { file: shown.into(), problems }),
-    }
 }
 
 /// The problems of `text` as far as they show without any other file. Does no I/O and never panics, whatever the text.

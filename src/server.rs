@@ -4,8 +4,12 @@ mod accept;
 mod bind;
 mod changes;
 mod control;
+mod crowd;
 mod days;
+mod desk;
 mod enforce;
+mod inherited;
+mod reload;
 mod signals;
 mod watch;
 mod workers;
@@ -14,7 +18,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -25,22 +29,23 @@ use tokio::time::{Instant, sleep, timeout_at};
 use self::accept::accept;
 use self::bind::{Bound, Held};
 use self::changes::{Trial, over};
-use self::control::{Command, Desk, InForce};
 use self::days::Days;
+use self::desk::{Command, Desk};
 use self::enforce::enforce;
+pub use self::inherited::Inherited;
 use self::signals::{Asked, Signals};
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
 use crate::autoconfig;
-use crate::config::{Config, LastGood, Listener, LoadError, Source};
+use crate::config::{Config, LastGood, Listener, LoadError};
 use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
 use crate::pressure;
 use crate::probe::{Probe, ProbeError};
 use crate::proof;
-use crate::record::{Fields, Lifecycle, Recorder};
+use crate::record::{Fields, Recorder};
 use crate::sockets;
 use crate::telemetry::Health;
 use crate::upstream::verify;
@@ -78,6 +83,14 @@ pub enum ServerError {
          than for whoever checked it"
     )]
     AnotherRevision { found: Arc<str>, expected: String },
+    #[error(
+        "socket {number} of those the service manager hands over (LISTEN_FDS) cannot be used: {source}: the socket unit is for ListenStream= of TCP alone"
+    )]
+    Inherited { number: usize, source: io::Error },
+    #[error(
+        "the service manager hands over a socket that listens on {address}, and no [[listener]], [admin] or [pac] has this address: correct the socket unit or the configuration"
+    )]
+    Unasked { address: ListenAddr },
     #[error("{0}")]
     Record(#[from] crate::record::RecordError),
     #[error("the configuration could not be read: {0}")]
@@ -129,17 +142,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the record, binds every listener and begins to accept.
+    /// Opens the record, binds every listener that is not inherited and begins to accept.
     ///
     /// # Errors
     /// [`ServerError`]; nothing is left running.
-    pub async fn start(config: Config) -> Result<Self, ServerError> {
+    pub async fn start(config: Config, mut inherited: Inherited) -> Result<Self, ServerError> {
         let file = config.file.clone();
         let (stopper, drain) = Stopper::new();
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
         let workers = Workers::start().map_err(ServerError::Threads)?;
-        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default())?;
+        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default(), &mut inherited)?;
+        inherited.all_taken()?;
         let control = control::open(config.control.as_ref(), None)?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
@@ -224,111 +238,6 @@ impl Server {
         self.stop().await;
     }
 
-    /// Takes up the file as it is now and says so; or keeps everything as it was and says that everywhere.
-    pub async fn reload(&mut self) -> bool {
-        if let Some(trial) = &self.trial {
-            let why = format!("not reloaded: {trial}; confirm it or roll it back first");
-            self.not_taken_up(&why);
-            return false;
-        }
-        self.take_up(Source::File, None).await.is_ok()
-    }
-
-    /// Takes up this text, which must be of the revision `expected` where one is.
-    async fn take_up(&mut self, source: Source, expected: Option<&str>) -> Result<Arc<str>, ServerError> {
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            tell_systemd(&[NotifyState::Reloading, now]);
-        }
-        let reloaded = self.try_reload(source, expected).await;
-        match &reloaded {
-            Ok(revision) => {
-                self.health.reloaded();
-                tracing::info!(%revision, "reloaded");
-                self.gate.recorder().lifecycle(Lifecycle::Reload, about(&self.gate.live().config));
-                self.record_problems();
-            }
-            Err(error) => self.not_taken_up(&error.to_string()),
-        }
-        if reloaded.is_ok() && source == Source::File {
-            self.keep_last_good().await;
-        }
-        tell_systemd(&[NotifyState::Ready]);
-        reloaded
-    }
-
-    fn not_taken_up(&self, why: &str) {
-        tracing::error!("reload failed, the old configuration stays in force: {why}");
-        self.health.reload_failed(why.to_owned());
-        let mut fields = about(&self.gate.live().config);
-        fields.message = Some(why.into());
-        self.gate.recorder().lifecycle(Lifecycle::ReloadFailed, fields);
-    }
-
-    /// What is not as it should be in the configuration that is now in force.
-    fn record_problems(&self) {
-        let live = self.gate.live();
-        for warning in &live.config.warnings {
-            let mut fields = about(&live.config);
-            fields.message = Some(warning.to_string().as_str().into());
-            self.gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
-        }
-    }
-
-    /// For logrotate: the record goes on in a new file, nothing else changes.
-    async fn reopen(&self) {
-        match self.gate.recorder().reopen().await {
-            Ok(()) => tracing::info!("record reopened"),
-            Err(error) => tracing::error!("the record goes on in the old file: {error}"),
-        }
-    }
-
-    async fn try_reload(&mut self, source: Source, expected: Option<&str>) -> Result<Arc<str>, ServerError> {
-        let file = self.file.clone();
-        // It reads files: not on a thread that serves connections.
-        let loading = tokio::task::spawn_blocking(move || source.load(&file, SystemTime::now()));
-        let config = loading.await.map_err(ServerError::Loading)??;
-        match expected.filter(|expected| **expected != *config.as_loaded) {
-            Some(expected) => {
-                Err(ServerError::AnotherRevision { found: config.as_loaded, expected: expected.to_owned() })
-            }
-            None => self.put_in_force(config).await,
-        }
-    }
-
-    async fn put_in_force(&mut self, mut config: Config) -> Result<Arc<str>, ServerError> {
-        fit_connections(&mut config);
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        let held = |listener: &Option<(ListenAddr, AbortHandle)>| listener.as_ref().map(|(address, _)| *address);
-        let held = Held { admin: held(&self.admin), pac: held(&self.pac) };
-        let bound = Bound::new(&config, &self.workers, &self.listeners, held)?;
-        let (wanted, admin, pac) =
-            (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
-        let control = control::open(config.control.as_ref(), self.control.as_ref().map(|(path, _)| path))?;
-        let record = config.record.clone();
-        let live = Live::new(config, Some(&self.gate.live()));
-        self.gate.recorder().reconfigure(record).await?;
-        let revision = Arc::clone(&live.config.revision);
-        self.gate.replace(live);
-        self.listeners.retain(|listener, accepting| {
-            let kept = wanted.contains(listener);
-            if !kept {
-                accepting.iter().for_each(AbortHandle::abort);
-            }
-            kept
-        });
-        for (held, wanted) in [(&mut self.admin, admin), (&mut self.pac, pac)] {
-            if let Some((_, serving)) = held.take_if(|(address, _)| Some(*address) != wanted) {
-                serving.abort();
-            }
-        }
-        self.accept_on(bound);
-        self.serve_control(control);
-        self.desk.in_force.store(Arc::new(InForce { since: SystemTime::now(), trial: None }));
-        Ok(revision)
-    }
-
     /// The tasks that know how hard pressed the service is, and how long it is observed.
     fn look_after(&mut self) {
         for worker in self.workers.handles() {
@@ -342,7 +251,7 @@ impl Server {
 
     fn accept_on(&mut self, bound: Bound) {
         for (listener, sockets) in bound.proxying {
-            let each = self.workers.handles().zip(sockets);
+            let each = self.workers.handles().cycle().zip(sockets);
             let accepting = each.map(|(worker, socket)| {
                 self.accepting.spawn_on(accept(socket, listener, Arc::clone(&self.gate)), worker)
             });

@@ -8,7 +8,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 use super::{ConfigFile, DONE, complain, fail, report};
 use crate::config::{Config, LastGood, Source};
-use crate::server::{Server, ServerError, fit_connections};
+use crate::server::{Inherited, Server, ServerError, fit_connections};
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -68,6 +68,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::init("info");
+    let inherited = match Inherited::from_manager() {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(&error),
+    };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -82,7 +86,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
     let ran = runtime.block_on(async {
-        let mut server = Server::start(config).await?;
+        let mut server = Server::start(config, inherited).await?;
         if let Some(last_good) = last_good {
             server.keep_in(last_good, instead).await;
         }

@@ -15,8 +15,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::catalogue::Shelf;
-use super::problem::{LoadError, Problem};
-use super::{Config, MAX_FILE, Scope, load_from, load_text};
+use super::problem::{LoadError, Problem, Problems};
+use super::{Config, MAX_FILE, Scope, assemble, read};
 use crate::feed::shelf::regular;
 
 /// What is loaded.
@@ -56,6 +56,38 @@ impl Source {
 /// As [`super::load`].
 pub fn load_as(from: &Path, file: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadError> {
     load_from(from, file, scope, Shelf::WithFolder, now)
+}
+
+/// The text of `from` as if it lay at `path`.
+pub(super) fn load_from(
+    from: &Path,
+    path: &Path,
+    scope: Scope,
+    shelf: Shelf<'_>,
+    now: SystemTime,
+) -> Result<Config, LoadError> {
+    let shown = from.display().to_string();
+    let text = read(from, &shown)?;
+    load_text(&text, &shown, path, scope, shelf, now)
+}
+
+/// Problems are said to be of `shown`.
+fn load_text(
+    text: &str,
+    shown: &str,
+    path: &Path,
+    scope: Scope,
+    shelf: Shelf<'_>,
+    now: SystemTime,
+) -> Result<Config, LoadError> {
+    let mut problems = Problems::new(shown, text);
+    let config = assemble(path, scope, shelf, now, &mut problems);
+    let failed = problems.any_error();
+    let problems = problems.into_sorted();
+    match config {
+        Some(config) if !failed => Ok(Config { warnings: problems, ..config }),
+        Some(_) | None => Err(LoadError { file: shown.into(), problems }),
+    }
 }
 
 /// That of a configuration's text, as [`Config::text_sha256`] has it: without a byte order mark.

@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::control::{Change, Command, InForce, OnTrial, Opened, stamp};
+use super::control::Opened;
+use super::desk::{Change, Command, InForce, OnTrial, stamp};
 use super::{Server, ServerError, about, control};
 use crate::config::{LastGood, Source};
 use crate::connection::Live;

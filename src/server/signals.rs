@@ -3,7 +3,7 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServerError;
-use super::control::Command;
+use super::desk::Command;
 
 /// What a signal or the clock asks for.
 pub(super) enum Asked {
