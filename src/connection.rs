@@ -10,7 +10,9 @@ mod gate;
 mod moving;
 mod observance;
 mod plain;
+mod protocols;
 mod relay;
+mod sessions;
 mod trip;
 mod tunnelling;
 
@@ -24,6 +26,7 @@ pub use self::front::pass_over;
 pub use self::gate::{Gate, Live, Present};
 pub use self::moving::{Handed, Mover, ON_THE_WAY, Parcel, ParcelError, Resumed, serve_moved};
 pub use self::observance::Observance;
+pub use self::sessions::{Session, Wanted, Whom};
 use self::trip::{Claimed, Trip, Way};
 use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::admit::Admission;

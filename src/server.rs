@@ -2,9 +2,14 @@
 
 mod accept;
 mod bind;
+mod changes;
+mod control;
+mod crowd;
 mod days;
+mod desk;
 mod enforce;
 mod inherited;
+mod reload;
 mod signals;
 mod watch;
 mod workers;
@@ -13,16 +18,19 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
 use self::bind::{Bound, Held};
+use self::changes::{Trial, over};
 use self::days::Days;
+use self::desk::{Command, Desk};
 use self::enforce::enforce;
 pub use self::inherited::Inherited;
 use self::signals::{Asked, Signals};
@@ -31,13 +39,13 @@ use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
 use crate::autoconfig;
-use crate::config::{self, Config, Listener, LoadError, Scope};
+use crate::config::{Config, LastGood, Listener, LoadError};
 use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
 use crate::pressure;
 use crate::probe::{Probe, ProbeError};
 use crate::proof;
-use crate::record::{Fields, Lifecycle, Recorder};
+use crate::record::{Fields, Recorder};
 use crate::sockets;
 use crate::telemetry::Health;
 use crate::upstream::verify;
@@ -68,6 +76,13 @@ pub enum ServerError {
         "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address or mode of a port"
     )]
     OwnPort { address: ListenAddr, own: ListenAddr },
+    #[error("{0} (control.socket)")]
+    Control(#[from] crate::control::socket::SocketError),
+    #[error(
+        "it was read as revision {found} and not as {expected}: the file, one it names, or the version of sekisho is another \
+         than for whoever checked it"
+    )]
+    AnotherRevision { found: Arc<str>, expected: String },
     #[error(
         "socket {number} of those the service manager hands over (LISTEN_FDS) cannot be used: {source}: the socket unit is for ListenStream= of TCP alone"
     )]
@@ -113,6 +128,13 @@ pub struct Server {
     listeners: HashMap<Listener, Vec<AbortHandle>>,
     admin: Option<(ListenAddr, AbortHandle)>,
     pac: Option<(ListenAddr, AbortHandle)>,
+    /// At this path.
+    control: Option<(PathBuf, AbortHandle)>,
+    desk: Arc<Desk>,
+    commands: mpsc::Receiver<Command>,
+    trial: Option<Trial>,
+    /// Where the configuration is kept that was taken up last.
+    last_good: Option<LastGood>,
     /// What was asked of the PAC listeners, over reloads.
     scripts: Arc<autoconfig::Counts>,
     proof: Arc<proof::Standing>,
@@ -132,6 +154,7 @@ impl Server {
         let workers = Workers::start().map_err(ServerError::Threads)?;
         let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default(), &mut inherited)?;
         inherited.all_taken()?;
+        let control = control::open(config.control.as_ref(), None)?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let memory = gate.pressure().memory();
@@ -139,6 +162,14 @@ impl Server {
             return Err(ServerError::Memory { ceiling: memory.ceiling(), baseline: memory.baseline() });
         }
         let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
+        let (scripts, proof): (Arc<autoconfig::Counts>, Arc<proof::Standing>) = Default::default();
+        let views = admin::Views {
+            health: Arc::clone(&health),
+            gate: Arc::clone(&gate),
+            scripts: Arc::clone(&scripts),
+            proof: Arc::clone(&proof),
+        };
+        let (desk, commands) = Desk::new(views);
         let mut server = Self {
             gate,
             health,
@@ -149,12 +180,18 @@ impl Server {
             listeners: HashMap::new(),
             admin: None,
             pac: None,
-            scripts: Arc::default(),
-            proof: Arc::default(),
+            control: None,
+            desk,
+            commands,
+            trial: None,
+            last_good: None,
+            scripts,
+            proof,
             accepting: JoinSet::new(),
         };
         server.look_after();
         server.accept_on(bound);
+        server.serve_control(control);
         server.accepting.spawn(probe.run(feed_watchdog));
         server.health.started();
         server.record_problems();
@@ -174,10 +211,22 @@ impl Server {
             let asked = tokio::select! {
                 asked = self.signals.next() => asked,
                 today = days.next() => Asked::Look(today),
+                Some(command) = self.commands.recv() => Asked::Change(command),
+                () = over(self.trial.as_ref()) => Asked::TrialOver,
             };
             match asked {
                 Asked::Reload => {
                     if self.reload().await {
+                        days.loaded(self.gate.live().config.approvals.day);
+                    }
+                }
+                Asked::Change(command) => {
+                    if self.change(command).await {
+                        days.loaded(self.gate.live().config.approvals.day);
+                    }
+                }
+                Asked::TrialOver => {
+                    if self.trial_over().await {
                         days.loaded(self.gate.live().config.approvals.day);
                     }
                 }
@@ -187,86 +236,6 @@ impl Server {
             }
         }
         self.stop().await;
-    }
-
-    /// Takes up the file as it is now and says so; or keeps everything as it was and says that everywhere.
-    pub async fn reload(&mut self) -> bool {
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            tell_systemd(&[NotifyState::Reloading, now]);
-        }
-        let reloaded = self.try_reload().await;
-        let taken_up = reloaded.is_ok();
-        match reloaded {
-            Ok(revision) => {
-                self.health.reloaded();
-                tracing::info!(%revision, "reloaded");
-                self.gate.recorder().lifecycle(Lifecycle::Reload, about(&self.gate.live().config));
-                self.record_problems();
-            }
-            Err(error) => {
-                let why = error.to_string();
-                tracing::error!("reload failed, the old configuration stays in force: {why}");
-                self.health.reload_failed(why.clone());
-                let mut fields = about(&self.gate.live().config);
-                fields.message = Some(why.as_str().into());
-                self.gate.recorder().lifecycle(Lifecycle::ReloadFailed, fields);
-            }
-        }
-        tell_systemd(&[NotifyState::Ready]);
-        taken_up
-    }
-
-    /// What is not as it should be in the configuration that is now in force.
-    fn record_problems(&self) {
-        let live = self.gate.live();
-        for warning in &live.config.warnings {
-            let mut fields = about(&live.config);
-            fields.message = Some(warning.to_string().as_str().into());
-            self.gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
-        }
-    }
-
-    /// For logrotate: the record goes on in a new file, nothing else changes.
-    async fn reopen(&self) {
-        match self.gate.recorder().reopen().await {
-            Ok(()) => tracing::info!("record reopened"),
-            Err(error) => tracing::error!("the record goes on in the old file: {error}"),
-        }
-    }
-
-    async fn try_reload(&mut self) -> Result<Arc<str>, ServerError> {
-        let file = self.file.clone();
-        // It reads files: not on a thread that serves connections.
-        let loading = tokio::task::spawn_blocking(move || config::load(&file, Scope::Full, SystemTime::now()));
-        let mut config = loading.await.map_err(ServerError::Loading)??;
-        fit_connections(&mut config);
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        let held = |listener: &Option<(ListenAddr, AbortHandle)>| listener.as_ref().map(|(address, _)| *address);
-        let held = Held { admin: held(&self.admin), pac: held(&self.pac) };
-        let bound = Bound::new(&config, &self.workers, &self.listeners, held, &mut Inherited::default())?;
-        let (wanted, admin, pac) =
-            (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
-        let record = config.record.clone();
-        let live = Live::new(config, Some(&self.gate.live()));
-        self.gate.recorder().reconfigure(record).await?;
-        let revision = Arc::clone(&live.config.revision);
-        self.gate.replace(live);
-        self.listeners.retain(|listener, accepting| {
-            let kept = wanted.contains(listener);
-            if !kept {
-                accepting.iter().for_each(AbortHandle::abort);
-            }
-            kept
-        });
-        for (held, wanted) in [(&mut self.admin, admin), (&mut self.pac, pac)] {
-            if let Some((_, serving)) = held.take_if(|(address, _)| Some(*address) != wanted) {
-                serving.abort();
-            }
-        }
-        self.accept_on(bound);
-        Ok(revision)
     }
 
     /// The tasks that know how hard pressed the service is, and how long it is observed.
@@ -311,6 +280,9 @@ impl Server {
         let limit = self.gate.live().config.drain;
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
+        // Whoever asks for a change is told that there will be none; status and sessions go on.
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
         self.stopper.drain();
         for accepting in self.listeners.values().flatten().chain(self.pac.iter().map(|(_, serving)| serving)) {
             accepting.abort();

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::moving::Mover;
 use super::observance::Observance;
+use super::sessions::Sessions;
 use crate::addrs::ClientAddr;
 use crate::admit::{Admission, Limits, Refused};
 use crate::client::Client;
@@ -96,6 +97,7 @@ pub struct Gate {
     drain: Drain,
     /// Where tunnels go when another process has taken over.
     mover: OnceLock<Mover>,
+    sessions: Arc<Sessions>,
     connections: AtomicUsize,
     left: Notify,
 }
@@ -114,6 +116,7 @@ impl Gate {
             recorder,
             drain,
             mover: OnceLock::new(),
+            sessions: Arc::default(),
             connections: AtomicUsize::new(0),
             left: Notify::new(),
         })
@@ -156,6 +159,11 @@ impl Gate {
 
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// What is being relayed.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     pub fn drain(&self) -> &Drain {

@@ -195,13 +195,11 @@ pub async fn serve_moved(present: Present, resumed: Resumed) {
         return trip.leave(client, Reason::Overloaded);
     }
     let visit = admission.revisit(permit.rule().name());
-    let counters = Counters::default();
-    counters.sent.store(about.sent, Ordering::Relaxed);
-    counters.received.store(about.received, Ordering::Relaxed);
     let half = |unsent, ended| Half { unsent, ended };
     let halves = Box::new((half(unsent.0, about.ended.0), half(unsent.1, about.ended.1)));
     let (_, socket) = client.stream().into_parts();
-    let next = Box::pin(trip.go_on(&mut client, (socket, upstream), halves, counters, &visit)).await;
+    let next =
+        Box::pin(trip.go_on(&mut client, (socket, upstream), halves, (about.sent, about.received), &visit)).await;
     drop(trip);
     match next {
         Ok(Next::Moved) => {}

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
+use futures_util::future::{Either, select};
 use rustls::{AlertDescription, Error as TlsError, PeerMisbehaved};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -14,6 +15,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::ending::{Ended, Next, Stage};
 use super::plain;
+use super::protocols::page_protocol;
+use super::sessions::Kind;
 use super::trip::Trip;
 use crate::admit::{Rated, Subjects, Visit};
 use crate::client::{Client, Far, Prefixed};
@@ -56,6 +59,7 @@ impl Trip {
         self.attempt.established();
         let scope = Arc::new(self.scope(&agreed, visit, None));
         scope.connection.client_certificate_asked.store(asked, Ordering::Relaxed);
+        let session = self.session(Kind::Inspected(Arc::clone(&scope.connection)));
         let head_limit = self.live.config.identify.request_head;
         let mut requests = pin!(async {
             match upstream {
@@ -67,13 +71,15 @@ impl Trip {
             }
         });
         let cut = pin!(self.drain.cut());
+        let cut = select(session.cut(), cut);
         let ended = tokio::select! {
             biased;
             ended = &mut requests => ended,
             // Said before the requests are dropped, so that each of them knows what ended it.
-            () = Seldom::new(cut) => {
-                scope.connection.end_with(scope.leave());
-                inspect::Ended { side: Side::Sekisho, reason: Some(scope.leave()) }
+            cut = Seldom::new(cut) => {
+                let reason = by_operator(cut).unwrap_or_else(|| scope.leave());
+                scope.connection.end_with(reason);
+                inspect::Ended { side: Side::Sekisho, reason: Some(reason) }
             }
         };
         let withdrawn = scope.withdrawn.load(Ordering::Relaxed).then_some(Reason::PolicyWithdrawn);
@@ -209,6 +215,7 @@ impl Trip {
         self.begin_relay();
         // A long answer must leave a trace if the process is killed under it.
         self.attempt.established();
+        let session = self.session(Kind::Plain(Arc::clone(&state)));
         let attempt = self.attempt.hand_over();
         let mut exchange = Exchange::new(attempt, Ok(()), Arc::new(Restrictions::default()), host, Arc::clone(&state));
         let (deadlines, subjects) = (self.live.config.inspect.deadlines, Arc::clone(visit.subjects()));
@@ -219,10 +226,11 @@ impl Trip {
         let mut far = Leg::new(connection.into_plain(&permit), BytesMut::new());
         let next = {
             let mut forwarding = pin!(forward(head, &mut exchange, &mut near, &mut far, &terms));
+            let cut = pin!(self.drain.cut());
             tokio::select! {
                 next = &mut forwarding => next,
-                () = self.drain.cut() => {
-                    state.end_with(self.cut_short());
+                cut = select(session.cut(), cut) => {
+                    state.end_with(by_operator(cut).unwrap_or_else(|| self.cut_short()));
                     return Ok(Next::Abort);
                 }
             }
@@ -255,27 +263,9 @@ enum Spoken {
     H2(h2::Upstream),
 }
 
-/// What is offered to the upstream: of the client's protocols those that are inspected, in its order. `None`: it has some,
-/// and none of ours. A client without ALPN speaks HTTP/1.1.
-pub(super) fn mirrored(hello: &ClientHello) -> Option<Vec<Vec<u8>>> {
-    if hello.alpn.is_empty() {
-        return Some(vec![Alpn::Http11.as_bytes().to_vec()]);
-    }
-    let known = [Alpn::H2.as_bytes(), Alpn::Http11.as_bytes()];
-    let offered: Vec<_> =
-        hello.alpn.iter().filter(|offer| known.contains(&&***offer)).map(|offer| offer.to_vec()).collect();
-    if offered.is_empty() { None } else { Some(offered) }
-}
-
-/// The protocol of a page: the simplest the client offers. The outer `None`: none that we speak.
-fn page_protocol(hello: &ClientHello) -> Option<Option<Alpn>> {
-    let offered = |alpn: Alpn| hello.alpn.iter().any(|offer| **offer == *alpn.as_bytes());
-    match hello.alpn.is_empty() {
-        true => Some(None),
-        false if offered(Alpn::Http11) => Some(Some(Alpn::Http11)),
-        false if offered(Alpn::H2) => Some(Some(Alpn::H2)),
-        false => None,
-    }
+/// The reason where an operator's word came first, and not the service's.
+fn by_operator<T, U>(cut: Either<T, U>) -> Option<Reason> {
+    matches!(cut, Either::Left(_)).then_some(Reason::CutByOperator)
 }
 
 /// How a handshake with the client failed, and what the client has been told of it.

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
-use super::{plain, relay};
+use super::plain;
+use super::protocols::mirrored;
+use super::sessions::{Entered, Kind, Session};
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::admit::{Admission, Counted, Rated, Slots, Visit};
 use crate::client::{Client, Established};
@@ -239,6 +241,13 @@ impl Trip {
         self.relaying.begin();
     }
 
+    /// From here on it can be listed, and cut.
+    pub(super) fn session(&self, kind: Kind) -> Entered {
+        let fields = &self.attempt.fields;
+        let session = Session::new(self.attempt.id(), self.attempt.began(), self.client, fields, kind);
+        self.gate.sessions().enter(session)
+    }
+
     /// resolve → vet → connect.
     pub async fn dial(&mut self, destination: &Destination, visit: &Visit) -> Result<Connection, Ended> {
         self.stage = Stage::Dial;
@@ -283,8 +292,8 @@ impl Trip {
         hello: &ClientHello,
     ) -> Result<VerifiedUpstream<Inspect>, Ended> {
         self.stage = Stage::Verify;
-        let alpn = relay::mirrored(hello)
-            .ok_or_else(|| Ended::new(Side::Client, Stage::Verify, Reason::NoApplicationProtocol))?;
+        let alpn =
+            mirrored(hello).ok_or_else(|| Ended::new(Side::Client, Stage::Verify, Reason::NoApplicationProtocol))?;
         let upstream = verify::inspect(connection, destination, alpn, &self.live.config.verify)
             .await
             .map_err(|error| self.unverified(&error))?;

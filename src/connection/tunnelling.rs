@@ -9,6 +9,7 @@ use tokio::sync::mpsc::OwnedPermit;
 
 use super::ending::{Ended, Next};
 use super::moving::{Handed, Parcel};
+use super::sessions::{Kind, Session};
 use super::trip::Trip;
 use crate::admit::Visit;
 use crate::client::{Client, Socket};
@@ -43,27 +44,31 @@ impl Trip {
         // Boxed: they are of no use behind the beginning.
         let halves = Box::new((Half { unsent, ended: false }, Half::default()));
         let sockets = (socket, upstream.into_stream());
-        self.go_on(client, sockets, halves, Counters::default(), visit)
+        self.go_on(client, sockets, halves, (0, 0), visit)
     }
 
-    /// The same from wherever it has come to.
+    /// The same from wherever it has come to, with `moved` octets behind it: those sent, and those received.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and the variables they become")]
     pub(super) fn go_on(
         &mut self,
         client: &mut Client,
         (socket, stream): (Socket, TcpStream),
         halves: Box<(Half, Half)>,
-        counters: Counters,
+        moved: (u64, u64),
         visit: &Visit,
     ) -> impl Future<Output = Result<Next, Ended>> {
         async move {
+            let session = self.session(Kind::Tunnel);
+            let counters = session.counters();
+            counters.sent.store(moved.0, Ordering::Relaxed);
+            counters.received.store(moved.1, Ordering::Relaxed);
             let (live, pressure) = (Arc::clone(&self.live), Arc::clone(self.gate.pressure()));
             let mut tunnel =
-                tunnel::Tunnel::new((socket.tcp(), &stream), *halves, &counters, visit.subjects(), pressure.memory());
+                tunnel::Tunnel::new((socket.tcp(), &stream), *halves, counters, visit.subjects(), pressure.memory());
             let mut may_move = true;
             let end = loop {
                 let stop = {
-                    let stopped = pin!(self.stopped(may_move));
+                    let stopped = pin!(self.stopped(&session, may_move));
                     tokio::select! {
                         biased;
                         end = tunnel.copy(&live.config.tunnel) => break Ok(end),
@@ -73,7 +78,7 @@ impl Trip {
                 match stop {
                     Stop::For(reason) => break Err(reason),
                     Stop::Move(to) => {
-                        let moved = Box::pin(self.hand_over(&mut tunnel, (socket.tcp(), &stream), &counters, to));
+                        let moved = Box::pin(self.hand_over(&mut tunnel, (socket.tcp(), &stream), counters, to));
                         may_move = moved.await;
                         if may_move {
                             return Ok(Next::Moved);
@@ -82,7 +87,7 @@ impl Trip {
                 }
             };
             drop(tunnel);
-            self.tunnelled(&counters, end, client)
+            self.tunnelled(session.counters(), end, client)
         }
     }
 
@@ -138,10 +143,11 @@ impl Trip {
     }
 
     /// Resolves when this tunnel is not to go on, or not here.
-    async fn stopped(&self, may_move: bool) -> Stop {
+    async fn stopped(&self, session: &Session, may_move: bool) -> Stop {
         tokio::select! {
             () = self.withdrawn() => Stop::For(Reason::PolicyWithdrawn),
             stop = self.moved_or_cut(may_move) => stop,
+            () = session.cut() => Stop::For(Reason::CutByOperator),
         }
     }
 

@@ -47,6 +47,18 @@ pub enum Lifecycle {
     Observing,
     /// It is over: what is not permitted is refused, and tunnels that were only observed are cut.
     Enforcing,
+    /// Somebody asked for something on the control socket and was given it. `message` says what.
+    Control,
+    /// Somebody asked and was refused. `message` says what and why.
+    ControlRefused,
+    /// A configuration is on trial: in force until it is confirmed or its time is over. `message` says until when.
+    TrialBegun,
+    /// It was confirmed, and is the file's now.
+    TrialConfirmed,
+    /// It is over: the file is in force again. `message` says why.
+    TrialRolledBack,
+    /// The configuration's file is broken, and the last good one is in force, as `--last-good` asks. `message` says which.
+    LastGood,
 }
 
 impl Lifecycle {
@@ -70,6 +82,12 @@ impl Lifecycle {
             Self::Normal => "normal",
             Self::Observing => "observing",
             Self::Enforcing => "enforcing",
+            Self::Control => "control",
+            Self::ControlRefused => "control_refused",
+            Self::TrialBegun => "trial_begun",
+            Self::TrialConfirmed => "trial_confirmed",
+            Self::TrialRolledBack => "trial_rolled_back",
+            Self::LastGood => "last_good",
         }
     }
 }

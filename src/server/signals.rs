@@ -3,12 +3,15 @@
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServerError;
+use super::desk::Command;
 
 /// What a signal or the clock asks for.
 pub(super) enum Asked {
     Reload,
     Reopen,
     Look(time::Date),
+    Change(Command),
+    TrialOver,
     Stop,
 }
 
