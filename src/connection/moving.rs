@@ -196,10 +196,10 @@ pub async fn serve_moved(present: Present, resumed: Resumed) {
     }
     let visit = admission.revisit(permit.rule().name());
     let half = |unsent, ended| Half { unsent, ended };
-    let halves = Box::new((half(unsent.0, about.ended.0), half(unsent.1, about.ended.1)));
+    let halves = (half(unsent.0, about.ended.0), half(unsent.1, about.ended.1));
+    let from = trip.from(halves, (about.sent, about.received));
     let (_, socket) = client.stream().into_parts();
-    let next =
-        Box::pin(trip.go_on(&mut client, (socket, upstream), halves, (about.sent, about.received), &visit)).await;
+    let next = Box::pin(trip.go_on(&mut client, (socket, upstream), from, &visit)).await;
     drop(trip);
     match next {
         Ok(Next::Moved) => {}

@@ -8,12 +8,14 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::OwnedPermit;
 
 use super::ending::{Ended, Next};
+use super::gate::Live;
 use super::moving::{Handed, Parcel};
 use super::sessions::{Kind, Session};
 use super::trip::Trip;
 use crate::admit::Visit;
 use crate::client::{Client, Socket};
 use crate::policy::{Agreed, Decision, Tunnel};
+use crate::pressure::Pressure;
 use crate::reason::{Outcome, Reason, Side};
 use crate::seldom::Seldom;
 use crate::tunnel::{self, Counters, Half, TunnelEnd};
@@ -26,7 +28,21 @@ enum Stop {
     Move(OwnedPermit<Handed>),
 }
 
+/// From where a tunnel goes on, and by what it is bound. Boxed: it is of little use while the tunnel is idle.
+pub(super) struct From {
+    halves: (Half, Half),
+    /// Sent, and received.
+    octets: (u64, u64),
+    live: Arc<Live>,
+    pressure: Arc<Pressure>,
+}
+
 impl Trip {
+    pub(super) fn from(&self, halves: (Half, Half), octets: (u64, u64)) -> Box<From> {
+        let (live, pressure) = (Arc::clone(&self.live), Arc::clone(self.gate.pressure()));
+        Box::new(From { halves, octets, live, pressure })
+    }
+
     /// Copies both ways until both sides have ended, a reload takes the permission away, or the service is cut or moves.
     ///
     /// The future holds the two sockets and none of the evidence, as there are many and they are idle.
@@ -41,37 +57,34 @@ impl Trip {
         client.spread_probes();
         self.attempt.established();
         let (unsent, socket) = client.stream().into_parts();
-        // Boxed: they are of no use behind the beginning.
-        let halves = Box::new((Half { unsent, ended: false }, Half::default()));
+        let from = self.from((Half { unsent, ended: false }, Half::default()), (0, 0));
         let sockets = (socket, upstream.into_stream());
-        self.go_on(client, sockets, halves, (0, 0), visit)
+        self.go_on(client, sockets, from, visit)
     }
 
-    /// The same from wherever it has come to, with `moved` octets behind it: those sent, and those received.
+    /// The same from wherever it has come to.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and the variables they become")]
     pub(super) fn go_on(
         &mut self,
         client: &mut Client,
         (socket, stream): (Socket, TcpStream),
-        halves: Box<(Half, Half)>,
-        moved: (u64, u64),
+        mut from: Box<From>,
         visit: &Visit,
     ) -> impl Future<Output = Result<Next, Ended>> {
         async move {
             let session = self.session(Kind::Tunnel);
             let counters = session.counters();
-            counters.sent.store(moved.0, Ordering::Relaxed);
-            counters.received.store(moved.1, Ordering::Relaxed);
-            let (live, pressure) = (Arc::clone(&self.live), Arc::clone(self.gate.pressure()));
-            let mut tunnel =
-                tunnel::Tunnel::new((socket.tcp(), &stream), *halves, counters, visit.subjects(), pressure.memory());
+            counters.sent.store(from.octets.0, Ordering::Relaxed);
+            counters.received.store(from.octets.1, Ordering::Relaxed);
+            let (halves, memory) = (std::mem::take(&mut from.halves), from.pressure.memory());
+            let mut tunnel = tunnel::Tunnel::new((socket.tcp(), &stream), halves, counters, visit.subjects(), memory);
             let mut may_move = true;
             let end = loop {
                 let stop = {
                     let stopped = pin!(self.stopped(&session, may_move));
                     tokio::select! {
                         biased;
-                        end = tunnel.copy(&live.config.tunnel) => break Ok(end),
+                        end = tunnel.copy(&from.live.config.tunnel) => break Ok(end),
                         stop = Seldom::new(stopped) => stop,
                     }
                 };
