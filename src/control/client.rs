@@ -40,10 +40,7 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`].
 pub fn ask<T: for<'d> Deserialize<'d>>(path: &Path, ask: &Ask) -> Result<T, ClientError> {
-    let mut stream = connect(path).map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: path.to_owned(), source },
-        _ => ClientError::Nobody { path: path.to_owned(), source },
-    })?;
+    let mut stream = connect(path)?;
     let mut answer = Vec::new();
     let asked = stream.write_all(&request(ask)).and_then(|()| (&mut stream).take(MAX_ANSWER).read_to_end(&mut answer));
     match (asked, read_answer(&answer)) {
@@ -62,11 +59,22 @@ pub fn ask<T: for<'d> Deserialize<'d>>(path: &Path, ask: &Ask) -> Result<T, Clie
 /// # Errors
 /// Nobody does, or it cannot be found out.
 pub fn is_answered(path: &Path) -> io::Result<()> {
-    connect(path).map(drop)
+    open(path).map(drop)
+}
+
+/// A conversation with the service at `path`.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn connect(path: &Path) -> Result<UnixStream, ClientError> {
+    open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: path.to_owned(), source },
+        _ => ClientError::Nobody { path: path.to_owned(), source },
+    })
 }
 
 /// A socket whose queue is full is not waited for.
-fn connect(path: &Path) -> io::Result<UnixStream> {
+fn open(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)?;
