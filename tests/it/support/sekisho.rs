@@ -131,6 +131,8 @@ impl Sekisho {
     pub async fn take_over(&mut self) -> Child {
         let starts =
             |records: Vec<Record>| records.iter().filter(|record| record.text("sekisho.lifecycle") == "start").count();
+        // A first line may not be written yet.
+        self.lifecycle("start", 1).await;
         let before = starts(self.records());
         let mut new = spawn_with(self.dir.path(), &["--take-over"], &self.environment, None);
         until("the new process's first line", || {
@@ -368,18 +370,26 @@ impl Sekisho {
         assert_eq!(self.unrecorded().await, 0, "attempts minus records");
     }
 
-    /// Attempts minus records, by the lines, once no attempt is in progress; the counters have to agree. What is not written yet is
-    /// waited for.
-    pub async fn unrecorded(&self) -> i64 {
+    /// Attempts of each action once none is in progress; the counters of their records have to agree.
+    pub async fn counted(&self) -> [(&'static str, f64); 2] {
         let metrics = self.quiet().await;
         assert_eq!(metrics["sekisho_record_lost_total"], 0.0);
-        let mut left = 0;
-        for action in ["connection", "request"] {
+        ["connection", "request"].map(|action| {
             let attempts = metrics[&format!("sekisho_attempts_total{{action=\"{action}\"}}")];
             let counted = |(name, value): (&String, &f64)| {
                 name.starts_with(&format!("sekisho_records_total{{action=\"{action}\"")).then_some(*value)
             };
             assert_eq!(metrics.iter().filter_map(counted).sum::<f64>(), attempts, "{action}s by their counters");
+            (action, attempts)
+        })
+    }
+
+    /// Attempts minus records, by the lines, once no attempt is in progress; the counters have to agree. What is not written yet is
+    /// waited for.
+    pub async fn unrecorded(&self) -> i64 {
+        let counted = self.counted().await;
+        let mut left = 0;
+        for (action, attempts) in counted {
             let lines = || {
                 let records = self.records().into_iter();
                 let terminal = records.filter(|record| record.is_terminal() && record.action() == action);
