@@ -98,7 +98,7 @@ impl Sekisho {
     pub async fn start_in(config: &Config, arrange: impl Fn(&Path) -> Vec<(&'static str, OsString)>) -> Self {
         let (dir, listeners, admin) = prepare(config);
         let environment = arrange(dir.path());
-        let child = spawn(dir.path(), &environment, None);
+        let child = spawn(dir.path(), &[], &environment, None);
         let (taken, exited, killed, namespace) = (Vec::new(), None, false, None);
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
         sekisho.ready().await;
@@ -108,7 +108,7 @@ impl Sekisho {
     /// As [`Sekisho::start`], with what a shell is told first, such as `ulimit -n 256`.
     pub async fn start_under(config: &Config, limits: &str) -> Self {
         let (dir, listeners, admin) = prepare(config);
-        let child = spawn(dir.path(), &[], Some(limits));
+        let child = spawn(dir.path(), &[], &[], Some(limits));
         let (taken, exited, killed, namespace) = (Vec::new(), None, false, None);
         let environment = Vec::new();
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
@@ -119,7 +119,7 @@ impl Sekisho {
     /// As [`Sekisho::start`], in this network.
     pub async fn start_inside(config: &Config, namespace: &Namespace) -> Self {
         let (dir, listeners, admin) = prepare(config);
-        let child = namespace.enter(|| spawn(dir.path(), &[], None));
+        let child = namespace.enter(|| spawn(dir.path(), &[], &[], None));
         let (taken, exited, killed, environment) = (Vec::new(), None, false, Vec::new());
         let namespace = Some(namespace.clone());
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
@@ -137,8 +137,13 @@ impl Sekisho {
 
     /// Starts again in the same directory, on the same ports, with the file as it is.
     pub async fn start_again(&mut self) {
+        self.start_again_with(&[]).await;
+    }
+
+    /// As [`Sekisho::start_again`], with more arguments of `run`.
+    pub async fn start_again_with(&mut self, arguments: &[&str]) {
         assert!(self.exited.is_some(), "still running");
-        let again = || spawn(self.dir.path(), &self.environment, None);
+        let again = || spawn(self.dir.path(), arguments, &self.environment, None);
         self.child = match &self.namespace {
             Some(namespace) => namespace.enter(again),
             None => again(),
@@ -398,7 +403,7 @@ impl Sekisho {
     }
 }
 
-fn spawn(dir: &Path, environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
+fn spawn(dir: &Path, arguments: &[&str], environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
     let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).expect("stderr.log");
     let mut command = match limits {
         None => Command::new(binary()),
@@ -410,6 +415,7 @@ fn spawn(dir: &Path, environment: &[(&'static str, OsString)], limits: Option<&s
     };
     command
         .args(["run", "--config", "sekisho.toml"])
+        .args(arguments)
         .current_dir(dir)
         .env("NO_COLOR", "1")
         .env_remove("NOTIFY_SOCKET")
