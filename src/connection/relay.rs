@@ -1,4 +1,4 @@
-//! The ends of the journey: a tunnel, an inspected connection, a page in its place, a plain request.
+//! The ends of the journey where HTTP is spoken: an inspected connection, a page in its place, a plain request.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use super::ending::{Ended, Next, Stage};
 use super::plain;
 use super::protocols::page_protocol;
-use super::sessions::{Kind, Session};
+use super::sessions::Kind;
 use super::trip::Trip;
 use crate::admit::{Rated, Subjects, Visit};
 use crate::client::{Client, Far, Prefixed};
@@ -28,102 +28,13 @@ use crate::identify::client_hello::ClientHello;
 use crate::inspect::leaf::{Alpn, LeafError};
 use crate::inspect::scope::Scope;
 use crate::inspect::{self, h1, h2, page};
-use crate::policy::{Agreed, Decision, Destination, Inspect, Permit, Plain, Tunnel};
+use crate::policy::{Agreed, Destination, Inspect, Permit, Plain};
 use crate::reason::{Outcome, Reason, Side};
 use crate::seldom::Seldom;
-use crate::tunnel::{self, TunnelEnd};
 use crate::upstream;
 use crate::upstream::verify::{ClientCertificate, VerifiedUpstream};
 
 impl Trip {
-    /// Copies both ways until both sides have ended, a reload takes the permission away, or the service is cut.
-    ///
-    /// The future holds the two sockets and none of the evidence, as there are many and they are idle.
-    pub fn tunnel(
-        &mut self,
-        _agreed: Agreed<Tunnel>,
-        client: &mut Client,
-        upstream: VerifiedUpstream<Tunnel>,
-        visit: &Visit,
-    ) -> impl Future<Output = Result<Next, Ended>> {
-        let stream = upstream.into_stream();
-        async move {
-            self.begin_relay();
-            client.spread_probes();
-            self.attempt.established();
-            let session = self.session(Kind::Tunnel);
-            let (prefix, socket) = client.stream().into_parts();
-            let (settings, memory) = (&self.live.config.tunnel, self.gate.pressure().memory());
-            let end = {
-                let stopped = pin!(self.stopped(&session));
-                tokio::select! {
-                    biased;
-                    end = tunnel::relay(prefix, socket.tcp(), &stream, session.counters(), settings, visit.subjects(), memory) => {
-                        Ok(end)
-                    }
-                    reason = Seldom::new(stopped) => Err(reason),
-                }
-            };
-            self.tunnelled(session.counters(), end, client)
-        }
-    }
-
-    fn tunnelled(
-        &mut self,
-        counters: &tunnel::Counters,
-        end: Result<TunnelEnd, Reason>,
-        client: &mut Client,
-    ) -> Result<Next, Ended> {
-        let fields = &mut self.attempt.fields;
-        fields.source_bytes = Some(counters.sent.load(Ordering::Relaxed));
-        fields.destination_bytes = Some(counters.received.load(Ordering::Relaxed));
-        if end == Ok(TunnelEnd::Finished) {
-            client.ended();
-        }
-        let (side, reason, next) = match end {
-            // What the client was sent may not have been taken yet: its connection is closed with patience.
-            Ok(TunnelEnd::Finished | TunnelEnd::UpstreamFinished) => (None, None, Next::Close),
-            Ok(TunnelEnd::Idle) => (Some(Side::Sekisho), Some(Reason::IdleTimeout), Next::Abort),
-            Ok(TunnelEnd::ClientClosed) => (Some(Side::Client), Some(Reason::ClientClosed), Next::Abort),
-            Ok(TunnelEnd::UpstreamClosed) => (Some(Side::Upstream), Some(Reason::UpstreamClosed), Next::Abort),
-            Err(reason) => (Some(Side::Sekisho), Some(reason), Next::Abort),
-        };
-        self.conclude(side, Outcome::Allowed, reason);
-        Ok(next)
-    }
-
-    /// Resolves when this tunnel is not to go on.
-    async fn stopped(&self, session: &Session) -> Reason {
-        tokio::select! {
-            () = self.withdrawn() => Reason::PolicyWithdrawn,
-            () = self.drain.cut() => self.cut_short(),
-            () = session.cut() => Reason::CutByOperator,
-        }
-    }
-
-    /// Resolves when this tunnel is no longer permitted: after a reload it is asked of the new policy as it was of the old, and when
-    /// observing ends.
-    async fn withdrawn(&self) {
-        let mut reloads = self.gate.reloads();
-        // Asked once at the start too: a reload may have come between the decision and this tunnel's first byte.
-        loop {
-            if !self.may_tunnel() || reloads.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn may_tunnel(&self) -> bool {
-        let decide = |claim| self.gate.live().decide(self.client, claim);
-        match self.claim.as_ref().map(decide) {
-            // What a rule permitted does not go on as observed, since its record does not say so: it is begun anew.
-            Some(Decision::Tunnel(permit)) => {
-                permit.would_refuse().is_none() || self.attempt.fields.would_refuse.is_some()
-            }
-            Some(Decision::Deny(_) | Decision::Inspect(_) | Decision::Plain(_)) | None => false,
-        }
-    }
-
     /// The client's handshake, last, with a leaf for a destination that has been verified; then the request loop.
     pub async fn inspect(
         &mut self,
@@ -337,7 +248,7 @@ impl Trip {
         })
     }
 
-    fn conclude(&mut self, side: Option<Side>, outcome: Outcome, reason: Option<Reason>) {
+    pub(super) fn conclude(&mut self, side: Option<Side>, outcome: Outcome, reason: Option<Reason>) {
         if reason.is_some() {
             self.attempt.fields.side = side.map(Side::as_str);
             self.attempt.fields.stage = Some(Stage::Relay.as_str());

@@ -5,6 +5,8 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::time::Instant;
+
 use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
 use super::plain;
@@ -126,6 +128,39 @@ impl Trip {
             claim: None,
             steered: None,
         }
+    }
+
+    /// One of the process that was taken over from, behind its last phase.
+    pub(super) fn resume(
+        gate: &Arc<Gate>,
+        client: ClientAddr,
+        attempt: Attempt,
+        claim: Claim,
+        ends: Option<Instant>,
+    ) -> Self {
+        let live = gate.live();
+        let drain = gate.drain().at(ends, live.config.drain);
+        Self {
+            gate: Arc::clone(gate),
+            relaying: Relaying::after(gate.pressure().newcomer()),
+            live,
+            client,
+            attempt,
+            action: Action::Connection,
+            stage: Stage::Relay,
+            drain,
+            handshake: None,
+            keep_alive: KeepAlive::No,
+            head_only: false,
+            claim: Some(claim),
+            steered: None,
+        }
+    }
+
+    /// False: there is no memory for it.
+    pub(super) fn relay_resumed(&mut self) -> bool {
+        self.begin_relay();
+        self.relaying.0.newcomer.is_some()
     }
 
     /// Asks the policy, where the record can take what follows.
