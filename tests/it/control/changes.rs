@@ -7,8 +7,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use super::super::support::client::Tls;
-use super::super::support::sekisho::{mode, set_mode};
-use super::super::support::{Config, Origin, Sekisho, Service};
+use super::super::support::sekisho::{free_port, mode, set_mode};
+use super::super::support::{Config, Origin, Sekisho, Service, until};
 use super::{ask, complained, controlled, said, status};
 
 fn write(sekisho: &Sekisho, name: &str, config: &Config) -> PathBuf {
@@ -265,6 +265,29 @@ async fn a_trial_is_ended_by_rollback_by_a_broken_file_and_by_a_crash() {
     let told = status(&sekisho).await;
     assert_eq!((&told["revision"], told["trial"].is_null()), (&revision, true));
     assert!(sekisho.stderr().contains("of a trial that was not confirmed, and is not in force"));
+}
+
+#[tokio::test]
+async fn a_trial_whose_way_back_is_barred_goes_on_and_says_so() {
+    let one = controlled();
+    let mut sekisho = Sekisho::start(&one).await;
+    let revision = status(&sekisho).await["revision"].clone();
+    let old = sekisho.addr();
+    let elsewhere = std::net::SocketAddr::new(old.ip(), free_port("127.0.0.1"));
+    fs::write(sekisho.path("new.toml"), one.render(&[elsewhere], sekisho.admin)).expect("written");
+    said(&ask(&sekisho, &["apply", "new.toml", "--yes", "--confirm", "10m"]).await, 0);
+    // Another program takes the address as soon as it is free.
+    let taken = until("the old address", || std::net::TcpListener::bind(old).ok()).await;
+    let barred = complained(&ask(&sekisho, &["rollback"]).await, 1);
+    assert!(barred.starts_with(&format!("sekisho: cannot listen on {old}: ")), "{barred}");
+    let told = status(&sekisho).await;
+    assert_eq!(told["trial"]["revision"], told["revision"], "it goes on");
+    assert_ne!(told["revision"], revision);
+    drop(taken);
+    said(&ask(&sekisho, &["rollback"]).await, 0);
+    assert_eq!(status(&sekisho).await["revision"], revision);
+    sekisho.refused("one.test:443", 403, "not_allowlisted").await;
+    sekisho.finish().await;
 }
 
 /// With the socket on the command line, as the file does not say where it is.

@@ -9,8 +9,8 @@ use rustix::process::Signal;
 
 use super::super::support::client::connect;
 use super::super::support::sekisho::{prepare, run, text};
-use super::super::support::{Sekisho, within};
-use super::{ask, controlled, said, status};
+use super::super::support::{Sekisho, until, within};
+use super::{ask, complained, controlled, said, status};
 
 /// Says `octets` and reads to the end of the conversation.
 async fn say(path: &Path, octets: Vec<u8>) -> String {
@@ -134,6 +134,36 @@ async fn a_reload_opens_the_new_socket_first_or_keeps_the_old() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn who_moves_the_socket_is_answered_and_no_trial_moves_it() {
+    let sekisho = Sekisho::start(&controlled()).await;
+    let moved = controlled().set("control", "socket", "\"moved.sock\"");
+    let away = super::super::support::Config::new();
+    let write = |config: &super::super::support::Config| {
+        std::fs::write(sekisho.path("new.toml"), config.render(&sekisho.listeners, sekisho.admin)).expect("written");
+    };
+    for config in [&moved, &away] {
+        write(config);
+        let refused = complained(&ask(&sekisho, &["apply", "new.toml", "--yes", "--confirm", "1m"]).await, 1);
+        let expected = "sekisho: a trial cannot move control.socket or take it away: nobody could confirm it; apply it without \
+                        --confirm\n";
+        assert!(refused.ends_with(expected), "{refused}");
+        assert!(!sekisho.path("sekisho.toml.trial").exists());
+        assert_eq!(status(&sekisho).await["readiness"], serde_json::json!(["ok"]), "the file is in force");
+    }
+    write(&moved);
+    let done = said(&ask(&sekisho, &["apply", "new.toml", "--yes"]).await, 0);
+    assert!(done.contains("  ~ control.socket: ") && done.ends_with(" is in force\n"), "{done}");
+    assert_eq!(status(&sekisho).await["readiness"], serde_json::json!(["ok"]));
+    write(&away);
+    let done = said(&ask(&sekisho, &["apply", "new.toml", "--yes"]).await, 0);
+    assert!(done.ends_with(" is in force\n"), "{done}");
+    let is_gone = || (!sekisho.path("moved.sock").exists() && !sekisho.path("control.sock").exists()).then_some(());
+    until("the sockets' end", is_gone).await;
+    let text = std::fs::read_to_string(sekisho.path("sekisho.toml")).expect("there");
+    assert!(!text.contains("[control]"), "{text}");
 }
 
 /// Inodes of the TCP sockets that the process listens on, by proc(5), with their ports.
