@@ -319,7 +319,11 @@ fn unsaid(old: &Config, new: &Config) -> Vec<String> {
         (patterns(old) != patterns(new), "~ hosts for which a tenant restriction is known"),
         (old_ends != new_ends, "~ header fields that no client may send to an inspected host"),
         (old_issuing != new_issuing, "~ issuing_ca: another certificate"),
-        (old.verify.trust.revision() != new.verify.trust.revision(), "~ upstream: what the roots and CRLs hold"),
+        // Where other files are named, the line that names them says enough.
+        (
+            old.trust == new.trust && old.verify.trust.revision() != new.verify.trust.revision(),
+            "~ upstream: what the roots and CRLs hold",
+        ),
         (old.approvals.services != new.approvals.services, "~ registrations of services (ismap)"),
     ];
     rows.into_iter().filter(|(differs, _)| *differs).map(|(_, line)| line.to_owned()).collect()
