@@ -2,7 +2,8 @@
 //! line, lets clients reach exactly the cloud services that were approved, and refuses and records everything else.
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
-//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::catalog`], [`manual::proof`],
+//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::changes`] (status, sessions, apply, trial, who may do
+//! what), [`manual::catalog`], [`manual::proof`],
 //! [`manual::feeds`] (a vendor's list of endpoints), [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::ismap`]
 //! (registration of services and its dates), [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is
 //! measured), [`manual::load`] (measuring it yourself).
@@ -20,7 +21,7 @@
 //! | [`control`] | the control socket: what is said on it, and who may ask for what |
 //! | [`config`] | one TOML file in, one immutable [`config::Config`] out, or every problem at once |
 //! | [`cli`] | arguments → one function per subcommand → exit code |
-//! | [`server`] | bind, accept, spawn, reload, drain; knows no protocol |
+//! | [`server`] | bind, accept, spawn, reload, drain, the desk behind the control socket; knows no protocol of clients |
 //! | [`drain`] | running → draining → cut |
 //! | [`connection`] | the spine: `serve` and `drive`, the only code that knows every phase |
 //! | [`admit`] | limits: a slot is a value |

@@ -114,7 +114,7 @@ fn every_invalid_file_is_told_exactly() {
         let expected = fs::read_to_string(file.with_extension("expected")).expect("the .expected file");
         assert_eq!(shown(&error.problems), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 84);
+    assert_eq!(files.len(), 85);
 }
 
 #[test]
@@ -201,6 +201,10 @@ fn every_key_arrives_where_it_belongs() {
         ["0.0.0.0:3128", "[::1]:3129"]
     );
     assert_eq!(config.admin.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9091"));
+    let control = config.control.as_ref().expect("[control]");
+    let group = |group: &Option<crate::control::Group>| group.as_ref().map(|group| group.id);
+    assert_eq!((group(&control.viewers), group(&control.operators)), (Some(991), Some(990)));
+    assert_eq!(control.socket, Path::new("/run/sekisho/control.sock"));
     let servers: Vec<_> = config.resolver.servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["10.0.0.53:5353", "[2001:db8::53]:53"]);
     let host = DnsName::parse(b"allowed.test").expect("name");

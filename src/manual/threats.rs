@@ -205,20 +205,21 @@
 //! | L01 | an empty list permits all | [`Policy::decide`](crate::policy::Policy::decide) | it permits nothing |
 //! | L02 | no file at start | [`config::load`](crate::config::load) | exit code 1 |
 //! | L03 | a broken file at reload | [`server`](crate::server) keeps the old one and says so: [`Health`](crate::telemetry::Health) | `degraded`, a metric, a line in record and log |
-//! | L04 | a truncated file that still parses | `site.last_line`, where it is set: [`config`](crate::config) | the file is refused |
+//! | L04 | a truncated file that still parses | `site.last_line`, where it is set: [`config`](crate::config); `apply` replaces the file in one step; the [last good text](crate::config::LastGood) has its hash | the file is refused |
 //! | L05 | unknown, misspelt, duplicate keys, wrong types | [`config`](crate::config) | the file is refused |
 //! | L06 | a bad TLS or CA option | [`config`](crate::config) | the file is refused |
 //! | L07 | many reloads under load | one pointer swap: [`Gate::replace`](crate::connection::Gate::replace) | no wrong verdict |
-//! | L08 | a rule removed while connections are open | [`Scope`](crate::inspect::scope::Scope), and the tunnels ask the new policy | `policy_withdrawn` |
+//! | L08 | a rule removed while connections are open | [`Scope`](crate::inspect::scope::Scope), and the tunnels ask the new policy, after a trial too | `policy_withdrawn` |
 //!
 //! # M. Admin
 //!
 //! | row | attack | stopped by | seen |
 //! |---|---|---|---|
+//! | M02 | a page in a browser of the machine that asks the admin listener, under a name that it made to lead there; anything that changes state reached by a network | [`admin`](crate::admin) takes GET and HEAD, no `Origin`, and on loopback no `Host` but an IP address or localhost; what changes is asked on the [`control`](crate::control) socket, a file | 403, 405 |
 //! | M05 | a PAC script that leads astray: names that are script, other hosts' properties, names that take long or are none; the listener's paths, slow and greedy clients, and those who ask and leave | [`pac`](crate::pac) writes parsed names only, matches by hand, and lists nothing for what is no name; [`autoconfig`](crate::autoconfig) has two paths, a deadline for heads, few connections of one client, and makes a script once | 404, 403, 431, or closed |
 //! | M01 | the admin listener through the proxy | as A17: [`SelfAddrs`](crate::upstream::vet::SelfAddrs) holds it; no name is "ours" | `ip_literal`, `not_allowlisted` or `self_connection`, 403 |
 //! | M06 | metric labels by host or user | [`admin`](crate::admin): labels are words of closed lists | bounded |
-//! | M07 | policy or keys read without leave | [`admin`](crate::admin) has no such answer | 404 |
+//! | M07 | policy or keys read without leave | [`admin`](crate::admin) has no such answer; the [`control`](crate::control) socket tells who has a [`Role`](crate::control::role::Role) by the kernel's word, and nobody the keys | 404, `not_permitted` |
 //!
 //! # N. Upstreams that fail
 //!
@@ -245,7 +246,6 @@
 //! | H09 | a rule is found by a hash walk over the labels of a name, there are no regular expressions; what a look-up costs is measured ([`performance`](super::performance)), not asserted, and that the verdict is the same at any size is A18 |
 //! | J07 | an issuer in a process of its own, PKCS#11: not there; the key is in this process |
 //! | K04 | there is no remote receiver: the record is a file, and a collector reads that |
-//! | M02 | nothing on the admin listener changes state, and what it says is no secret of the policy |
 //! | M03 | there is no login |
 //! | M04 | there is no proxy authentication; `Proxy-Authorization` is removed and never recorded |
 //! | N01 | there is no ICAP |

@@ -13,6 +13,7 @@ mod autoconfig;
 mod certificates;
 mod cli;
 mod config;
+mod control;
 mod corpus;
 mod faults;
 mod feed;

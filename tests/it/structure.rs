@@ -161,7 +161,7 @@ const GROUPS: [(char, u32); 14] = [
     ('N', 5),
     ('O', 6),
 ];
-const ROWS: [&str; 4] = ["M01", "M05", "M06", "M07"];
+const ROWS: [&str; 5] = ["M01", "M02", "M05", "M06", "M07"];
 
 /// A file of `src`, as far as it is in the program.
 struct Source {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::support::client::{Tls, connect};
 use super::support::record::Record;
-use super::support::sekisho::{run, spawn_with, text};
+use super::support::sekisho::{run, spawn, text};
 use super::support::{Config, Origin, Sekisho, Service, until, within};
 
 async fn echo() -> (Origin, Config) {
@@ -284,7 +284,7 @@ async fn a_new_process_that_cannot_serve_says_why_and_the_old_one_goes_on() {
     ];
     for (broken, why) in rows {
         sekisho.replace_config(&broken.render(&sekisho.listeners, sekisho.admin));
-        let mut new = spawn_with(sekisho.dir.path(), &["--take-over"], &[], None);
+        let mut new = spawn(sekisho.dir.path(), &["--take-over"], &[], None);
         let status = until("its end", || new.try_wait().expect("wait")).await;
         assert_eq!(status.code(), Some(1));
         until("what it says", || sekisho.stderr().contains(why).then_some(())).await;
