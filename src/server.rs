@@ -4,6 +4,7 @@ mod accept;
 mod bind;
 mod days;
 mod enforce;
+mod inherited;
 mod signals;
 mod watch;
 mod workers;
@@ -23,6 +24,7 @@ use self::accept::accept;
 use self::bind::{Bound, Held};
 use self::days::Days;
 use self::enforce::enforce;
+pub use self::inherited::Inherited;
 use self::signals::{Asked, Signals};
 use self::watch::watch;
 use self::workers::Workers;
@@ -66,6 +68,14 @@ pub enum ServerError {
         "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address or mode of a port"
     )]
     OwnPort { address: ListenAddr, own: ListenAddr },
+    #[error(
+        "socket {number} of those the service manager hands over (LISTEN_FDS) cannot be used: {source}: the socket unit is for ListenStream= of TCP alone"
+    )]
+    Inherited { number: usize, source: io::Error },
+    #[error(
+        "the service manager hands over a socket that listens on {address}, and no [[listener]], [admin] or [pac] has this address: correct the socket unit or the configuration"
+    )]
+    Unasked { address: ListenAddr },
     #[error("{0}")]
     Record(#[from] crate::record::RecordError),
     #[error("the configuration could not be read: {0}")]
@@ -110,17 +120,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the record, binds every listener and begins to accept.
+    /// Opens the record, binds every listener that is not inherited and begins to accept.
     ///
     /// # Errors
     /// [`ServerError`]; nothing is left running.
-    pub async fn start(config: Config) -> Result<Self, ServerError> {
+    pub async fn start(config: Config, mut inherited: Inherited) -> Result<Self, ServerError> {
         let file = config.file.clone();
         let (stopper, drain) = Stopper::new();
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
         let workers = Workers::start().map_err(ServerError::Threads)?;
-        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default())?;
+        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default(), &mut inherited)?;
+        inherited.all_taken()?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let memory = gate.pressure().memory();
@@ -234,7 +245,7 @@ impl Server {
         }
         let held = |listener: &Option<(ListenAddr, AbortHandle)>| listener.as_ref().map(|(address, _)| *address);
         let held = Held { admin: held(&self.admin), pac: held(&self.pac) };
-        let bound = Bound::new(&config, &self.workers, &self.listeners, held)?;
+        let bound = Bound::new(&config, &self.workers, &self.listeners, held, &mut Inherited::default())?;
         let (wanted, admin, pac) =
             (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
         let record = config.record.clone();
@@ -271,7 +282,7 @@ impl Server {
 
     fn accept_on(&mut self, bound: Bound) {
         for (listener, sockets) in bound.proxying {
-            let each = self.workers.handles().zip(sockets);
+            let each = self.workers.handles().cycle().zip(sockets);
             let accepting = each.map(|(worker, socket)| {
                 self.accepting.spawn_on(accept(socket, listener, Arc::clone(&self.gate)), worker)
             });

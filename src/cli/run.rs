@@ -6,7 +6,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 use super::{ConfigFile, DONE, fail};
 use crate::config::Scope;
-use crate::server::{Server, ServerError, fit_connections};
+use crate::server::{Inherited, Server, ServerError, fit_connections};
 use crate::telemetry;
 
 pub(super) fn run(file: &ConfigFile) -> ExitCode {
@@ -15,6 +15,10 @@ pub(super) fn run(file: &ConfigFile) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::init("info");
+    let inherited = match Inherited::from_manager() {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(&error),
+    };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -25,7 +29,7 @@ pub(super) fn run(file: &ConfigFile) -> ExitCode {
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
     let ran = runtime.block_on(async {
-        Server::start(config).await?.run().await;
+        Server::start(config, inherited).await?.run().await;
         Ok::<_, ServerError>(())
     });
     match ran {
