@@ -14,6 +14,7 @@ mod certificates;
 mod cli;
 mod config;
 mod corpus;
+mod deploy;
 mod faults;
 mod feed;
 mod framing;
