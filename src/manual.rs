@@ -3,6 +3,7 @@
 //! * [`journey`]: one connection from accept to record, in each mode; refusal, reload, drain.
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
+//! * [`deployment`]: units, packet filter, package, monitoring; what was run of them, and what was not.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
 //! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
 //! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
@@ -16,6 +17,7 @@
 //! No code may be here but the tests that compare the pages with what they describe.
 
 pub mod catalog;
+pub mod deployment;
 pub mod feeds;
 pub mod ismap;
 pub mod journey;
