@@ -250,7 +250,7 @@ fn address(text: &Text<'_>, problems: &mut Problems<'_>) -> Option<IpAddr> {
 }
 
 /// A path, relative to the configuration's directory.
-fn file(text: &Text<'_>, base: &Path, problems: &mut Problems<'_>) -> Option<PathBuf> {
+pub(super) fn file(text: &Text<'_>, base: &Path, problems: &mut Problems<'_>) -> Option<PathBuf> {
     if text.text.is_empty() || text.text.contains('\0') {
         problems.error(&text.at, quoted(text.text), "a file, relative to this one or absolute");
         return None;
