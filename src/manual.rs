@@ -7,6 +7,7 @@
 //! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
 //! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
 //! * [`proof`]: the tenant proof, what it shows and what it does not.
+//! * [`failover`]: two boxes of which one may die, and balancers in front.
 //! * [`pac`]: the script for browsers, and its listener.
 //! * [`ismap`]: registration of services, their dates, what a passed date does.
 //! * [`record`]: every field of the access record.
@@ -16,6 +17,7 @@
 //! No code may be here but the tests that compare the pages with what they describe.
 
 pub mod catalog;
+pub mod failover;
 pub mod feeds;
 pub mod ismap;
 pub mod journey;

@@ -151,6 +151,8 @@ fn service(registry: &mut Registry, views: &Views) {
     let degraded = u64::from(views.health.degraded().is_some());
     registry.register("degraded", "1 while the configuration in force is not the file's", gauge(degraded));
     registry.register("connections", "Client connections open", gauge(views.gate.connections() as u64));
+    let checks = counter(views.gate.balancer_checks());
+    registry.register("balancer_checks", "Connections of balancers' own that asked for nothing; not attempts", checks);
     let admitted = views.gate.limits().held(Counted::Connections);
     registry.register("admitted", "Connection slots held", gauge(admitted.into()));
     let live = views.gate.live();

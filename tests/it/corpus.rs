@@ -52,6 +52,7 @@ targets! {
     names: "../fuzz/fuzz_targets/names.rs", 27;
     policy_decision: "../fuzz/fuzz_targets/policy_decision.rs", 12;
     policy_pattern: "../fuzz/fuzz_targets/policy_pattern.rs", 16;
+    proxy_protocol: "../fuzz/fuzz_targets/proxy_protocol.rs", 25;
     record_line: "../fuzz/fuzz_targets/record_line.rs", 15;
 }
 

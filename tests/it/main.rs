@@ -10,6 +10,7 @@ mod support;
 
 mod admin;
 mod autoconfig;
+mod balanced;
 mod certificates;
 mod cli;
 mod config;
