@@ -15,6 +15,7 @@ mod certificates;
 mod cli;
 mod config;
 mod corpus;
+mod failover;
 mod faults;
 mod feed;
 mod framing;
