@@ -25,12 +25,11 @@ static WAITING: Semaphore = Semaphore::const_new(UNANNOUNCED);
 
 /// The client, once its balancer has named it. `None`: the connection is over, and recorded where it was more than a check.
 pub async fn announce(gate: &Arc<Gate>, mut connection: Unannounced) -> Option<Client> {
-    let (Ok(_place), Some(newcomer)) = (WAITING.try_acquire(), gate.pressure().newcomer()) else {
-        gate.pressure().count(Shed::Connections);
-        let ended = Ended::cut(Stage::Admit, Reason::Overloaded)
-            .because("too many connections wait for the PROXY header of a balancer");
-        record(gate, &connection.own(0), &ended).await;
-        return None;
+    let Ok(_place) = WAITING.try_acquire() else {
+        return turn_away(gate, connection, "too many connections wait for the PROXY header of a balancer").await;
+    };
+    let Some(newcomer) = gate.pressure().newcomer() else {
+        return turn_away(gate, connection, "there is no memory for one more connection of a balancer").await;
     };
     match header(gate, &mut connection, &newcomer).await {
         Ok((Behind::Client { source, destination }, octets)) => Some(connection.announce(octets, source, destination)),
@@ -46,6 +45,12 @@ pub async fn announce(gate: &Arc<Gate>, mut connection: Unannounced) -> Option<C
             None
         }
     }
+}
+
+async fn turn_away(gate: &Arc<Gate>, connection: Unannounced, why: &str) -> Option<Client> {
+    gate.pressure().count(Shed::Connections);
+    record(gate, &connection.own(0), &Ended::cut(Stage::Admit, Reason::Overloaded).because(why)).await;
+    None
 }
 
 async fn header(gate: &Gate, connection: &mut Unannounced, newcomer: &Newcomer) -> Result<(Behind, usize), Ended> {

@@ -19,15 +19,18 @@
 //!
 //! | what happens | who notices | measured until all clients are served |
 //! |---|---|---|
-//! | sekisho is killed, or not ready (`/readyz` 503) | the check, once a second | 1.0 to 1.2 s |
-//! | sekisho is stopped, or stands still | the check, by its time limit | 2.3 to 2.6 s |
-//! | the cable on either side is cut | the kernel | 0.3 to 1.1 s |
-//! | the box falls silent | the other one, after three adverts | 1.1 s |
-//! | keepalived is killed | its other process, which gives the addresses up | 0.2 to 0.3 s |
-//! | all of keepalived is killed at once | the other one, after three adverts | 1.0 s |
+//! | sekisho is killed, or drains (`/readyz` 503) | the check, once a second | 0.9 to 1.4 s |
+//! | sekisho is stopped, or stands still | the check, by its time limit | 2.1 s |
+//! | the cable of the clients' side is cut | the other one, after three adverts | 1.1 to 1.4 s |
+//! | that of the line's side | the kernel | 0.5 s |
+//! | the box falls silent | the other one, after three adverts | 0.9 to 1.1 s |
+//! | keepalived is killed | its other process, which gives the addresses up | 0.2 to 0.5 s |
+//! | all of keepalived is killed at once | the other one, after three adverts | 0.8 to 1.1 s |
+//! | behind HAProxy: sekisho is killed | the next connection, which goes to the other box | below 0.1 s |
+//! | behind HAProxy: sekisho is stopped | the check, by its time limit | 0.5 to 1.6 s |
 //!
-//! (2026-11-28, network namespaces on one machine of 2 cores, each twice, with new connections by IPv4, IPv6 and CONNECT at the same time; a
-//! test asserts 3 s. A counter on the internet's side saw no packet of the clients' network throughout.)
+//! (2026-11-28, network namespaces on one machine of 2 busy cores, each twice, with new connections by IPv4, IPv6 and CONNECT at the same
+//! time; a test asserts 3 s. A counter on the internet's side saw no packet of the clients' network throughout.)
 //!
 //! **No box is both dead and attracting traffic.** The check's failure puts a box into FAULT, in which it has no address; a weight would not:
 //! with `nopreempt` the other box lets a master be whose priority has fallen. Where both boxes are not ready neither has the addresses, and
@@ -76,8 +79,9 @@
 //!
 //! A balancer that looks whether somebody listens says `LOCAL` (version 2), `UNKNOWN` or its own end of the connection (version 1), or
 //! nothing, and leaves. That is no attempt of anybody's: it is counted in `sekisho_balancer_checks_total` and leaves no record, which
-//! one line a second would fill. Where it asks for something it is a client with its own address, which should be in no `[[clients]]`: the
-//! same goes for whom the balancer cannot name. A client's connection that ends unasked is recorded as ever.
+//! one line a second would fill. Where it asks for something it is a client with its own address, and may what that address may; so is
+//! whoever it cannot name (HAProxy names every client that has an IP address). Where its address lies outside the networks of `[[clients]]`
+//! that is nothing. A client's connection that ends unasked is recorded as ever.
 //!
 //! Ask `/readyz` of the admin listener rather than whether the port is open: a port is open on a box that is stopped.
 //!

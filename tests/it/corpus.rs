@@ -110,6 +110,23 @@ proptest! {
     }
 
     #[test]
+    fn b09_a_proxy_header_names_whom_a_naive_reader_finds(
+        octets in prop_oneof![
+            "PROXY (TCP4 ([0-9]{1,3}\\.){3}[0-9]{1,3} 10\\.20\\.0\\.1|TCP6 [0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7} fd00::1) [0-9]{1,5} [0-9]{1,5}\r\n[ -~]{0,4}"
+                .prop_map(String::into_bytes),
+            (any::<[u8; 2]>(), prop_oneof![Just(0x11_u8), Just(0x21), any::<u8>()], prop::collection::vec(any::<u8>(), 0..64)).prop_map(
+                |([command, short], family, block)| {
+                    let length = block.len().saturating_sub(usize::from(short & 0x0f));
+                    let head = [0x20 | (command & 1), family, 0, u8::try_from(length).expect("short")];
+                    [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &head, &block].concat()
+                }
+            ),
+        ]
+    ) {
+        proxy_protocol::run(&octets);
+    }
+
+    #[test]
     fn a18_c14_a_policy_decides_as_the_manual_reads(
         text in "(s[@-\\x7f](([ab]|\\*|[ab]?\\*[ab]?)(\\.([ab]|\\*|a\\*|\\*b)){0,3} ?){1,4}\n){1,6}(\\?[@-\\x7f][ab]{1,2}(\\.[ab]{1,2}){0,4}\n){1,8}"
     ) {

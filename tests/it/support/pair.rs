@@ -15,6 +15,7 @@ use super::until;
 pub const SELF4: [&str; 2] = ["10.20.0.2", "10.20.0.3"];
 const SELF6: [&str; 2] = ["fd00:20::2", "fd00:20::3"];
 const WAN4: [&str; 2] = ["203.0.113.2", "203.0.113.3"];
+const WAN6: [&str; 2] = ["2001:db8:113::2", "2001:db8:113::3"];
 pub const BALANCER4: &str = "10.20.0.4";
 /// What IPv6 terminals have as their gateway.
 const GATEWAY6: &str = "fe80::20:1";
@@ -47,14 +48,14 @@ impl Pair {
         plug(&pair.balancer, "lan0", &pair.lan, "p-balancer", &[(BALANCER4, 16)]);
         for (n, each) in pair.boxes.iter().enumerate() {
             plug(each, "lan0", &pair.lan, port(n), &[(SELF4[n], 16), (SELF6[n], 64)]);
-            plug(each, "wan0", &pair.internet, port(n), &[(WAN4[n], 24)]);
+            plug(each, "wan0", &pair.internet, port(n), &[(WAN4[n], 24), (WAN6[n], 64)]);
             each.ip(&["route", "add", "default", "via", "203.0.113.1"]);
+            each.ip(&["-6", "route", "add", "default", "via", "2001:db8:113::1"]);
             each.forwards();
         }
         pair.internet.ip(&["addr", "add", "203.0.113.1/24", "dev", "br0"]);
+        pair.internet.ip(&["addr", "add", "2001:db8:113::1/64", "dev", "br0", "nodad"]);
         pair.internet.ip(&["addr", "add", ORIGIN4, "dev", "lo"]);
-        // The answers to what would get past a box could come back.
-        pair.internet.ip(&["route", "add", "10.20.0.0/16", "via", WAN4[0]]);
         pair.client.ip(&["route", "add", "default", "via", GATE4]);
         pair.client.ip(&["-6", "route", "add", "default", "via", GATEWAY6, "dev", "eth0"]);
         pair.internet.counts_packets_of_clients();
