@@ -72,6 +72,12 @@ enum Command {
         #[command(flatten)]
         config: ConfigFile,
     },
+    /// The process that `run` starts for the issuing key
+    #[command(hide = true)]
+    Mint {
+        #[command(flatten)]
+        config: ConfigFile,
+    },
     /// Print the decision for one flow: the very function the proxy calls
     #[command(
         after_help = "Exit code: 0 allowed, 3 denied, 1 error. What only observing lets through is allowed, and said to be.\n\n\
@@ -162,6 +168,7 @@ pub fn main() -> ExitCode {
         Command::Quickstart(arguments) => quickstart::quickstart(&arguments),
         Command::Check { config } => check::check(&config),
         Command::Run { config } => run::run(&config),
+        Command::Mint { config } => run::mint(&config),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Ca { command } => ca::ca(&command),
         Command::Catalog { command } => catalog::catalog(&command),

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `pac`, `enforcement`, `finding`, `shadowed`, `ismap`) the rules that need
+//! `taken`, `tenant`, `profiles`, `header`, `settings`, `issuing`, `limits`, `pac`, `enforcement`, `finding`, `shadowed`, `ismap`) the rules that need
 //! no other file, `approval` what follows from a registration on a day, `catalogue` (with `feed`) the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
@@ -19,6 +19,7 @@ mod files;
 mod finding;
 mod header;
 mod ismap;
+mod issuing;
 mod limits;
 mod listener;
 mod lower;
@@ -93,7 +94,7 @@ pub struct Config {
     pub verify: verify::Settings,
     /// Where `[issuing_ca]` says the files are, whether they exist or not.
     pub issuing_files: Option<IssuingFiles>,
-    /// With [`Scope::Full`], present wherever a service inspects.
+    /// Present wherever a service inspects, unless the issuing CA was out of scope. With [`Scope::WithoutIssuingKey`] it signs nothing yet.
     pub issuing: Option<Arc<Issuer>>,
     pub limits: admit::Settings,
     pub pressure: pressure::Settings,
@@ -172,13 +173,26 @@ pub struct OwnEntries {
 pub struct IssuingFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Who takes over.
+    pub next: Option<NextFiles>,
+}
+
+/// `[issuing_ca.next]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// The day, in Japan, from whose beginning on leaves are its.
+    pub from: Date,
 }
 
 /// How much of what the file names must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// As `run` needs it.
+    /// Everything, the issuing key too.
     Full,
+    /// As the process that serves needs it: the issuing key is the minting process's.
+    WithoutIssuingKey,
     /// For `ca init`: the files of `[issuing_ca]` are not looked at.
     WithoutIssuingCa,
 }
@@ -354,9 +368,12 @@ fn revision(text: &str, taken: &str, trust: &str, issuing: Option<&IssuingFiles>
         context.update(b"\0");
     }
     context.update(trust.as_bytes());
-    if let Some(certificate) = issuing.and_then(|files| fs::read(&files.certificate).ok()) {
-        context.update(b"\0");
-        context.update(&certificate);
+    let next = issuing.and_then(|files| files.next.as_ref()).map(|next| &next.certificate);
+    for certificate in issuing.map(|files| &files.certificate).into_iter().chain(next) {
+        if let Ok(certificate) = fs::read(certificate) {
+            context.update(b"\0");
+            context.update(&certificate);
+        }
     }
     shortened(context.finish())
 }

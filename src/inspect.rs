@@ -20,7 +20,9 @@ mod install;
 pub mod issuer;
 pub mod keyfile;
 pub mod leaf;
+pub mod minting;
 pub mod page;
+pub mod question;
 #[cfg(test)]
 mod scene;
 pub mod scope;

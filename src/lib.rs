@@ -19,6 +19,7 @@
 //! | [`reason`] | the closed list of reasons: one word in record, metric, reply and manual |
 //! | [`config`] | one TOML file in, one immutable [`config::Config`] out, or every problem at once |
 //! | [`cli`] | arguments → one function per subcommand → exit code |
+//! | [`minter`] | the other process, which has the issuing key and signs what is inspected |
 //! | [`server`] | bind, accept, spawn, reload, drain; knows no protocol |
 //! | [`drain`] | running → draining → cut |
 //! | [`connection`] | the spine: `serve` and `drive`, the only code that knows every phase |
@@ -97,6 +98,7 @@ pub mod reason;
 pub mod config;
 
 pub mod cli;
+pub mod minter;
 pub mod seldom;
 pub mod server;
 pub mod sockets;

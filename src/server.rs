@@ -4,6 +4,8 @@ mod accept;
 mod bind;
 mod days;
 mod enforce;
+mod fit;
+mod minting;
 mod signals;
 mod watch;
 mod workers;
@@ -14,7 +16,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -23,6 +24,9 @@ use self::accept::accept;
 use self::bind::{Bound, Held};
 use self::days::Days;
 use self::enforce::enforce;
+pub use self::fit::fit_connections;
+pub use self::minting::Minting;
+use self::minting::end_of;
 use self::signals::{Asked, Signals};
 use self::watch::watch;
 use self::workers::Workers;
@@ -32,21 +36,16 @@ use crate::autoconfig;
 use crate::config::{self, Config, Listener, LoadError, Scope};
 use crate::connection::{Gate, Live};
 use crate::drain::Stopper;
+use crate::inspect::question::Source;
+use crate::minter::{Minter, TakeUpError};
 use crate::pressure;
 use crate::probe::{Probe, ProbeError};
 use crate::proof;
 use crate::record::{Fields, Lifecycle, Recorder};
-use crate::sockets;
 use crate::telemetry::Health;
-use crate::upstream::verify;
 
 /// How long writing out the record may take at the end.
 const RECORD_END: Duration = Duration::from_secs(5);
-
-/// Descriptors of one connection: the client's and the upstream's.
-const PER_CONNECTION: u64 = 2;
-/// Descriptors kept for listeners, the record, DNS, the admin listener and the tunnels' pipes; at most half of all.
-const RESERVED: u64 = 256;
 
 /// Octets of memory that connections must have, for a service to be one.
 const LEAST_MEMORY: u64 = 100 * pressure::NEWCOMER;
@@ -76,6 +75,12 @@ pub enum ServerError {
     Threads(io::Error),
     #[error("{0}")]
     Probe(#[from] ProbeError),
+    #[error("{0}")]
+    TakeUp(#[from] TakeUpError),
+    #[error(
+        "the minting process has ended ({0}): without it nothing new can be inspected, so the service stops and is to be started anew"
+    )]
+    MintingEnded(String),
     #[error(
         "limits.memory is {}, and {} are taken before the first connection: raise it, or the limit of the control group", pressure::shown(*.ceiling), pressure::shown(*.baseline)
     )]
@@ -107,6 +112,9 @@ pub struct Server {
     scripts: Arc<autoconfig::Counts>,
     proof: Arc<proof::Standing>,
     accepting: JoinSet<()>,
+    /// `None`: the issuing key is in this process, or nowhere.
+    minter: Option<Minter>,
+    scope: Scope,
 }
 
 impl Server {
@@ -114,11 +122,23 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`]; nothing is left running.
-    pub async fn start(config: Config) -> Result<Self, ServerError> {
+    pub async fn start(mut config: Config, minting: Minting) -> Result<Self, ServerError> {
+        let (scope, minter) = match minting {
+            Minting::Here => (Scope::Full, None),
+            Minting::Nowhere => (Scope::WithoutIssuingKey, None),
+            Minting::Elsewhere(minter, taken_up) => {
+                minter.keep(Some(&taken_up)).await;
+                config.issuing = Some(taken_up.issuer);
+                (Scope::WithoutIssuingKey, Some(minter))
+            }
+        };
         let file = config.file.clone();
         let (stopper, drain) = Stopper::new();
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
+        if minter.is_some() {
+            health.minting_began();
+        }
         let workers = Workers::start().map_err(ServerError::Threads)?;
         let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default())?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
@@ -141,6 +161,8 @@ impl Server {
             scripts: Arc::default(),
             proof: Arc::default(),
             accepting: JoinSet::new(),
+            minter,
+            scope,
         };
         server.look_after();
         server.accept_on(bound);
@@ -156,13 +178,18 @@ impl Server {
     }
 
     /// Runs until a signal ends it: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM or SIGINT drains, a second one cuts.
-    pub async fn run(mut self) {
+    ///
+    /// # Errors
+    /// The minting process has ended, and this one with it, in the same order as after a signal.
+    pub async fn run(mut self) -> Result<(), ServerError> {
         tell_systemd(&[NotifyState::Ready]);
         let mut days = Days::new(self.gate.live().config.approvals.day);
-        loop {
+        let mut minter = self.minter.clone();
+        let ended = loop {
             let asked = tokio::select! {
                 asked = self.signals.next() => asked,
                 today = days.next() => Asked::Look(today),
+                how = end_of(minter.as_mut()) => break Err(self.minting_ended(how)),
             };
             match asked {
                 Asked::Reload => {
@@ -172,10 +199,11 @@ impl Server {
                 }
                 Asked::Reopen => self.reopen().await,
                 Asked::Look(today) => days.look(&self.gate, today),
-                Asked::Stop => break,
+                Asked::Stop => break Ok(()),
             }
-        }
+        };
         self.stop().await;
+        ended
     }
 
     /// Takes up the file as it is now and says so; or keeps everything as it was and says that everywhere.
@@ -224,10 +252,11 @@ impl Server {
     }
 
     async fn try_reload(&mut self) -> Result<Arc<str>, ServerError> {
-        let file = self.file.clone();
+        let (file, scope) = (Source::File.path(&self.file), self.scope);
         // It reads files: not on a thread that serves connections.
-        let loading = tokio::task::spawn_blocking(move || config::load(&file, Scope::Full, SystemTime::now()));
+        let loading = tokio::task::spawn_blocking(move || config::load(&file, scope, SystemTime::now()));
         let mut config = loading.await.map_err(ServerError::Loading)??;
+        let taken_up = self.take_up(&mut config, Source::File).await?;
         fit_connections(&mut config);
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -242,6 +271,9 @@ impl Server {
         self.gate.recorder().reconfigure(record).await?;
         let revision = Arc::clone(&live.config.revision);
         self.gate.replace(live);
+        if let Some(minter) = &self.minter {
+            minter.keep(taken_up.as_ref()).await;
+        }
         self.listeners.retain(|listener, accepting| {
             let kept = wanted.contains(listener);
             if !kept {
@@ -349,33 +381,4 @@ fn about(config: &Config) -> Fields {
     fields.config_revision = Some((&*config.revision).into());
     fields.version = Some(env!("CARGO_PKG_VERSION"));
     fields
-}
-
-/// Raises the soft descriptor limit to the hard one, and lowers `limits.connections` to what that carries.
-pub fn fit_connections(config: &mut Config) {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the descriptor limit could not be raised");
-    }
-    let Some(descriptors) = getrlimit(Resource::Nofile).current else { return };
-    sockets::reserve(descriptors);
-    // A handshake for a verdict has a connection of its own: a few at a time where verdicts are kept, else one with each tunnel.
-    let (verifying, each) = match config.verify.cache.is_zero() {
-        true => (0, PER_CONNECTION + 1),
-        false => ((verify::MAX_RUNNING.get() as u64).min(descriptors / 8), PER_CONNECTION),
-    };
-    let carried = descriptors.saturating_sub(RESERVED.min(descriptors / 2) + verifying) / each;
-    let carried = u32::try_from(carried).unwrap_or(u32::MAX).max(1);
-    let limits = &mut config.limits;
-    if let Some(configured) = limits.all.connections.filter(|configured| *configured > carried) {
-        tracing::warn!(
-            configured,
-            carried,
-            descriptors,
-            "limits.connections is lowered to what the descriptor limit carries; raise LimitNOFILE for more"
-        );
-        limits.all.connections = Some(carried);
-        limits.per_client.connections = limits.per_client.connections.map(|number| number.min(carried));
-    }
 }

@@ -17,7 +17,7 @@ use super::trial::Visit;
 use super::{DONE, FAILED, complain, fail, report, say};
 use crate::config::Config;
 use crate::inspect::authority::root_path;
-use crate::server::Server;
+use crate::server::{Minting, Server};
 use crate::telemetry;
 
 /// How long the ends of the three connections are waited for; other clients may hold theirs for longer.
@@ -87,7 +87,7 @@ async fn show(folder: Folder, config: Config, identity: Identity) -> ExitCode {
     // Ends with this function.
     let mut demo = JoinSet::new();
     demo.spawn(demo::serve(listener, identity.tls));
-    let server = match Server::start(config).await {
+    let server = match Server::start(config, Minting::Here).await {
         Ok(server) => server,
         Err(error) => return fail(&error),
     };
@@ -113,8 +113,10 @@ async fn show(folder: Folder, config: Config, identity: Identity) -> ExitCode {
         )),
     }
     say(&scene.next_steps(bold()));
-    server.run().await;
-    DONE.into()
+    match server.run().await {
+        Ok(()) => DONE.into(),
+        Err(error) => fail(&error),
+    }
 }
 
 /// Where a client on this machine reaches a listener.

@@ -71,11 +71,15 @@ pub fn load(path: &Path) -> Result<KeyPair, KeyFileError> {
     KeyPair::try_from(&der).map_err(|_| KeyFileError::Unsupported { path: path.to_owned() })
 }
 
+/// Where systemd puts what `LoadCredential=` names, for a unit that has it.
+pub fn credentials_directory() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
 fn read_private(path: &Path) -> Result<Vec<u8>, KeyFileError> {
     let mut file = open(path)?;
     let metadata = file.metadata().map_err(|source| KeyFileError::Read { path: path.to_owned(), source })?;
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    check(path, &metadata, credentials.as_deref())?;
+    check(path, &metadata, credentials_directory().as_deref())?;
     let mut contents = Vec::new();
     file.by_ref()
         .take(MAX_KEY_FILE + 1)

@@ -47,6 +47,10 @@ pub enum Lifecycle {
     Observing,
     /// It is over: what is not permitted is refused, and tunnels that were only observed are cut.
     Enforcing,
+    /// The process with the issuing key has ended, and the service stops. `message` says how it ended.
+    MintingEnded,
+    /// The service could not restrict itself in some way when it began. `message` says in which, and why.
+    Unrestricted,
 }
 
 impl Lifecycle {
@@ -70,6 +74,8 @@ impl Lifecycle {
             Self::Normal => "normal",
             Self::Observing => "observing",
             Self::Enforcing => "enforcing",
+            Self::MintingEnded => "minting_ended",
+            Self::Unrestricted => "unrestricted",
         }
     }
 }

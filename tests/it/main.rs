@@ -27,6 +27,7 @@ mod lifecycle;
 mod limits;
 mod listener;
 mod load;
+mod minting;
 mod names;
 mod overload;
 mod pac;

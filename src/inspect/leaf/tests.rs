@@ -15,6 +15,11 @@ fn cache(site: &Site, capacity: usize) -> LeafCache {
     LeafCache::new(Arc::new(site.issuer()), NonZeroUsize::new(capacity).expect("not zero"))
 }
 
+/// What comes of it, on a runtime of this thread's own.
+fn done<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+}
+
 fn anything() -> Result<(), Refused> {
     Ok(())
 }
@@ -72,7 +77,7 @@ fn the_client_gets_its_leaf_its_protocol_and_a_post_quantum_key_exchange() {
     {
         let mut config = client(&site, rustls::ALL_VERSIONS);
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
-        let server = cache.server_config(&name("a.example.com"), alpn, now(), anything).expect("config");
+        let server = done(cache.server_config(&name("a.example.com"), alpn, now(), anything)).expect("config");
         assert_eq!((server.max_early_data_size, server.send_half_rtt_data), (0, false));
         let (client, server) = handshake(&Arc::new(config), "a.example.com", server).expect("handshake");
         assert_eq!(client.alpn_protocol(), expected);
@@ -90,7 +95,7 @@ fn both_versions_are_taken_with_and_without_a_server_name() {
         for enable_sni in [true, false] {
             let mut config = client(&site, &[version]);
             config.enable_sni = enable_sni;
-            let server = cache.server_config(&name("a.example.com"), None, now(), anything).expect("config");
+            let server = done(cache.server_config(&name("a.example.com"), None, now(), anything)).expect("config");
             let (client, server) = handshake(&Arc::new(config), "a.example.com", server).expect("handshake");
             assert_eq!(client.protocol_version(), Some(version.version));
             assert_eq!(server.server_name().is_some(), enable_sni);
@@ -102,7 +107,7 @@ fn both_versions_are_taken_with_and_without_a_server_name() {
 fn d14_a_ticket_of_one_name_is_worth_nothing_under_another() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 8);
-    let server = |host| cache.server_config(&name(host), None, now(), anything).expect("config");
+    let server = |host| done(cache.server_config(&name(host), None, now(), anything)).expect("config");
     for version in [&version::TLS12, &version::TLS13] {
         for enable_sni in [true, false] {
             let mut config = client(&site, &[version]);
@@ -129,7 +134,7 @@ fn i08_a_new_cache_takes_no_ticket_of_the_old_one() {
     let client = Arc::new(client(&site, rustls::ALL_VERSIONS));
     for _ in 0..2 {
         let cache = cache(&site, 8);
-        let server = cache.server_config(&name("a.example.com"), None, now(), anything).expect("config");
+        let server = done(cache.server_config(&name("a.example.com"), None, now(), anything)).expect("config");
         let (client, _) = handshake(&client, "a.example.com", server).expect("handshake");
         assert_ne!(client.handshake_kind(), Some(HandshakeKind::Resumed));
     }
@@ -139,7 +144,7 @@ fn i08_a_new_cache_takes_no_ticket_of_the_old_one() {
 fn h06_the_cache_is_bounded_and_forgets_what_was_used_longest_ago() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 2);
-    let config = |host: &str| cache.server_config(&name(host), Some(Alpn::H2), now(), anything).expect("config");
+    let config = |host: &str| done(cache.server_config(&name(host), Some(Alpn::H2), now(), anything)).expect("config");
     let (a, b) = (config("a.example.com"), config("b.example.com"));
     assert!(Arc::ptr_eq(&a, &config("a.example.com")));
     config("c.example.com");
@@ -159,7 +164,7 @@ fn a_name_has_one_leaf_for_all_its_protocols() {
     let client = Arc::new(client(&site, rustls::ALL_VERSIONS));
     let mut leaves = Vec::new();
     for alpn in [None, Some(Alpn::H2), Some(Alpn::Http11)] {
-        let server = cache.server_config(&name("a.example.com"), alpn, now(), anything).expect("config");
+        let server = done(cache.server_config(&name("a.example.com"), alpn, now(), anything)).expect("config");
         let (client, _) = handshake(&client, "a.example.com", server).expect("handshake");
         leaves.push(client.peer_certificates().expect("chain")[0].clone().into_owned());
     }
@@ -171,7 +176,7 @@ fn a_name_has_one_leaf_for_all_its_protocols() {
 fn a_leaf_is_renewed_at_half_its_life_and_when_the_clock_is_set_back() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 8);
-    let config = |at| cache.server_config(&name("a.example.com"), None, at, anything).expect("config");
+    let config = |at| done(cache.server_config(&name("a.example.com"), None, at, anything)).expect("config");
     let first = config(now());
     let half = now() + 7 * DAY - DAY / 24;
     assert!(Arc::ptr_eq(&first, &config(half - DAY / 1440)));
@@ -186,7 +191,8 @@ fn those_who_ask_at_once_get_the_same() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 8);
     let configs: Vec<Arc<ServerConfig>> = std::thread::scope(|scope| {
-        let ask = || cache.server_config(&name("a.example.com"), Some(Alpn::H2), now(), anything).expect("config");
+        let ask =
+            || done(cache.server_config(&name("a.example.com"), Some(Alpn::H2), now(), anything)).expect("config");
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
         threads.into_iter().map(|thread| thread.join().expect("thread")).collect()
     });
@@ -197,7 +203,7 @@ fn those_who_ask_at_once_get_the_same() {
 fn j05_a_name_outside_the_constraints_has_no_configuration() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 8);
-    let refused = cache.server_config(&name("other.test"), None, now(), anything).expect_err("refused");
+    let refused = done(cache.server_config(&name("other.test"), None, now(), anything)).expect_err("refused");
     assert!(matches!(refused, LeafError::Mint(MintError::OutsideConstraints { .. })));
 }
 
@@ -212,18 +218,19 @@ fn h06_names_without_leave_to_mint_take_no_room() {
         asked.set(asked.get() + 1);
         Ok(())
     };
-    let kept = cache.server_config(&name("a.example.com"), None, now(), once).expect("config");
+    let kept = done(cache.server_config(&name("a.example.com"), None, now(), once)).expect("config");
     assert_eq!(asked.get(), 1, "once for a leaf");
     for n in 0..100 {
-        let flood = cache.server_config(&name(&format!("flood-{n}.example.com")), None, now(), refuse);
+        let flood = done(cache.server_config(&name(&format!("flood-{n}.example.com")), None, now(), refuse));
         assert!(matches!(flood, Err(LeafError::Limited(_))));
     }
     assert_eq!(cache.len(), 1);
-    let again = cache.server_config(&name("a.example.com"), None, now(), refuse).expect("what is made needs no leave");
+    let again =
+        done(cache.server_config(&name("a.example.com"), None, now(), refuse)).expect("what is made needs no leave");
     assert!(Arc::ptr_eq(&kept, &again));
-    cache.server_config(&name("a.example.com"), Some(Alpn::H2), now(), refuse).expect("the same leaf");
+    done(cache.server_config(&name("a.example.com"), Some(Alpn::H2), now(), refuse)).expect("the same leaf");
     let old = now() + 8 * DAY;
-    assert!(cache.server_config(&name("a.example.com"), None, old, refuse).is_err(), "a new leaf does");
-    cache.server_config(&name("a.example.com"), None, old, once).expect("config");
+    assert!(done(cache.server_config(&name("a.example.com"), None, old, refuse)).is_err(), "a new leaf does");
+    done(cache.server_config(&name("a.example.com"), None, old, once)).expect("config");
     assert_eq!(asked.get(), 2);
 }
