@@ -6,7 +6,8 @@
 //! * `fields` has every field once; `values` says how each is cut and masked, `line` how it is escaped, `id` makes `event.id`.
 //! * `attempt` is the guard whose `Drop` hands in the one terminal record; `witness` sees the endings that are no client's.
 //! * `queue` is what waits, `shared` the lock round it, `counts` the arithmetic that shows that nothing is missing.
-//! * `flood` is what becomes of refusals by the thousand.
+//! * `flood` is what becomes of refusals by the thousand, `aggregate` of what comes while the file cannot be written.
+//! * `handover` is how one process goes on with the record of another, `read` how the fields of its attempts are read.
 //! * `writer` is the thread, `file` the file, `lifecycle` the events of the service itself.
 //!
 //! **Back-pressure without reserved slots.** `Drop` cannot wait, so room has to be found before work begins. To reserve a slot
@@ -39,6 +40,7 @@ use tokio::sync::oneshot;
 pub use self::attempt::Attempt;
 pub use self::counts::{Action, Conservation, Snapshot};
 pub use self::fields::{FieldDoc, Fields, TABLE};
+pub use self::handover::NotALine;
 pub use self::id::EventId;
 pub use self::lifecycle::Lifecycle;
 pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath};
@@ -46,20 +48,23 @@ pub use self::witness::{Ending, Witness};
 
 use self::file::RecordFile;
 use self::lifecycle::as_lifecycle;
-use self::queue::{Ended, Switch};
+use self::queue::{Ended, Switch, To};
 use self::shared::{Shared, stop_line};
 use self::writer::Writer;
 use crate::reason::Reason;
 
+mod aggregate;
 mod attempt;
 mod counts;
 mod fields;
 mod file;
 mod flood;
+mod handover;
 mod id;
 mod lifecycle;
 mod line;
 mod queue;
+mod read;
 mod shared;
 mod values;
 mod witness;
@@ -103,6 +108,8 @@ pub enum RecordError {
     Thread(std::io::Error),
     #[error("the system gives no random bytes, without which attempts have no identifiers")]
     Random,
+    #[error("the record cannot be written")]
+    Unwritable,
     #[error("the record is closed: the service is stopping")]
     Closed,
     #[error(
@@ -141,6 +148,7 @@ impl Recorder {
             shared: Arc::clone(&shared),
             path: settings.path,
             identity: file.identity(),
+            process: None,
             file: Some(file),
             batch: Vec::new(),
         };
@@ -209,7 +217,7 @@ impl Recorder {
     /// # Errors
     /// [`RecordError`]: the file before stays in use, and the record says `reopen_failed`.
     pub async fn reopen(&self) -> Result<(), RecordError> {
-        self.switch(None).await
+        self.switch(To::Reopened).await
     }
 
     /// Goes on under other settings: opens the new file first, and leaves the old one only then.
@@ -217,10 +225,10 @@ impl Recorder {
     /// # Errors
     /// [`RecordError`]: nothing has changed.
     pub async fn reconfigure(&self, settings: Settings) -> Result<(), RecordError> {
-        self.switch(Some(settings)).await
+        self.switch(To::File(settings)).await
     }
 
-    async fn switch(&self, to: Option<Settings>) -> Result<(), RecordError> {
+    async fn switch(&self, to: To) -> Result<(), RecordError> {
         let (reply, answer) = oneshot::channel();
         self.inner.shared.switch(Switch { to, reply });
         answer.await.unwrap_or(Err(RecordError::Closed))

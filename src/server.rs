@@ -5,6 +5,7 @@ mod bind;
 mod days;
 mod enforce;
 mod fit;
+mod inherited;
 mod minting;
 mod signals;
 mod watch;
@@ -25,6 +26,7 @@ use self::bind::{Bound, Held};
 use self::days::Days;
 use self::enforce::enforce;
 pub use self::fit::fit_connections;
+pub use self::inherited::Inherited;
 pub use self::minting::Minting;
 use self::minting::end_of;
 use self::signals::{Asked, Signals};
@@ -65,6 +67,14 @@ pub enum ServerError {
         "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address or mode of a port"
     )]
     OwnPort { address: ListenAddr, own: ListenAddr },
+    #[error(
+        "socket {number} of those the service manager hands over (LISTEN_FDS) cannot be used: {source}: the socket unit is for ListenStream= of TCP alone"
+    )]
+    Inherited { number: usize, source: io::Error },
+    #[error(
+        "the service manager hands over a socket that listens on {address}, and no [[listener]], [admin] or [pac] has this address: correct the socket unit or the configuration"
+    )]
+    Unasked { address: ListenAddr },
     #[error("{0}")]
     Record(#[from] crate::record::RecordError),
     #[error("the configuration could not be read: {0}")]
@@ -118,11 +128,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the record, binds every listener and begins to accept.
+    /// Opens the record, binds every listener that is not inherited and begins to accept.
     ///
     /// # Errors
     /// [`ServerError`]; nothing is left running.
-    pub async fn start(mut config: Config, minting: Minting) -> Result<Self, ServerError> {
+    pub async fn start(mut config: Config, mut inherited: Inherited, minting: Minting) -> Result<Self, ServerError> {
         let (scope, minter) = match minting {
             Minting::Here => (Scope::Full, None),
             Minting::Nowhere => (Scope::WithoutIssuingKey, None),
@@ -140,7 +150,8 @@ impl Server {
             health.minting_began();
         }
         let workers = Workers::start().map_err(ServerError::Threads)?;
-        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default())?;
+        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default(), &mut inherited)?;
+        inherited.all_taken()?;
         let recorder = Recorder::start(config.record.clone(), about(&config))?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let memory = gate.pressure().memory();
@@ -263,7 +274,7 @@ impl Server {
         }
         let held = |listener: &Option<(ListenAddr, AbortHandle)>| listener.as_ref().map(|(address, _)| *address);
         let held = Held { admin: held(&self.admin), pac: held(&self.pac) };
-        let bound = Bound::new(&config, &self.workers, &self.listeners, held)?;
+        let bound = Bound::new(&config, &self.workers, &self.listeners, held, &mut Inherited::default())?;
         let (wanted, admin, pac) =
             (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
         let record = config.record.clone();
@@ -303,7 +314,7 @@ impl Server {
 
     fn accept_on(&mut self, bound: Bound) {
         for (listener, sockets) in bound.proxying {
-            let each = self.workers.handles().zip(sockets);
+            let each = self.workers.handles().cycle().zip(sockets);
             let accepting = each.map(|(worker, socket)| {
                 self.accepting.spawn_on(accept(socket, listener, Arc::clone(&self.gate)), worker)
             });

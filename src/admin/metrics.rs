@@ -113,7 +113,7 @@ fn attempts(registry: &mut Registry, views: &Views) {
     let live = Family::<ByAction, Gauge>::default();
     let ended = Family::<ByOutcome, Counter>::default();
     for (action, counts) in [(Action::Connection, snapshot.connections), (Action::Request, snapshot.requests)] {
-        let Conservation { started: begun, live: open, allowed, denied, failed } = counts;
+        let Conservation { started: begun, live: open, allowed, denied, failed, handed_over: _ } = counts;
         let action = Word(action.as_str());
         started.get_or_create(&ByAction { action: action.clone() }).inc_by(begun);
         live.get_or_create(&ByAction { action: action.clone() }).set(signed(open));

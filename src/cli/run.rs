@@ -7,7 +7,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use super::{ConfigFile, DONE, fail};
 use crate::config::{Config, Scope};
 use crate::minter;
-use crate::server::{Minting, Server, fit_connections};
+use crate::server::{Inherited, Minting, Server, fit_connections};
 use crate::telemetry;
 
 pub(super) fn run(file: &ConfigFile) -> ExitCode {
@@ -16,6 +16,10 @@ pub(super) fn run(file: &ConfigFile) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::init("info");
+    let inherited = match Inherited::from_manager() {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(&error),
+    };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -29,7 +33,7 @@ pub(super) fn run(file: &ConfigFile) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
-    match runtime.block_on(async { Server::start(config, minting).await?.run().await }) {
+    match runtime.block_on(async { Server::start(config, inherited, minting).await?.run().await }) {
         Ok(()) => DONE.into(),
         Err(error) => fail(&error),
     }

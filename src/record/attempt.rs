@@ -99,6 +99,30 @@ impl Attempt {
         Self { fields, recorder: recorder.clone(), action, id, at, began, outcome, reason, established, done }
     }
 
+    /// As another process can go on with it: the line that would end it now, but for how it ends.
+    pub fn portable(&mut self) -> Vec<u8> {
+        self.complete();
+        self.fields.action = Some(self.action.as_str());
+        self.fields.line(0)
+    }
+
+    /// Another process has it now, and ends it; this one says no more.
+    pub fn handed_over(&mut self) {
+        if !std::mem::replace(&mut self.done, true) {
+            self.recorder.handed_over(self.action);
+        }
+    }
+
+    /// Goes on with an attempt of the process before, which has said that it is established.
+    pub(super) fn resume(mut self, fields: Fields) -> Option<Self> {
+        let (at, id, lasted) = (fields.at?, fields.id?, fields.duration?);
+        (self.at, self.id, self.established) = (at, id, true);
+        // An attempt that began before this machine did cannot be; one of the first seconds can.
+        self.began = self.began.checked_sub(lasted).unwrap_or(self.began);
+        self.fields = fields;
+        Some(self)
+    }
+
     fn complete(&mut self) {
         self.fields.at = Some(self.at);
         self.fields.id = Some(self.id);

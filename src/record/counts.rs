@@ -36,12 +36,14 @@ pub struct Conservation {
     pub allowed: u64,
     pub denied: u64,
     pub failed: u64,
+    /// Another process, which took over, has them and ends them.
+    pub handed_over: u64,
 }
 
 impl Conservation {
-    /// Whether every attempt is live or has exactly one terminal record.
+    /// Whether every attempt is live, or another's, or has exactly one terminal record.
     pub fn holds(&self) -> bool {
-        self.started == self.live + self.allowed + self.denied + self.failed
+        self.started == self.live + self.allowed + self.denied + self.failed + self.handed_over
     }
 
     pub(super) fn begin(&mut self) {
@@ -49,12 +51,27 @@ impl Conservation {
         self.live += 1;
     }
 
+    /// Attempts of another process, which have ended there.
+    pub(super) fn of_another(&mut self, outcome: Outcome, count: u64) {
+        self.started += count;
+        *self.ended(outcome) += count;
+    }
+
+    pub(super) fn hand_over(&mut self) {
+        self.live = self.live.saturating_sub(1);
+        self.handed_over += 1;
+    }
+
     pub(super) fn end(&mut self, outcome: Outcome) {
         self.live = self.live.saturating_sub(1);
+        *self.ended(outcome) += 1;
+    }
+
+    fn ended(&mut self, outcome: Outcome) -> &mut u64 {
         match outcome {
-            Outcome::Allowed => self.allowed += 1,
-            Outcome::Denied => self.denied += 1,
-            Outcome::Failed => self.failed += 1,
+            Outcome::Allowed => &mut self.allowed,
+            Outcome::Denied => &mut self.denied,
+            Outcome::Failed => &mut self.failed,
         }
     }
 }

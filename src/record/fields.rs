@@ -8,11 +8,14 @@
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value as Json;
+
 use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr, UpstreamAddr};
 use crate::reason::{Outcome, Reason};
 use crate::record::id::EventId;
 use crate::record::lifecycle::Lifecycle;
 use crate::record::line;
+use crate::record::read::Read;
 use crate::record::values::{AskedAuthority, Names, Text, UrlPath, Value};
 
 /// One row of the manual's table.
@@ -48,6 +51,13 @@ macro_rules! fields {
                     value.write(out);
                 })+
                 out.extend_from_slice(b"}\n");
+            }
+
+            /// The fields of a line of ours, the newline included or not. What cannot be read back (a word of another version) is
+            /// not there; `None`: it is no line.
+            pub(super) fn read(line: &[u8]) -> Option<Self> {
+                let mut object: serde_json::Map<String, Json> = serde_json::from_slice(line).ok()?;
+                Some(Self { $($name: object.remove($key).and_then(Read::read),)+ })
             }
 
             /// Drops what `other` does not have too.

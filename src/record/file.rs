@@ -68,6 +68,8 @@ struct Torn {
 pub(super) struct Failed {
     /// Octets of whole lines that were.
     pub(super) written: usize,
+    /// Octets of a part of a line behind them.
+    torn: usize,
     pub(super) error: io::Error,
 }
 
@@ -103,23 +105,7 @@ impl RecordFile {
 
     /// Appends `lines`, which end in a newline. Where that fails in the middle of a line, its beginning is cut off again.
     pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), Failed> {
-        let mut rest = lines;
-        while !rest.is_empty() {
-            let error = match self.file.write(rest) {
-                Ok(0) => ErrorKind::WriteZero.into(),
-                Ok(written) => {
-                    rest = rest.get(written..).unwrap_or_default();
-                    continue;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => error,
-            };
-            let done = lines.get(..lines.len().saturating_sub(rest.len())).unwrap_or_default();
-            let written = memrchr(b'\n', done).map_or(0, |newline| newline.saturating_add(1));
-            self.cut(done.len().saturating_sub(written));
-            return Err(Failed { written, error });
-        }
-        Ok(())
+        append(&mut self.file, lines).inspect_err(|failed| self.cut(failed.torn))
     }
 
     /// Best effort: where it fails the file is opened anew before it is written again, and that cuts it too.
@@ -172,6 +158,26 @@ impl Found {
         fields.torn_bytes = self.torn.as_ref().map(|torn| torn.bytes);
         fields.torn = self.torn.map(|torn| Text::from(torn.beginning.as_slice()));
     }
+}
+
+/// Writes `lines`, which end in a newline, whole.
+pub(super) fn append(to: &mut impl Write, lines: &[u8]) -> Result<(), Failed> {
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let error = match to.write(rest) {
+            Ok(0) => ErrorKind::WriteZero.into(),
+            Ok(written) => {
+                rest = rest.get(written..).unwrap_or_default();
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        let done = lines.get(..lines.len().saturating_sub(rest.len())).unwrap_or_default();
+        let written = memrchr(b'\n', done).map_or(0, |newline| newline.saturating_add(1));
+        return Err(Failed { written, torn: done.len().saturating_sub(written), error });
+    }
+    Ok(())
 }
 
 fn open_locked(path: &Path) -> Result<File, RecordError> {

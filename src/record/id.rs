@@ -18,10 +18,22 @@ use crate::record::values::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId([u8; 10]);
 
+const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
 impl EventId {
+    /// From the form of the record.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut bits = 0_u128;
+        for byte in text.bytes().filter(|byte| *byte != b'-') {
+            bits = (bits << 5) | DIGITS.iter().position(|digit| *digit == byte)? as u128;
+        }
+        let id = Self(*bits.to_be_bytes().last_chunk()?);
+        // The groups are where they are due.
+        (id.text() == text.as_bytes()).then_some(id)
+    }
+
     /// The groups with their hyphens, all of it ASCII.
     fn text(self) -> [u8; 19] {
-        const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
         let bits = self.0.iter().fold(0u128, |bits, byte| (bits << 8) | u128::from(*byte));
         let mut text = [b'-'; 19];
         let places = text.chunks_mut(5).flat_map(|group| group.iter_mut().take(4));
@@ -92,9 +104,24 @@ mod tests {
             assert!(seen.insert(other_run.next().to_string()));
         }
         for id in seen {
+            assert_eq!(EventId::parse(&id).expect("its own form").to_string(), id);
             assert_eq!(id.len(), 19);
             assert!(id.split('-').all(|group| group.len() == 4), "{id}");
             assert!(id.bytes().all(|b| b == b'-' || b.is_ascii_digit() || b.is_ascii_uppercase()), "{id}");
+        }
+    }
+
+    #[test]
+    fn only_its_own_form_is_read() {
+        for text in [
+            "",
+            "0000-0000-0000-000",
+            "0000-0000-0000-00000",
+            "00000000-0000-0000",
+            "0000-0000-0000-000l",
+            "1-0000-0000-0000-0000",
+        ] {
+            assert_eq!(EventId::parse(text), None, "{text}");
         }
     }
 

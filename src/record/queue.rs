@@ -4,11 +4,13 @@
 //! the order of the file is the order of the numbers. Threads, waiting and waking are in `shared`, the file in `writer`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::oneshot;
 
 use crate::reason::{Outcome, Reason};
+use crate::record::aggregate::{Aggregate, Kind};
 use crate::record::counts::{Action, Conservation, Snapshot};
 use crate::record::fields::Fields;
 use crate::record::flood::Floods;
@@ -22,21 +24,6 @@ pub(super) const CAPACITY_BYTES: usize = 16 << 20;
 /// As many lines as are worth waking the writer for at once.
 const BATCH: usize = 1024;
 
-/// By what events are counted together when there is no room for them one by one. Closed lists only, so it cannot grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Kind {
-    action: Option<&'static str>,
-    outcome: Option<Outcome>,
-    reason: Option<Reason>,
-    lifecycle: Option<Lifecycle>,
-}
-
-impl Kind {
-    pub(super) fn of(fields: &Fields) -> Self {
-        Self { action: fields.action, outcome: fields.outcome, reason: fields.reason, lifecycle: fields.lifecycle }
-    }
-}
-
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ended {
@@ -44,13 +31,6 @@ pub(super) struct Ended {
     pub(super) outcome: Outcome,
     /// A line of its beginning stands in the record, and one of its end is due by itself.
     pub(super) established: bool,
-}
-
-struct Aggregate {
-    count: u64,
-    at: SystemTime,
-    first: Instant,
-    last: Instant,
 }
 
 /// A time in which the file cannot be written.
@@ -62,9 +42,19 @@ struct Outage {
 
 /// An order to write elsewhere.
 pub(super) struct Switch {
-    /// None: the same path, opened anew.
-    pub(super) to: Option<Settings>,
+    pub(super) to: To,
     pub(super) reply: oneshot::Sender<Result<(), RecordError>>,
+}
+
+/// Where.
+pub(super) enum To {
+    /// The same path, opened anew.
+    Reopened,
+    File(Settings),
+    /// Nowhere for now: another process takes the file.
+    Nowhere,
+    /// To that process.
+    Process(UnixStream),
 }
 
 /// The end of the run has been asked for.
@@ -115,6 +105,10 @@ pub(super) struct Queue {
     asleep: Asleep,
     /// Somebody waits for what is queued.
     pub(super) hurry: bool,
+    /// Nothing is written for now.
+    pub(super) held: bool,
+    /// Another process has the file, and ends it.
+    pub(super) another_ends: bool,
     pub(super) switches: VecDeque<Switch>,
     pub(super) closing: Option<Closing>,
     pub(super) finished: bool,
@@ -140,6 +134,8 @@ impl Queue {
             reasons: BTreeMap::new(),
             asleep: Asleep::No,
             hurry: false,
+            held: false,
+            another_ends: false,
             switches: VecDeque::new(),
             closing: None,
             finished: false,
@@ -175,7 +171,7 @@ impl Queue {
     pub(super) fn end(&mut self, ended: Ended, fields: &Fields, body: &[u8]) -> Pushed {
         self.attempts(ended.action).end(ended.outcome);
         if let Some(reason) = fields.reason {
-            *self.reasons.entry(reason).or_default() += 1;
+            self.count_reason(reason, 1);
         }
         if ended.outcome == Outcome::Denied && !ended.established && self.closing.is_none() {
             let now = Instant::now();
@@ -185,6 +181,10 @@ impl Queue {
             }
         }
         self.push(Kind::of(fields), body)
+    }
+
+    pub(super) fn count_reason(&mut self, reason: Reason, count: u64) {
+        *self.reasons.entry(reason).or_default() += count;
     }
 
     /// Takes a line, or counts it where there is no room because the file cannot be written.
@@ -237,11 +237,7 @@ impl Queue {
     }
 
     fn aggregate(&mut self, kind: Kind, count: u64) {
-        let now = Instant::now();
-        let new = || Aggregate { count: 0, at: SystemTime::now(), first: now, last: now };
-        let aggregate = self.aggregates.entry(kind).or_insert_with(new);
-        aggregate.count += count;
-        aggregate.last = now;
+        self.aggregates.entry(kind).or_insert_with(Aggregate::new).add(count);
         self.aggregated += count;
     }
 
@@ -368,22 +364,6 @@ impl Queue {
             aggregated: self.aggregated,
             lost: self.lost,
             unwritable: self.outages + present,
-        }
-    }
-}
-
-impl Aggregate {
-    fn fields(&self, kind: Kind) -> Fields {
-        Fields {
-            at: Some(self.at),
-            action: kind.action,
-            outcome: kind.outcome,
-            reason: kind.reason,
-            lifecycle: kind.lifecycle,
-            duration: Some(self.last.saturating_duration_since(self.first)),
-            count: Some(self.count),
-            detail: Some("Counted together while the record could not be written.".into()),
-            ..Fields::default()
         }
     }
 }

@@ -14,11 +14,13 @@ use aws_lc_rs::error::Unspecified;
 use tokio::sync::Notify;
 
 use crate::reason::Reason;
+use crate::record::aggregate::Kind;
 use crate::record::counts::{Action, Snapshot};
 use crate::record::fields::Fields;
+use crate::record::handover::Relayed;
 use crate::record::id::EventIds;
 use crate::record::lifecycle::{Lifecycle, lifecycle};
-use crate::record::queue::{Closing, Ended, Kind, Pushed, Queue, Switch};
+use crate::record::queue::{Closing, Ended, Pushed, Queue, Switch};
 use crate::record::{State, WhenUnwritable};
 
 /// How long the first line of a batch waits for others: far below the second within which it has to be in the file.
@@ -150,6 +152,15 @@ impl Shared {
         self.hand_in(fields, Some(ended));
     }
 
+    /// Hands in a line of the process before.
+    pub(super) fn relay(&self, relayed: &Relayed<'_>) {
+        let mut queue = self.lock();
+        queue.relay(relayed);
+        if queue.wakes() {
+            self.work.notify_one();
+        }
+    }
+
     fn hand_in(&self, fields: &Fields, ended: Option<Ended>) {
         let pushed = with_body(fields, |body| {
             let mut queue = self.lock();
@@ -203,7 +214,15 @@ impl Shared {
     /// Sleeps until there is something to do; `batch` is what could not be written so far, and gets what is to be written.
     pub(super) fn next(&self, batch: &mut Vec<u8>) -> Task {
         let mut queue = self.lock();
-        if queue.is_failing() {
+        if queue.held {
+            let held = |queue: &mut Queue| queue.switches.is_empty() && queue.closing.is_none();
+            queue = self.work.wait_while(queue, held).unwrap_or_else(PoisonError::into_inner);
+            if let Some(switch) = queue.switches.pop_front() {
+                return Task::Switch(switch);
+            }
+            // The end of the run: whatever is there goes into the file, if it can be had.
+            queue.held = false;
+        } else if queue.is_failing() {
             let closing = queue.closing.is_some();
             let sleeps = |queue: &mut Queue| queue.switches.is_empty() && queue.closing.is_some() == closing;
             queue = self.work.wait_timeout_while(queue, RETRY, sleeps).unwrap_or_else(PoisonError::into_inner).0;
@@ -265,6 +284,21 @@ impl Shared {
         queue.push_own(reopen);
     }
 
+    /// Completes the file for another process: everything queued and `continued` go to `batch`, what comes later is held.
+    pub(super) fn let_go(&self, batch: &mut Vec<u8>, continued: &Fields) {
+        let mut queue = self.lock();
+        queue.settle(Instant::now());
+        queue.push_own(continued);
+        queue.take(batch);
+        (queue.held, queue.another_ends) = (true, true);
+    }
+
+    /// Writing goes on; whether another process ends the file.
+    pub(super) fn go_on(&self, another_ends: bool) {
+        let mut queue = self.lock();
+        (queue.held, queue.another_ends) = (false, another_ends);
+    }
+
     /// Whether anything is left to write at the end; lays the last line when nothing else is.
     pub(super) fn rest(&self) -> Rest {
         let mut queue = self.lock();
@@ -273,6 +307,7 @@ impl Shared {
         }
         match queue.closing.as_mut().and_then(|closing| closing.stop.take()) {
             None => Rest::Nothing,
+            Some(_) if queue.another_ends => Rest::Nothing,
             Some(stop) => {
                 queue.push_own(&stop);
                 Rest::More

@@ -40,6 +40,15 @@ impl Text {
     }
 }
 
+impl Text {
+    /// A text that was cut when it was made.
+    pub(super) fn whole(text: &str) -> Self {
+        /// A cut one and its mark.
+        const LONGEST: usize = LONGEST_TEXT + 64;
+        if text.len() <= LONGEST { Self(text.into()) } else { Self::from(text) }
+    }
+}
+
 impl From<&[u8]> for Text {
     fn from(bytes: &[u8]) -> Self {
         if bytes.len() <= LONGEST_TEXT {
@@ -144,6 +153,11 @@ impl From<&str> for AskedAuthority {
 }
 
 impl AskedAuthority {
+    /// One that was masked when it was made.
+    pub(super) fn shown(text: Text) -> Self {
+        Self(text)
+    }
+
     pub(super) fn as_str(&self) -> &str {
         self.0.as_str()
     }

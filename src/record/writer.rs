@@ -4,24 +4,27 @@
 //! replaced file, a mount that came back, half a line that could not be cut off. What waits is in `queue`, how a file is opened
 //! in `file`.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use memchr::memchr_iter;
 
+use crate::record::RecordError;
 use crate::record::fields::Fields;
-use crate::record::file::{Failed, Found, Identity, RecordFile};
+use crate::record::file::{Failed, Found, Identity, RecordFile, append};
 use crate::record::lifecycle::{Lifecycle, lifecycle};
-use crate::record::queue::Switch;
+use crate::record::queue::{Switch, To};
 use crate::record::shared::{Rest, Shared, Task};
-use crate::record::{RecordError, Settings};
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) path: PathBuf,
-    /// `None` after a failure, until the path could be opened again.
+    /// `None` after a failure, until the path could be opened again, and while another process has it.
     pub(super) file: Option<RecordFile>,
+    /// The process that has the file, and takes the lines.
+    pub(super) process: Option<UnixStream>,
     /// Which file was written last, to tell a retry from a new file.
     pub(super) identity: Identity,
     /// Whole lines that are to be written next.
@@ -83,6 +86,14 @@ impl Writer {
 
     /// Appends the batch to the file, opening the path where there is none in hand or nobody could find it any more.
     fn append(&mut self) -> Result<(), Unwritten> {
+        if let Some(process) = &mut self.process {
+            return append(process, &self.batch).map_err(|failed| {
+                // It has ended, or hangs: from here on they go into the file again, as soon as that can be had.
+                self.process = None;
+                self.shared.go_on(false);
+                failed.into()
+            });
+        }
         if self.file.as_ref().is_some_and(|file| !file.is_linked()) {
             self.file = None;
             tracing::warn!(path = %self.path.display(), "the record was removed; it is made anew");
@@ -114,7 +125,17 @@ impl Writer {
         self.write();
     }
 
-    fn try_switch(&mut self, to: Option<Settings>) -> Result<(), RecordError> {
+    fn try_switch(&mut self, to: To) -> Result<(), RecordError> {
+        let to = match to {
+            To::Nowhere => return self.let_go(),
+            To::Process(process) => {
+                self.process = Some(process);
+                self.shared.go_on(true);
+                return Ok(());
+            }
+            To::Reopened => None,
+            To::File(settings) => Some(settings),
+        };
         let path = to.as_ref().map_or_else(|| self.path.clone(), |settings| settings.path.clone());
         let same = self.file.as_ref().is_some_and(|file| file.is_at(&path));
         if !same {
@@ -132,10 +153,28 @@ impl Writer {
             }
         }
         self.path = path;
+        self.shared.go_on(false);
         if let Some(settings) = to {
             self.shared.set_when_unwritable(settings.when_unwritable);
         }
         Ok(())
+    }
+
+    /// Ends the file with everything queued up to now and closes it. Where it does not take that, it is kept.
+    fn let_go(&mut self) -> Result<(), RecordError> {
+        let continued =
+            lifecycle(Lifecycle::Continued, "Another process of sekisho takes over and goes on with the record.");
+        self.shared.let_go(&mut self.batch, &continued);
+        match self.write() {
+            Wrote::All => {
+                self.file = None;
+                Ok(())
+            }
+            Wrote::Part => {
+                self.shared.go_on(false);
+                Err(RecordError::Unwritable)
+            }
+        }
     }
 
     /// Ends the old file with everything queued up to now and goes on in `file`. What the old one does not take, the new one gets.
@@ -150,7 +189,7 @@ impl Writer {
                     self.batch.clear();
                     self.shared.wrote_all(lines);
                 }
-                Err(Failed { written, error }) => {
+                Err(Failed { written, error, .. }) => {
                     tracing::warn!(%error, "the old file of the record could not be completed; its last lines are in the new one");
                     let lines = self.drop_written(written);
                     self.shared.lock().wrote(lines, self.batch.len());

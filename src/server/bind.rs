@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::ServerError;
+use super::inherited::Inherited;
 use super::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::config::{Config, Listener, ListenerMode, Steering};
@@ -31,12 +32,13 @@ impl Bound {
         workers: &Workers,
         listeners: &HashMap<Listener, Vec<AbortHandle>>,
         held: Held,
+        inherited: &mut Inherited,
     ) -> Result<Self, ServerError> {
         let mut proxying = Vec::new();
         for listener in config.listeners.iter().filter(|listener| !listeners.contains_key(listener)) {
             let address = listener.address;
             let own = listeners.keys().map(|held| held.address).find(|held| held.port() == address.port());
-            let sockets = bind("listener.address", address, workers.handles(), own)?;
+            let sockets = bind("listener.address", address, workers.handles(), own, inherited)?;
             if listener.mode == ListenerMode::Transparent(Steering::Tproxy) {
                 let taking = sockets.iter().try_for_each(|socket| take_what_is_for_others(socket, address));
                 taking.map_err(|source| ServerError::Tproxy { address, source })?;
@@ -46,8 +48,8 @@ impl Bound {
         let pac = config.pac.as_ref().and_then(|pac| pac.address);
         Ok(Self {
             proxying,
-            admin: single("admin.address", config.admin, held.admin)?,
-            pac: single("pac.address", pac, held.pac)?,
+            admin: single("admin.address", config.admin, held.admin, inherited)?,
+            pac: single("pac.address", pac, held.pac, inherited)?,
         })
     }
 }
@@ -64,9 +66,10 @@ fn single(
     key: &'static str,
     wanted: Option<ListenAddr>,
     held: Option<ListenAddr>,
+    inherited: &mut Inherited,
 ) -> Result<Option<(ListenAddr, TcpListener)>, ServerError> {
     let Some(address) = wanted.filter(|address| Some(*address) != held) else { return Ok(None) };
-    let mut bound = bind(key, address, [&Handle::current()].into_iter(), None)?;
+    let mut bound = bind(key, address, [&Handle::current()].into_iter(), None, inherited)?;
     Ok(bound.pop().map(|listener| (address, listener)))
 }
 
@@ -82,11 +85,30 @@ fn bind<'a>(
     address: ListenAddr,
     runtimes: impl Iterator<Item = &'a Handle>,
     own: Option<ListenAddr>,
+    inherited: &mut Inherited,
 ) -> Result<Vec<TcpListener>, ServerError> {
-    open(address.socket(), runtimes).map_err(|source| match own {
+    let there = inherited.take(address);
+    let opened = if there.is_empty() { open(address.socket(), runtimes) } else { adopt(there, runtimes) };
+    opened.map_err(|source| match own {
         Some(own) if source.kind() == io::ErrorKind::AddrInUse => ServerError::OwnPort { address, own },
         Some(_) | None => ServerError::Bind { key, address, source },
     })
+}
+
+/// The sockets that are there already, shared out so that each runtime accepts on one and none is without somebody who accepts.
+fn adopt<'a>(there: Vec<net::TcpListener>, runtimes: impl Iterator<Item = &'a Handle>) -> io::Result<Vec<TcpListener>> {
+    let runtimes: Vec<_> = runtimes.collect();
+    let count = runtimes.len().max(there.len());
+    let sockets = there.iter().cycle().zip(runtimes.iter().cycle()).take(count);
+    let adopted = sockets.map(|(socket, runtime)| {
+        let socket = Socket::from(socket.try_clone()?);
+        socket.set_nonblocking(true)?;
+        tune(&SockRef::from(&socket))?;
+        socket.listen(BACKLOG)?;
+        let _entered = runtime.enter();
+        TcpListener::from_std(socket.into())
+    });
+    adopted.collect()
 }
 
 /// A socket for each runtime, among which the kernel spreads the connections to the one address they share.

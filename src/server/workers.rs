@@ -37,7 +37,7 @@ impl Workers {
         Ok(Self { threads })
     }
 
-    pub fn handles(&self) -> impl Iterator<Item = &Handle> {
+    pub fn handles(&self) -> impl Iterator<Item = &Handle> + Clone {
         self.threads.iter().map(|worker| &worker.handle)
     }
 }

@@ -1,0 +1,139 @@
+//! One record of two processes, of which one takes over from the other: at any time one file, one writer, one sequence.
+//!
+//! The old process completes the file and lets go of it ([`Recorder::release`]). What comes later it holds, and then sends on
+//! ([`Recorder::forward`]) to the new one, which begins its run in the file and lays every line of the old one under a number of its own
+//! ([`Recorder::relay`]). Where the new one fails before it has begun, the old one opens the file again ([`Recorder::reopen`]); where it
+//! ends later, the lines that are left go into the file as soon as that is free.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::reason::{Outcome, Reason};
+use crate::record::aggregate::Kind;
+use crate::record::counts::Action;
+use crate::record::fields::Fields;
+use crate::record::queue::{Pushed, To};
+use crate::record::{Attempt, RecordError, Recorder, line};
+
+/// How long the new process may take to accept lines before the old one goes on by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is read of a line of the process before.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(rename = "event.action")]
+    action: &'a str,
+    #[serde(rename = "event.outcome")]
+    outcome: Option<&'a str>,
+    #[serde(rename = "event.reason")]
+    reason: Option<&'a str>,
+    #[serde(rename = "sekisho.count")]
+    count: Option<u64>,
+}
+
+/// What another process sent as a line of its record is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is no line of a record")]
+pub struct NotALine;
+
+/// A line of the process before.
+pub(super) struct Relayed<'a> {
+    pub(super) kind: Kind,
+    /// The attempts it is the end of.
+    pub(super) ends: Option<(Action, Outcome, u64)>,
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Relayed<'a> {
+    /// `line` with its newline.
+    fn read(line: &'a [u8]) -> Option<Self> {
+        let numbered = line.strip_prefix(line::HEAD.as_bytes())?;
+        let digits = numbered.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let body = numbered.get(digits..)?;
+        let whole = digits > 0 && body.starts_with(b",") && body.ends_with(b"}\n");
+        let said: Line<'_> = serde_json::from_slice(line).ok().filter(|_| whole)?;
+        let outcome = Outcome::ALL.into_iter().find(|outcome| Some(outcome.as_str()) == said.outcome);
+        let action = Action::ALL.into_iter().find(|action| action.as_str() == said.action);
+        let word = ["established", "lifecycle"].into_iter().find(|word| *word == said.action);
+        let ends = match (action, outcome) {
+            (Some(action), Some(outcome)) => Some((action, outcome, said.count.unwrap_or(1))),
+            (Some(_), None) => return None,
+            (None, _) => None,
+        };
+        let kind = Kind {
+            action: Some(action.map(Action::as_str).or(word)?),
+            outcome,
+            reason: Reason::ALL.iter().copied().find(|reason| Some(reason.as_str()) == said.reason),
+            lifecycle: None,
+        };
+        Some(Self { kind, ends, body })
+    }
+}
+
+impl Recorder {
+    /// Completes the file and closes it, for another process to go on with. What comes later is held.
+    ///
+    /// # Errors
+    /// [`RecordError`]: nothing has changed.
+    pub async fn release(&self) -> Result<(), RecordError> {
+        self.switch(To::Nowhere).await
+    }
+
+    /// Sends what is held, and all that comes later, to the process that goes on with the file.
+    ///
+    /// # Errors
+    /// [`RecordError`]: it is held still.
+    pub async fn forward(&self, to: UnixStream) -> Result<(), RecordError> {
+        let usable = to.set_write_timeout(Some(PATIENCE));
+        usable.map_err(|_: io::Error| RecordError::Unwritable)?;
+        self.switch(To::Process(to)).await
+    }
+
+    /// Lays a line of the process before, its newline included, when there is room for it.
+    ///
+    /// # Errors
+    /// [`NotALine`].
+    pub async fn relay(&self, line: &[u8]) -> Result<(), NotALine> {
+        let relayed = Relayed::read(line).ok_or(NotALine)?;
+        self.inner.shared.room().await;
+        self.inner.shared.relay(&relayed);
+        Ok(())
+    }
+
+    /// Goes on with an attempt of the process before, of which `line` is [`Attempt::portable`].
+    ///
+    /// # Errors
+    /// [`NotALine`].
+    pub async fn resume(&self, line: &[u8]) -> Result<Attempt, NotALine> {
+        let fields = Fields::read(line).ok_or(NotALine)?;
+        if fields.at.is_none() || fields.id.is_none() || fields.duration.is_none() {
+            return Err(NotALine);
+        }
+        self.begin(Action::Connection).await.resume(fields).ok_or(NotALine)
+    }
+
+    pub(super) fn handed_over(&self, action: Action) {
+        if self.witness.is_none() {
+            self.inner.shared.lock().attempts(action).hand_over();
+        }
+    }
+}
+
+impl super::queue::Queue {
+    /// Takes a line of the process before, and counts the attempts that it ends.
+    pub(super) fn relay(&mut self, relayed: &Relayed<'_>) -> Pushed {
+        if let Some((action, outcome, count)) = relayed.ends {
+            self.attempts(action).of_another(outcome, count);
+            if let Some(reason) = relayed.kind.reason {
+                self.count_reason(reason, count);
+            }
+        }
+        self.push(relayed.kind, relayed.body)
+    }
+}
+
+#[cfg(test)]
+mod tests;

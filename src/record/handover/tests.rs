@@ -1,0 +1,192 @@
+//! Scenes of two processes, played by two recorders: real files, real sockets, no sleeping.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use serde_json::Value as Json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::record::{Lifecycle, Settings, WhenUnwritable};
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+fn start(dir: &TempDir) -> Result<Recorder, RecordError> {
+    let settings = Settings { path: dir.path().join("access.jsonl"), when_unwritable: WhenUnwritable::Deny };
+    Recorder::start(settings, Fields::default())
+}
+
+fn read(dir: &TempDir) -> Vec<Json> {
+    let path: &Path = &dir.path().join("access.jsonl");
+    let text = fs::read_to_string(path).expect("UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// What each line is: its number, its lifecycle word or its reason.
+fn said(lines: &[Json]) -> Vec<(u64, &str)> {
+    lines
+        .iter()
+        .map(|line| {
+            let word = line["sekisho.lifecycle"].as_str().or(line["event.reason"].as_str());
+            (line["event.sequence"].as_u64().expect("a number"), word.unwrap_or("established"))
+        })
+        .collect()
+}
+
+async fn refuse(recorder: &Recorder, reason: Reason) {
+    recorder.begin(Action::Connection).await.finish(reason.outcome(), Some(reason));
+}
+
+/// Relays what comes from `from` to its end; how many lines that were.
+async fn relay_all(recorder: &Recorder, from: UnixStream) -> u64 {
+    let mut lines = 0;
+    let mut from = BufReader::new(from);
+    let mut line = Vec::new();
+    while from.read_until(b'\n', &mut line).expect("readable") > 0 {
+        recorder.relay(&line).await.expect("a line");
+        line.clear();
+        lines += 1;
+    }
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_file_has_one_writer_at_a_time_and_loses_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let old = start(&dir).expect("a record");
+    refuse(&old, Reason::NotAllowlisted).await;
+    let mut tunnel = old.begin(Action::Connection).await;
+    tunnel.established();
+    assert!(matches!(start(&dir), Err(RecordError::InUse { .. })));
+    old.release().await.expect("let go of");
+    refuse(&old, Reason::DnsFailed).await;
+    let new = start(&dir).expect("the old one has let go");
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    old.forward(ours).await.expect("a socket");
+    refuse(&new, Reason::IpLiteral).await;
+    tunnel.finish(Outcome::Allowed, Some(Reason::IdleTimeout));
+    let ending = tokio::task::spawn_blocking({
+        let old = old.clone();
+        move || old.shutdown(WITHIN)
+    });
+    assert_eq!(relay_all(&new, theirs).await, 2, "no stop: the new one says that");
+    ending.await.expect("no panic").expect("nothing lost");
+    let counts = new.snapshot().connections;
+    assert!(counts.holds());
+    assert_eq!((counts.started, counts.allowed, counts.denied, counts.failed), (3, 1, 1, 1));
+    assert!(new.reasons().contains(&(Reason::IdleTimeout, 1)));
+    new.shutdown(WITHIN).expect("all written");
+
+    let lines = read(&dir);
+    let (before, after) = lines.split_at(4);
+    assert_eq!(said(before), [(1, "start"), (2, "not_allowlisted"), (3, "established"), (4, "continued")]);
+    assert_eq!(after[0]["sekisho.previous_end"], "clean");
+    let mut words = said(after);
+    assert_eq!((words[0], words[4]), ((1, "start"), (5, "stop")));
+    assert!(words.iter().map(|(number, _)| *number).eq(1..=5), "{words:?}");
+    words.sort_by_key(|(_, word)| *word);
+    assert!(words.iter().map(|(_, word)| *word).eq(["dns_failed", "idle_timeout", "ip_literal", "start", "stop"]));
+}
+
+#[tokio::test]
+async fn where_the_new_one_does_not_begin_the_old_one_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let old = start(&dir).expect("a record");
+    old.release().await.expect("let go of");
+    refuse(&old, Reason::DnsFailed).await;
+    old.reopen().await.expect("its own again");
+    refuse(&old, Reason::IpLiteral).await;
+    old.shutdown(WITHIN).expect("all written");
+    let words = [(1, "start"), (2, "continued"), (3, "dns_failed"), (4, "reopen"), (5, "ip_literal"), (6, "stop")];
+    assert_eq!(said(&read(&dir)), words);
+}
+
+#[tokio::test]
+async fn where_the_new_one_ends_before_the_old_the_file_gets_what_is_left() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let old = start(&dir).expect("a record");
+    old.release().await.expect("let go of");
+    let new = start(&dir).expect("the old one has let go");
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    old.forward(ours).await.expect("a socket");
+    // Killed: no stop, and nothing reads the socket.
+    drop((new, theirs));
+    refuse(&old, Reason::DnsFailed).await;
+    old.flush().await;
+    old.shutdown(WITHIN).expect("all written");
+    let lines = read(&dir);
+    let words: Vec<_> = said(&lines).into_iter().map(|(_, word)| word).collect();
+    assert!(words.contains(&"dns_failed"), "{words:?}");
+    assert_eq!(words.last(), Some(&"stop"));
+}
+
+#[tokio::test]
+async fn what_is_no_line_of_a_record_is_not_laid() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let recorder = start(&dir).expect("a record");
+    let hostile: [&[u8]; 9] = [
+        b"",
+        b"\n",
+        b"{}\n",
+        b"{\"event.sequence\":1}\n",
+        b"{\"event.sequence\":,\"event.action\":\"lifecycle\"}\n",
+        b"{\"event.sequence\":1,\"event.action\":\"connection\"}\n",
+        b"{\"event.sequence\":1,\"event.action\":\"another\"}\n",
+        b"{\"event.sequence\":1,\"event.action\":\"lifecycle\"}",
+        b"{\"event.sequence\":1,\"event.action\":\"lifecycle\"}\n{}\n",
+    ];
+    for line in hostile {
+        assert_eq!(recorder.relay(line).await, Err(NotALine), "{}", line.escape_ascii());
+        assert!(recorder.resume(line).await.is_err());
+    }
+    assert_eq!(recorder.snapshot().connections.started, 0);
+    recorder.relay(b"{\"event.sequence\":9,\"event.action\":\"lifecycle\"}\n").await.expect("a line");
+    recorder.shutdown(WITHIN).expect("all written");
+    assert_eq!(read(&dir)[1], serde_json::json!({"event.sequence": 2, "event.action": "lifecycle"}));
+}
+
+#[tokio::test]
+async fn an_attempt_goes_on_in_another_process_as_it_was() {
+    let (old_dir, new_dir) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (old, new) = (start(&old_dir).expect("a record"), start(&new_dir).expect("a record"));
+    let mut attempt = old.begin(Action::Connection).await;
+    attempt.fields.source_ip = Some(Ipv4Addr::LOCALHOST.into());
+    attempt.fields.mode = Some("tunnel");
+    attempt.fields.upstream_verdict = Some("kept");
+    attempt.fields.authority = Some("user:secret@allowed.test:443".into());
+    attempt.fields.server_name = Some("x".repeat(2000).as_str().into());
+    attempt.fields.server_not_after = Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    attempt.fields.would_refuse = Some(Reason::NotAllowlisted);
+    attempt.established();
+    let line = attempt.portable();
+    let id = attempt.id();
+    let mut resumed = new.resume(&line).await.expect("an attempt");
+    attempt.handed_over();
+    drop(attempt);
+    assert_eq!(resumed.id(), id);
+    let counts = (old.snapshot().connections, new.snapshot().connections);
+    assert!(counts.0.holds() && counts.1.holds());
+    assert_eq!((counts.0.handed_over, counts.0.live, counts.1.live), (1, 0, 1));
+    resumed.conclude(Outcome::Allowed, None);
+    drop(resumed);
+    old.lifecycle(Lifecycle::Reload, Fields::default());
+    for recorder in [old, new] {
+        recorder.shutdown(WITHIN).expect("all written");
+    }
+    let (old, new) = (read(&old_dir), read(&new_dir));
+    assert_eq!(said(&old), [(1, "start"), (2, "established"), (3, "reload"), (4, "stop")]);
+    let (mut begun, mut ended) = (old[1].clone(), new[1].clone());
+    assert_eq!((&begun["event.action"], &ended["event.action"]), (&"established".into(), &"connection".into()));
+    assert!(ended["event.duration"].as_u64() >= begun["event.duration"].as_u64());
+    assert_eq!(ended["event.outcome"], "allowed");
+    for line in [&mut begun, &mut ended] {
+        let line = line.as_object_mut().expect("an object");
+        for key in ["event.sequence", "event.action", "event.duration", "event.outcome"] {
+            line.remove(key);
+        }
+    }
+    assert_eq!(begun, ended);
+}
