@@ -21,6 +21,7 @@ use crate::connection::Gate;
 use crate::pressure::State as Load;
 use crate::proof::Standing;
 use crate::record::{State, WhenUnwritable};
+use crate::restrict::Restriction;
 use crate::telemetry::Health;
 
 mod metrics;
@@ -38,6 +39,7 @@ pub struct Views {
     pub gate: Arc<Gate>,
     pub scripts: Arc<Counts>,
     pub proof: Arc<Standing>,
+    pub restriction: Arc<Restriction>,
 }
 
 /// Serves until it is aborted; its connections end with it.

@@ -115,6 +115,8 @@ pub struct Config {
     pub catalogue: Arc<Catalogue>,
     /// What `verify` trusts, as configured, globs expanded.
     pub trust: Sources,
+    /// Where the globs of `upstream.crls` look.
+    pub crl_folders: Vec<PathBuf>,
     /// The entries of `[catalog] folder`.
     pub own_entries: OwnEntries,
     /// What is known of the services' registrations, and the day for which `policy` holds.
@@ -351,6 +353,7 @@ fn assemble(
         restricted: take(&mut lowered.restricted).into(),
         catalogue: Arc::new(lowered.catalogue),
         trust: pulled.sources,
+        crl_folders: pulled.crl_folders,
         own_entries: lowered.own_entries,
         approvals,
         warnings: Vec::new(),

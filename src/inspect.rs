@@ -28,6 +28,7 @@ mod scene;
 pub mod scope;
 pub mod show;
 mod signing;
+mod template;
 
 use std::time::Duration;
 

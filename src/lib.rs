@@ -2,7 +2,7 @@
 //! line, lets clients reach exactly the cloud services that were approved, and refuses and records everything else.
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
-//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::catalog`], [`manual::proof`],
+//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::hardening`] (the minting process, what is given up), [`manual::catalog`], [`manual::proof`],
 //! [`manual::feeds`] (a vendor's list of endpoints), [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::ismap`]
 //! (registration of services and its dates), [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is
 //! measured), [`manual::load`] (measuring it yourself).
@@ -20,6 +20,7 @@
 //! | [`config`] | one TOML file in, one immutable [`config::Config`] out, or every problem at once |
 //! | [`cli`] | arguments → one function per subcommand → exit code |
 //! | [`minter`] | the other process, which has the issuing key and signs what is inspected |
+//! | [`restrict`] | what a process takes from itself before it meets anybody |
 //! | [`server`] | bind, accept, spawn, reload, drain; knows no protocol |
 //! | [`drain`] | running → draining → cut |
 //! | [`connection`] | the spine: `serve` and `drive`, the only code that knows every phase |
@@ -99,6 +100,7 @@ pub mod config;
 
 pub mod cli;
 pub mod minter;
+pub mod restrict;
 pub mod seldom;
 pub mod server;
 pub mod sockets;

@@ -3,6 +3,7 @@
 //! * [`journey`]: one connection from accept to record, in each mode; refusal, reload, drain.
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
+//! * [`hardening`]: the minting process, what is given up and by which kernel, the issuing key and its rotation.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
 //! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
 //! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
@@ -17,6 +18,7 @@
 
 pub mod catalog;
 pub mod feeds;
+pub mod hardening;
 pub mod ismap;
 pub mod journey;
 pub mod learning;

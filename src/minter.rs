@@ -29,9 +29,10 @@ use tokio::sync::watch;
 
 use crate::config::{self, Config, Scope};
 use crate::inspect::issuer::{Issuer, LeafPoint};
-use crate::inspect::minting::{Link, LinkError};
+use crate::inspect::minting::{self, Line, Link, LinkError};
 use crate::inspect::question::{Answer, MAX_QUESTION, Question, Source};
 use crate::policy::Policy;
+use crate::restrict::{self, Kind, Reach, Role};
 
 /// How long a configuration is answered for after another one is in force: longer than a client's handshake may take.
 const GRACE: Duration = Duration::from_secs(60);
@@ -82,11 +83,19 @@ pub struct TakenUp {
     generation: u32,
 }
 
+/// The minting process before this one has threads to talk to it with.
+pub struct Begun {
+    minter: Minter,
+    line: Line,
+    child: Child,
+    tell: watch::Sender<Option<String>>,
+}
+
 /// Starts the minting process of the configuration at `file`. To be called before any restriction, which it would inherit.
 ///
 /// # Errors
 /// The system's.
-pub fn start(file: &Path) -> io::Result<Minter> {
+pub fn start(file: &Path) -> io::Result<Begun> {
     let (ours, theirs): (OwnedFd, OwnedFd) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let mut command = Command::new("/proc/self/exe");
@@ -99,11 +108,34 @@ pub fn start(file: &Path) -> io::Result<Minter> {
     // Only now: it has an end of the socket that is kept by whoever is started.
     drop(command);
     let (tell, ended) = watch::channel(None);
-    thread::Builder::new().name("minting-end".to_owned()).spawn(move || {
-        // Whoever waited has gone with the service.
-        let _ = tell.send(Some(end_of(child)));
-    })?;
-    Ok(Minter { link: Arc::new(Link::open(ours.into())?), ended })
+    let (link, line) = minting::open(ours.into());
+    Ok(Begun { minter: Minter { link: Arc::new(link), ended }, line, child, tell })
+}
+
+impl Begun {
+    /// As [`Minter::take_up`], from the file that both began with.
+    ///
+    /// # Errors
+    /// [`TakeUpError`].
+    pub fn take_up(&mut self, config: &Config) -> Result<Option<TakenUp>, TakeUpError> {
+        let Some((issuer, question)) = take_up(config, Source::File)? else { return Ok(None) };
+        let answer = self.line.ask(&question, LOAD_LIMIT)?;
+        self.minter.taken_up(config, issuer, answer)
+    }
+
+    /// Starts the threads that ask, and that wait for its end. To be called after the restrictions, which they inherit.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn open(self) -> io::Result<Minter> {
+        let Self { minter, line, child, tell } = self;
+        line.start()?;
+        thread::Builder::new().name("minting-end".to_owned()).spawn(move || {
+            // Whoever waited has gone with the service.
+            let _ = tell.send(Some(end_of(child)));
+        })?;
+        Ok(minter)
+    }
 }
 
 fn end_of(mut child: Child) -> String {
@@ -122,15 +154,6 @@ impl Minter {
     pub async fn take_up(&self, config: &Config, source: Source) -> Result<Option<TakenUp>, TakeUpError> {
         let Some((issuer, question)) = take_up(config, source)? else { return Ok(None) };
         self.taken_up(config, issuer, self.link.ask(question, LOAD_LIMIT).await?)
-    }
-
-    /// As [`Minter::take_up`], before there is a runtime.
-    ///
-    /// # Errors
-    /// [`TakeUpError`].
-    pub fn take_up_first(&self, config: &Config) -> Result<Option<TakenUp>, TakeUpError> {
-        let Some((issuer, question)) = take_up(config, Source::File)? else { return Ok(None) };
-        self.taken_up(config, issuer, self.link.ask_blocking(question, LOAD_LIMIT)?)
     }
 
     fn taken_up(&self, config: &Config, issuer: &Issuer, answer: Answer) -> Result<Option<TakenUp>, TakeUpError> {
@@ -194,10 +217,23 @@ pub fn serve(file: &Path) -> Result<(), ServeError> {
         };
         let (number, question) = Question::decode(&buffer[..octets]).ok_or(ServeError::Garbled)?;
         let answer = minting.answer(&question, Instant::now(), SystemTime::now());
+        if let Some(reach) = minting.reach.take() {
+            restrict_to(reach);
+        }
         match socket.write(&answer.encode(number)) {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => return Ok(()),
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// From here on nothing that is asked finds more than it needs. What could not be given up is the same in the process that serves, which
+/// tells it in record and metrics too.
+fn restrict_to(reach: Reach) {
+    for (kind, why_not) in restrict::apply(Role::Minting, reach).results() {
+        if let Some(why) = why_not.filter(|_| kind != Kind::EveryThread) {
+            tracing::warn!(kind = kind.as_str(), "not restricted, the minting process: {why}");
         }
     }
 }
@@ -214,6 +250,8 @@ fn hold_signals() -> io::Result<Vec<Signal>> {
 /// What has been taken up, and what is asked of it. Does no I/O but reading configurations.
 struct Minting {
     file: PathBuf,
+    /// What the first configuration needs, until that is all that this process has.
+    reach: Option<Reach>,
     /// At most one each: before the one in force, in force, taken up and not yet kept.
     generations: Vec<Generation>,
     kept: u32,
@@ -231,7 +269,7 @@ struct Generation {
 
 impl Minting {
     fn new(file: PathBuf) -> Self {
-        Self { file, generations: Vec::new(), kept: NONE, last: NONE }
+        Self { file, reach: None, generations: Vec::new(), kept: NONE, last: NONE }
     }
 
     fn answer(&mut self, question: &Question, at: Instant, now: SystemTime) -> Answer {
@@ -250,7 +288,7 @@ impl Minting {
                     return Answer::Refused(format!("{name} is not inspected"));
                 }
                 match known.issuer.sign(*which, name, &known.point, now) {
-                    Ok(leaf) => Answer::Leaf(leaf.to_vec()),
+                    Ok(signed) => Answer::Leaf(signed.leaf.to_vec()),
                     Err(error) => Answer::Refused(error.to_string()),
                 }
             }
@@ -260,7 +298,10 @@ impl Minting {
     fn take_up(&mut self, source: Source, point: [u8; 65], now: SystemTime) -> Result<Answer, String> {
         let file = source.path(&self.file);
         let config = config::load(&file, Scope::Full, now).map_err(|error| error.to_string())?;
-        let issuer = config.issuing.ok_or_else(|| format!("{} has no [issuing_ca]", file.display()))?;
+        if self.last == NONE {
+            self.reach = Some(Reach::of_minting(&config));
+        }
+        let issuer = config.issuing.clone().ok_or_else(|| format!("{} has no [issuing_ca]", file.display()))?;
         if !issuer.signs() {
             return Err("the key is a systemd credential, and $CREDENTIALS_DIRECTORY is not set".to_owned());
         }

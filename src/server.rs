@@ -7,7 +7,9 @@ mod enforce;
 mod fit;
 mod inherited;
 mod minting;
+mod restricted;
 mod signals;
+mod systemd;
 mod watch;
 mod workers;
 
@@ -29,7 +31,9 @@ pub use self::fit::fit_connections;
 pub use self::inherited::Inherited;
 pub use self::minting::Minting;
 use self::minting::end_of;
+use self::restricted::GivenUp;
 use self::signals::{Asked, Signals};
+use self::systemd::{feed_watchdog, tell_systemd};
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
@@ -44,6 +48,7 @@ use crate::pressure;
 use crate::probe::{Probe, ProbeError};
 use crate::proof;
 use crate::record::{Fields, Lifecycle, Recorder};
+use crate::restrict::Restriction;
 use crate::telemetry::Health;
 
 /// How long writing out the record may take at the end.
@@ -87,6 +92,8 @@ pub enum ServerError {
     Probe(#[from] ProbeError),
     #[error("{0}")]
     TakeUp(#[from] TakeUpError),
+    #[error("{0}")]
+    GivenUp(#[from] GivenUp),
     #[error(
         "the minting process has ended ({0}): without it nothing new can be inspected, so the service stops and is to be started anew"
     )]
@@ -125,6 +132,7 @@ pub struct Server {
     /// `None`: the issuing key is in this process, or nowhere.
     minter: Option<Minter>,
     scope: Scope,
+    restriction: Arc<Restriction>,
 }
 
 impl Server {
@@ -132,7 +140,12 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`]; nothing is left running.
-    pub async fn start(mut config: Config, mut inherited: Inherited, minting: Minting) -> Result<Self, ServerError> {
+    pub async fn start(
+        mut config: Config,
+        mut inherited: Inherited,
+        minting: Minting,
+        restriction: Restriction,
+    ) -> Result<Self, ServerError> {
         let (scope, minter) = match minting {
             Minting::Here => (Scope::Full, None),
             Minting::Nowhere => (Scope::WithoutIssuingKey, None),
@@ -174,12 +187,14 @@ impl Server {
             accepting: JoinSet::new(),
             minter,
             scope,
+            restriction: Arc::new(restriction),
         };
         server.look_after();
         server.accept_on(bound);
         server.accepting.spawn(probe.run(feed_watchdog));
         server.health.started();
         server.record_problems();
+        server.tell_restriction();
         tracing::info!(revision = %server.gate.live().config.revision, "ready");
         Ok(server)
     }
@@ -266,7 +281,9 @@ impl Server {
         let (file, scope) = (Source::File.path(&self.file), self.scope);
         // It reads files: not on a thread that serves connections.
         let loading = tokio::task::spawn_blocking(move || config::load(&file, scope, SystemTime::now()));
-        let mut config = loading.await.map_err(ServerError::Loading)??;
+        let loaded = loading.await.map_err(ServerError::Loading)?;
+        let mut config = loaded.map_err(|error| self.explained(error))?;
+        self.needs_nothing_given_up(&config)?;
         let taken_up = self.take_up(&mut config, Source::File).await?;
         fit_connections(&mut config);
         for warning in &config.warnings {
@@ -327,6 +344,7 @@ impl Server {
                 gate: Arc::clone(&self.gate),
                 scripts: Arc::clone(&self.scripts),
                 proof: Arc::clone(&self.proof),
+                restriction: Arc::clone(&self.restriction),
             };
             self.admin = Some((address, self.accepting.spawn(admin::serve(listener, views))));
             tracing::info!(%address, "admin listening");
@@ -369,20 +387,6 @@ impl Server {
             Ok(Err(error)) => tracing::error!("{error}"),
             Err(error) => tracing::error!(%error, "the record was not closed in order"),
         }
-    }
-}
-
-/// Tells systemd, where it listens; elsewhere this is nothing.
-fn tell_systemd(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
-}
-
-/// Where systemd restarts a service that no longer says this (`WatchdogSec`).
-fn feed_watchdog() {
-    if sd_notify::watchdog_enabled().is_some() {
-        tell_systemd(&[NotifyState::Watchdog]);
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::process::ExitCode;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-
 use super::{ConfigFile, DONE, fail};
 use crate::config::{Config, Scope};
-use crate::minter;
+use crate::minter::{self, Begun, TakenUp};
+use crate::restrict::{self, Reach, Role, keep_out_of_dumps};
 use crate::server::{Inherited, Minting, Server, fit_connections};
+use crate::sockets::choose_own_ports;
 use crate::telemetry;
+
+/// The self-probe and the tenant proof have an origin each, and a listener for the moment in which a connection of theirs begins.
+const OWN_PORTS: usize = 32;
 
 pub(super) fn run(file: &ConfigFile) -> ExitCode {
     let mut config = match file.load(Scope::WithoutIssuingKey) {
@@ -23,17 +26,26 @@ pub(super) fn run(file: &ConfigFile) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    keep_out_of_dumps();
     fit_connections(&mut config);
-    let minting = match minting(&config) {
-        Ok(minting) => minting,
+    let begun = match begin_minting(&config) {
+        Ok(begun) => begun,
         Err(code) => return code,
+    };
+    if let Err(error) = choose_own_ports(OWN_PORTS) {
+        return fail(&format!("there are no ports on loopback for the service's own probes: {error}"));
+    }
+    // Before the runtime's threads start, which inherit it.
+    let restriction = restrict::apply(Role::Serving, Reach::of_service(&config));
+    let minting = match begun.map(|(begun, taken_up)| Ok((begun.open()?, taken_up))).transpose() {
+        Ok(None) => Minting::Nowhere,
+        Ok(Some((minter, taken_up))) => Minting::Elsewhere(minter, taken_up),
+        Err::<_, std::io::Error>(error) => return fail(&format!("no thread could be started: {error}")),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
-    match runtime.block_on(async { Server::start(config, inherited, minting).await?.run().await }) {
+    match runtime.block_on(async { Server::start(config, inherited, minting, restriction).await?.run().await }) {
         Ok(()) => DONE.into(),
         Err(error) => fail(&error),
     }
@@ -42,34 +54,23 @@ pub(super) fn run(file: &ConfigFile) -> ExitCode {
 /// `sekisho mint`: the process that `run` starts for the issuing key.
 pub(super) fn mint(file: &ConfigFile) -> ExitCode {
     telemetry::init("warn");
-    keep_out_of_dumps();
+    // Before the key is read; the rest follows when it is known what is needed.
+    if let Err(why) = keep_out_of_dumps() {
+        tracing::warn!("{why}");
+    }
     match minter::serve(file.path()) {
         Ok(()) => DONE.into(),
         Err(error) => fail(&error),
     }
 }
 
-/// Who signs for this configuration: a process of its own, which has read it too.
-fn minting(config: &Config) -> Result<Minting, ExitCode> {
+/// The process that signs for this configuration, which it has read too. `None`: nobody does.
+fn begin_minting(config: &Config) -> Result<Option<(Begun, TakenUp)>, ExitCode> {
     if config.issuing.is_none() {
-        return Ok(Minting::Nowhere);
+        return Ok(None);
     }
-    let minter = minter::start(&config.file)
+    let mut begun = minter::start(&config.file)
         .map_err(|error| fail(&format!("the minting process could not be started: {error}")))?;
-    match minter.take_up_first(config) {
-        Ok(Some(taken_up)) => Ok(Minting::Elsewhere(minter, taken_up)),
-        Ok(None) => Ok(Minting::Nowhere),
-        Err(error) => Err(fail(&error)),
-    }
-}
-
-/// The issuing key must be in no core dump and in no other process's reach (J02).
-fn keep_out_of_dumps() {
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "core dumps could not be switched off");
-    }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "the process could not be made undumpable");
-    }
+    let taken_up = begun.take_up(config).map_err(|error| fail(&error))?;
+    Ok(taken_up.map(|taken_up| (begun, taken_up)))
 }

@@ -19,6 +19,8 @@ use crate::upstream::trust::{Roots, Sources, Trust};
 pub(super) struct PulledIn {
     pub trust: Arc<Trust>,
     pub sources: Sources,
+    /// Where the globs of `crls` look.
+    pub crl_folders: Vec<PathBuf>,
     /// `None` without `[issuing_ca]`, or without an issuing CA in scope.
     pub issuer: Option<Arc<Issuer>>,
 }
@@ -37,7 +39,8 @@ pub(super) fn pull_in(
         Scope::Full | Scope::WithoutIssuingKey => issuing::load(lowered, scope, now, problems),
         Scope::WithoutIssuingCa => None,
     };
-    Some(PulledIn { trust: Arc::new(trust?), sources, issuer: issuer.map(Arc::new) })
+    let crl_folders = lowered.upstream.crls.iter().map(|text| folder_of(&base.join(text.text))).collect();
+    Some(PulledIn { trust: Arc::new(trust?), sources, crl_folders, issuer: issuer.map(Arc::new) })
 }
 
 /// The trust sources, and where in the file each path stands.
@@ -88,6 +91,13 @@ fn trust(
             None
         }
     }
+}
+
+/// What stands before the first star, up to the folder.
+fn folder_of(pattern: &Path) -> PathBuf {
+    let fixed = pattern.components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']));
+    let fixed: PathBuf = fixed.collect();
+    if fixed == pattern { fixed.parent().map_or_else(PathBuf::new, Path::to_owned) } else { fixed }
 }
 
 /// The files of one item of `crls`, in the order of their names.

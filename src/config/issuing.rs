@@ -86,11 +86,10 @@ fn key_file(
         );
         return None;
     }
-    let directory = keyfile::credentials_directory();
-    if directory.is_none() {
+    if keyfile::credentials_directory().is_none() {
         *unseen = Some((text.at.clone(), name.to_owned()));
     }
-    Some(directory.unwrap_or_else(|| PathBuf::from("$CREDENTIALS_DIRECTORY")).join(name))
+    Some(keyfile::credential(name))
 }
 
 /// `None` without `[issuing_ca]`, or where an error stands in `problems`.
@@ -234,3 +233,7 @@ fn how_to_reissue((certificate, key): (&Path, &Path)) -> String {
         root_path(certificate, "pem").display(),
     )
 }
+
+#[cfg(test)]
+#[path = "issuing_tests.rs"]
+mod tests;

@@ -9,14 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PublicKeyData, SanType,
-};
+use rcgen::{KeyPair, PublicKeyData};
 use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::certificate::{self, CaCertificate, CertificateError, CertificateFlaw, Standing};
@@ -25,18 +22,11 @@ use super::keyfile::{self, KeyFileError};
 use super::minting::{Link, LinkError};
 use super::question::{Answer, POINT, Question};
 use super::signing;
+use super::template::{leaf_params, leaf_validity};
 use crate::names::DnsName;
 
-/// A leaf begins this long before it is made, for clients whose clock is behind.
-const BACKDATED: Duration = Duration::hours(1);
-/// From a leaf's first second to its last: far below the 47 days that browsers will come to allow, and a leaf is only ever
-/// kept for half of it.
-const LIFETIME: Duration = Duration::days(14);
 /// How long a leaf may take where it is made elsewhere; a client waits for its handshake no longer.
 const MINT_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
-/// ub-common-name of RFC 5280 appendix A.1. A longer name is in the SAN only, and the subject empty.
-const MAX_COMMON_NAME: usize = 64;
-
 /// Why the issuing CA cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
@@ -266,7 +256,7 @@ impl Issuer {
         let which = self.which(now);
         let question = Question::Mint { generation: *generation, which, name: name.clone() };
         match link.ask(question, MINT_LIMIT).await? {
-            Answer::Leaf(der) => self.certify(which, der.into()),
+            Answer::Leaf(der) => Ok(self.certify(which, signed(der.into())?)),
             Answer::Refused(why) => Err(MintError::Refused(why)),
             Answer::TakenUp { .. } | Answer::Kept => Err(LinkError::Garbled.into()),
         }
@@ -279,7 +269,7 @@ impl Issuer {
     /// [`MintError`].
     pub fn mint(&self, name: &DnsName, now: SystemTime) -> Result<Leaf, MintError> {
         let which = self.which(now);
-        self.certify(which, self.sign(which, name, &self.leaf_key.pair, now)?)
+        Ok(self.certify(which, self.sign(which, name, &self.leaf_key.pair, now)?))
     }
 
     /// The certificate of a leaf for `name` alone whose key is `leaf`, valid from an hour before `now`.
@@ -292,62 +282,44 @@ impl Issuer {
         name: &DnsName,
         leaf: &impl PublicKeyData,
         now: SystemTime,
-    ) -> Result<CertificateDer<'static>, MintError> {
+    ) -> Result<Signed, MintError> {
         let (ca, key) = self.ca(which);
         let key = key.ok_or(MintError::NoKey)?;
         ca.constraints.permit(name).map_err(|gap| MintError::OutsideConstraints { name: name.clone(), gap })?;
         let (not_before, not_after) = leaf_validity(ca, now.into())?;
         let params = leaf_params(ca, name, not_before, not_after)?;
-        signing::sign(ca, key, &params, leaf).map_err(signing_failed)
+        let leaf = signing::sign(ca, key, &params, leaf).map_err(signing_failed)?;
+        Ok(Signed { leaf, not_before, not_after })
     }
 
-    /// The leaf with its chain and key; its times as they stand in it.
-    fn certify(&self, which: Which, leaf: CertificateDer<'static>) -> Result<Leaf, MintError> {
+    /// The leaf with its chain and key.
+    fn certify(&self, which: Which, signed: Signed) -> Leaf {
         let ca = Arc::clone(self.ca(which).0);
-        let (not_before, not_after) = {
-            let (_, parsed) =
-                X509Certificate::from_der(&leaf).map_err(|error| MintError::Signing(error.to_string()))?;
-            (parsed.validity().not_before.to_datetime(), parsed.validity().not_after.to_datetime())
-        };
+        let Signed { leaf, not_before, not_after } = signed;
         let mut chain = vec![leaf];
         match ca.standing {
             Standing::Root => {}
             Standing::Intermediate => chain.push(ca.der.clone()),
         }
         let certified_key = Arc::new(CertifiedKey::new(chain, Arc::clone(&self.leaf_key.signer)));
-        Ok(Leaf { certified_key, not_before: not_before.into(), not_after: not_after.into(), ca })
+        Leaf { certified_key, not_before: not_before.into(), not_after: not_after.into(), ca }
     }
 }
 
-/// Within the CA's own validity; both ends count, hence the second less.
-fn leaf_validity(ca: &CaCertificate, now: OffsetDateTime) -> Result<(OffsetDateTime, OffsetDateTime), MintError> {
-    let CaCertificate { not_before, not_after, .. } = *ca;
-    ca.check_validity(now).map_err(|_| MintError::CaNotValid { not_before, not_after })?;
-    let begin = now.saturating_sub(BACKDATED).max(not_before);
-    let end = begin.saturating_add(LIFETIME - Duration::SECOND).min(not_after);
-    Ok((whole_second(begin), whole_second(end)))
-}
-
-fn leaf_params(
-    ca: &CaCertificate,
-    name: &DnsName,
+/// A leaf's certificate, and the times that stand in it.
+pub struct Signed {
+    pub leaf: CertificateDer<'static>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
-) -> Result<CertificateParams, MintError> {
-    let mut params = CertificateParams::default();
-    params.not_before = not_before;
-    params.not_after = not_after;
-    params.serial_number = Some(signing::serial_number().map_err(signing_failed)?);
-    params.distinguished_name = DistinguishedName::new();
-    if name.as_str().len() <= MAX_COMMON_NAME && !ca.constraints.restrict_subjects() {
-        params.distinguished_name.push(DnType::CommonName, name.as_str());
-    }
-    params.subject_alt_names = vec![SanType::DnsName(name.as_str().try_into().map_err(signing_failed)?)];
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.use_authority_key_identifier_extension = true;
-    Ok(params)
+}
+
+/// One that was signed elsewhere.
+fn signed(leaf: CertificateDer<'static>) -> Result<Signed, MintError> {
+    let (not_before, not_after) = {
+        let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|error| MintError::Signing(error.to_string()))?;
+        (parsed.validity().not_before.to_datetime(), parsed.validity().not_after.to_datetime())
+    };
+    Ok(Signed { leaf, not_before, not_after })
 }
 
 /// A CA certificate and its key from their files, matching and valid at `now`.
@@ -384,13 +356,8 @@ fn at(certificate: &Path, flaw: CertificateFlaw) -> IssuerError {
     CertificateError { path: certificate.to_owned(), flaw }.into()
 }
 
-fn signing_failed(error: rcgen::Error) -> MintError {
+pub(super) fn signing_failed(error: rcgen::Error) -> MintError {
     MintError::Signing(error.to_string())
-}
-
-/// A certificate's times have whole seconds; so has the [`Leaf`] that tells of them.
-fn whole_second(time: OffsetDateTime) -> OffsetDateTime {
-    time.replace_nanosecond(0).unwrap_or(time)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The way to the minting process: what is asked of it goes over one socket, one question at a time, from a thread of its own.
+//! The way to the minting process: what is asked of it goes over one socket, one question at a time, from a thread of its own ([`Line`]).
 //!
 //! The process that serves clients has no issuing key (J07). It asks by name, and what it gets is a signed leaf for the public key it
 //! gave when the configuration was taken up: no private key crosses, neither the CA's nor the leaf's. What may be asked for is for the
@@ -49,17 +49,86 @@ pub struct Link {
     asks: SyncSender<Ask>,
 }
 
-impl Link {
-    /// Starts the thread that asks over `socket`, of type SOCK_SEQPACKET. It ends with the last who could ask, or with the socket.
+/// The other side of a [`Link`]: the socket, and the questions for it.
+#[derive(Debug)]
+pub struct Line {
+    socket: UnixStream,
+    asked: Receiver<Ask>,
+    /// Of the last question.
+    number: u64,
+}
+
+/// A way to ask over `socket`, of type SOCK_SEQPACKET, once the line has started.
+pub fn open(socket: UnixStream) -> (Link, Line) {
+    let (asks, asked) = sync_channel(WAITING);
+    (Link { asks }, Line { socket, asked, number: 0 })
+}
+
+impl Line {
+    /// Asks from this thread, before there are others.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub fn ask(&mut self, question: &Question, limit: Duration) -> Result<Answer, LinkError> {
+        self.exchange(question, Instant::now() + limit)
+    }
+
+    /// Starts the thread that asks. It ends with the last who could, or with the socket.
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn open(socket: UnixStream) -> io::Result<Self> {
-        let (asks, asked) = sync_channel(WAITING);
-        thread::Builder::new().name("minting".to_owned()).spawn(move || carry(&socket, &asked))?;
-        Ok(Self { asks })
+    pub fn start(self) -> io::Result<()> {
+        thread::Builder::new().name("minting".to_owned()).spawn(move || self.carry()).map(drop)
     }
 
+    /// Puts one question after the other, and leaves those alone that nobody waits for any more. After an answer that makes no sense, or
+    /// the socket's end, nothing is asked again: who would ask is told that the process has ended, which this end of the socket makes
+    /// sure of.
+    fn carry(mut self) {
+        while let Ok(Ask { question, deadline, reply }) = self.asked.recv() {
+            if reply.is_closed() {
+                continue;
+            }
+            let answered = self.exchange(&question, deadline);
+            let over = matches!(answered, Err(LinkError::Ended | LinkError::Garbled | LinkError::Io(_)));
+            let _ = reply.send(answered);
+            if over {
+                return;
+            }
+        }
+    }
+
+    fn exchange(&mut self, question: &Question, deadline: Instant) -> Result<Answer, LinkError> {
+        self.number += 1;
+        let limit = deadline.saturating_duration_since(Instant::now());
+        // The question fits the socket's buffer, which is empty but for questions whose answers came too late.
+        let sent = self.within(deadline).and_then(|()| self.socket.write(&question.encode(self.number)));
+        sent.map_err(|error| failed(&error, limit))?;
+        let mut buffer = vec![0; MAX_ANSWER + 1];
+        loop {
+            let octets = match self.within(deadline).and_then(|()| self.socket.read(&mut buffer)) {
+                Ok(0) => return Err(LinkError::Ended),
+                Ok(octets) => octets,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(failed(&error, limit)),
+            };
+            match Answer::decode(&buffer[..octets]) {
+                Some((answered, answer)) if answered == self.number => return Ok(answer),
+                Some((answered, _)) if answered < self.number => {}
+                Some(_) | None => return Err(LinkError::Garbled),
+            }
+        }
+    }
+
+    /// Lets the socket's calls take until `deadline`, and not less than a millisecond, as none at all would be for ever.
+    fn within(&self, deadline: Instant) -> io::Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        self.socket.set_read_timeout(Some(left))?;
+        self.socket.set_write_timeout(Some(left))
+    }
+}
+
+impl Link {
     /// Asks, and waits for the answer for `limit` at most.
     ///
     /// # Errors
@@ -70,14 +139,6 @@ impl Link {
             Ok(answered) => answered.unwrap_or(Err(LinkError::Ended)),
             Err(_) => Err(LinkError::Late(limit)),
         }
-    }
-
-    /// As [`Link::ask`], before there is a runtime.
-    ///
-    /// # Errors
-    /// [`LinkError`].
-    pub fn ask_blocking(&self, question: Question, limit: Duration) -> Result<Answer, LinkError> {
-        self.put(question, limit)?.blocking_recv().unwrap_or(Err(LinkError::Ended))
     }
 
     fn put(
@@ -93,54 +154,6 @@ impl Link {
             Err(TrySendError::Disconnected(_)) => Err(LinkError::Ended),
         }
     }
-}
-
-/// Puts one question after the other, and leaves those alone that nobody waits for any more. After an answer that makes no sense, or
-/// the socket's end, nothing is asked again: who would ask is told that the process has ended, which this end of the socket makes sure of.
-fn carry(socket: &UnixStream, asked: &Receiver<Ask>) {
-    let mut number = 0;
-    while let Ok(Ask { question, deadline, reply }) = asked.recv() {
-        if reply.is_closed() {
-            continue;
-        }
-        number += 1;
-        let answered = exchange(socket, number, &question, deadline);
-        let over = matches!(answered, Err(LinkError::Ended | LinkError::Garbled | LinkError::Io(_)));
-        let _ = reply.send(answered);
-        if over {
-            return;
-        }
-    }
-}
-
-fn exchange(socket: &UnixStream, number: u64, question: &Question, deadline: Instant) -> Result<Answer, LinkError> {
-    let begun = Instant::now();
-    let limit = deadline.saturating_duration_since(begun);
-    // The question fits the socket's buffer, which is empty but for questions whose answers came too late.
-    let sent = within(socket, deadline).and_then(|()| (&mut &*socket).write(&question.encode(number)));
-    sent.map_err(|error| failed(&error, limit))?;
-    let mut buffer = vec![0; MAX_ANSWER + 1];
-    loop {
-        let read = within(socket, deadline).and_then(|()| (&mut &*socket).read(&mut buffer));
-        let octets = match read {
-            Ok(0) => return Err(LinkError::Ended),
-            Ok(octets) => octets,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(failed(&error, limit)),
-        };
-        match Answer::decode(&buffer[..octets]) {
-            Some((answered, answer)) if answered == number => return Ok(answer),
-            Some((answered, _)) if answered < number => {}
-            Some(_) | None => return Err(LinkError::Garbled),
-        }
-    }
-}
-
-/// Lets the socket's calls take until `deadline`, and not less than a millisecond, as none at all would be for ever.
-fn within(socket: &UnixStream, deadline: Instant) -> io::Result<()> {
-    let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    socket.set_read_timeout(Some(left))?;
-    socket.set_write_timeout(Some(left))
 }
 
 fn failed(error: &io::Error, limit: Duration) -> LinkError {

@@ -35,6 +35,7 @@ mod policy;
 mod proof;
 mod real_clients;
 mod record;
+mod restricted;
 mod scorecard;
 mod slow;
 mod steered;

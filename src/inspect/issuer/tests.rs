@@ -2,10 +2,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use rcgen::{BasicConstraints, CidrSubnet, GeneralSubtree, NameConstraints, RsaKeySize};
-use x509_parser::certificate::X509Certificate;
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints, RsaKeySize, SanType,
+};
+use time::Duration;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::FromDer;
 
 use super::*;
 use crate::inspect::scene::{DAY, Site, name, now, pem, webpki_verify};

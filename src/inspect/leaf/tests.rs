@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -9,6 +10,7 @@ use rustls::{
 
 use super::*;
 use crate::admit::{Limit, Whose};
+use crate::inspect::authority::{InitRequest, init_under};
 use crate::inspect::scene::{DAY, Site, name, now};
 
 fn cache(site: &Site, capacity: usize) -> LeafCache {
@@ -233,4 +235,32 @@ fn h06_names_without_leave_to_mint_take_no_room() {
     assert!(done(cache.server_config(&name("a.example.com"), None, old, refuse)).is_err(), "a new leaf does");
     done(cache.server_config(&name("a.example.com"), None, old, once)).expect("config");
     assert_eq!(asked.get(), 2);
+}
+
+#[test]
+fn j08_what_is_kept_is_of_the_ca_in_use() {
+    let site = Site::with_ca(&["example.com"]);
+    let request = InitRequest {
+        certificate: site.path("next.pem"),
+        key: site.path("next.key"),
+        ..site.request(&["example.com"])
+    };
+    init_under(&request, (&site.path("ca.pem"), &site.path("ca.key"))).expect("the next CA");
+    let next = || Issuer::load(&site.path("next.pem"), &site.path("next.key"), now()).expect("issuer");
+    let both = site.issuer().followed_by(next(), now() + DAY);
+    let cache = LeafCache::new(Arc::new(both), CAPACITY);
+    let served =
+        |cache: &LeafCache, at| done(cache.server_config(&name("a.example.com"), None, at, anything)).expect("config");
+    let before = served(&cache, now());
+    assert!(Arc::ptr_eq(&before, &served(&cache, now() + DAY - Duration::from_secs(1))));
+    let after = served(&cache, now() + DAY);
+    assert!(!Arc::ptr_eq(&before, &after), "another leaf, and another key for tickets");
+    assert!(Arc::ptr_eq(&after, &served(&cache, now() + 2 * DAY)));
+    // When the section is tidied up, what is kept stays: it is the same CA.
+    let tidied = cache.with(Arc::new(next()));
+    assert!(Arc::ptr_eq(&after, &served(&tidied, now() + 2 * DAY)));
+    // And with another CA nothing of it does.
+    let other = tidied.with(Arc::new(site.issuer()));
+    assert!(!Arc::ptr_eq(&after, &served(&other, now() + 2 * DAY)));
+    assert_eq!(other.len(), 1);
 }
