@@ -53,7 +53,8 @@
 //! breaks a running service with an update of the C library.
 //!
 //! The folder of a named file is readable and not only the file, since files are changed by putting others in their place. Of `/`, `/etc` and
-//! `/root` it is the file alone; so give the configuration a folder of its own. As root the service has no capability to get round owners
+//! `/root` it is the file alone; so give the configuration a folder of its own, and where /etc/resolv.conf is rewritten while the service
+//! runs, name `[resolver] servers`. The folders themselves have to stay: one that is removed and made anew is another. As root the service has no capability to get round owners
 //! and modes either: the record's folder must be its user's.
 //!
 //! # How to see it

@@ -1,9 +1,14 @@
 //! The service and what its process has given up: what it says of it, and what a reload may not need.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
 use super::{Server, ServerError, about};
 use crate::config::{Config, LoadError};
 use crate::record::Lifecycle;
 use crate::restrict::{Kind, Missing, Reach};
+use crate::upstream::resolve::RESOLV_CONF;
 
 /// Of what is missing, as much as a line holds.
 const NAMED: usize = 5;
@@ -26,6 +31,12 @@ fn listed(missing: &[Missing]) -> String {
         named.push(format!("{} more", missing.len() - NAMED));
     }
     named.join(", ")
+}
+
+/// Whether it is there and cannot be read: who changes the file puts another one in its place, and of /etc only files are granted. A
+/// resolver made now would have no name server.
+fn is_refused(file: &Path) -> bool {
+    File::open(file).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 impl Server {
@@ -56,7 +67,11 @@ impl Server {
     /// # Errors
     /// [`GivenUp::Missing`].
     pub(super) fn needs_nothing_given_up(&self, config: &Config) -> Result<(), GivenUp> {
-        let missing = self.restriction.missing(&Reach::of_service(config));
+        let mut missing = self.restriction.missing(&Reach::of_service(config));
+        let other = config.resolver != self.gate.live().config.resolver && config.resolver.servers.is_empty();
+        if other && self.restriction.is_applied() && is_refused(Path::new(RESOLV_CONF)) {
+            missing.push(Missing::Read(RESOLV_CONF.into()));
+        }
         if missing.is_empty() { Ok(()) } else { Err(GivenUp::Missing(missing)) }
     }
 
