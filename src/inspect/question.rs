@@ -238,7 +238,7 @@ mod tests {
         for other in [0, 4, 5, 0x7f, 0xff] {
             assert_eq!(Question::decode(&kind(other)), None, "{other}");
         }
-        for (place, octet) in [(HEAD, 2), (HEAD + 1, 2), (HEAD + 1, 0)] {
+        for (place, octet) in [(HEAD, 3), (HEAD + 1, 2), (HEAD + 1, 0)] {
             let mut octets = questions()[0].encode(1);
             octets[place] = octet;
             assert_eq!(Question::decode(&octets), None, "{place}");

@@ -310,7 +310,8 @@ async fn a_tunnel_goes_on_elsewhere_from_where_it_was() {
     SockRef::from(&ours_client).set_send_buffer_size(4096).expect("a small buffer");
     let sent: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
     let expected = sent.clone();
-    let peers = async move {
+    let half_closed = Cell::new(0_u32);
+    let peers = async {
         let writing = async {
             upstream.write_all(&sent).await.expect("write");
             upstream.shutdown().await.expect("half-close");
@@ -322,6 +323,9 @@ async fn a_tunnel_goes_on_elsewhere_from_where_it_was() {
             let mut got = Vec::new();
             client.read_to_end(&mut got).await.expect("read");
             assert!(got == expected, "bytes differ");
+            while half_closed.get() == 0 {
+                tokio::task::yield_now().await;
+            }
             client.write_all(b", and more").await.expect("write");
             client.shutdown().await.expect("end");
         };
@@ -329,9 +333,10 @@ async fn a_tunnel_goes_on_elsewhere_from_where_it_was() {
     };
     let (memory, subjects, settings) = (unbounded(), unlimited(), settings(Duration::from_secs(60)));
     // Its sockets are its own: their end is the last that the peers are told.
+    let half_closed = &half_closed;
     let relaying = async move {
         let mut halves = (Half { unsent: b"hello".as_slice().into(), ended: false }, Half::default());
-        let (mut moves, mut with_octets, mut half_closed) = (0_u32, 0_u32, 0_u32);
+        let (mut moves, mut with_octets) = (0_u32, 0_u32);
         let mut total = 0;
         loop {
             let counters = Counters::default();
@@ -353,15 +358,15 @@ async fn a_tunnel_goes_on_elsewhere_from_where_it_was() {
             halves = tunnel.halves().expect("a pipe that is read");
             total += counters.received.load(Ordering::Relaxed);
             with_octets += u32::from(!halves.1.unsent.is_empty());
-            half_closed += u32::from(halves.1.ended && !halves.0.ended);
+            half_closed.set(half_closed.get() + u32::from(halves.1.ended && !halves.0.ended));
             moves += 1;
             if let Some(end) = end {
-                return (end, total, with_octets, half_closed);
+                return (end, total, with_octets);
             }
             tokio::task::yield_now().await;
         }
     };
-    let ((end, total, with_octets, half_closed), ()) = tokio::join!(relaying, peers);
+    let ((end, total, with_octets), ()) = tokio::join!(relaying, peers);
     assert_eq!((end, total), (TunnelEnd::Finished, 8_000_000));
-    assert!(with_octets > 10 && half_closed > 0, "{with_octets} {half_closed}");
+    assert!(with_octets > 10, "{with_octets}");
 }
