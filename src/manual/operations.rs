@@ -10,6 +10,9 @@
 //! | `suggest` | done | a file could not be read | – | – |
 //! | `replay` | nothing would change | a file could not be read, or the configuration has errors | something would ([`learning`](super::learning)) | – |
 //! | `ca init`, `ca show` | done | not done, and nothing overwritten | – | – |
+//! | `status` | ready | no answer | not ready | – |
+//! | `sessions`, `sessions cut`, `confirm`, `rollback` | done | not done; standard error says why ([`changes`](super::changes)) | – | – |
+//! | `apply` | in force, or nothing to change | not done, and everything is as it was | nobody said yes | – |
 //! | `load` | no errors | could not run, or nothing succeeded | – | some requests failed ([`load`](super::load)) |
 //!
 //! Wrong arguments end every command with 1.
@@ -20,7 +23,7 @@
 //!
 //! | signal | does |
 //! |---|---|
-//! | SIGHUP | reloads the configuration and everything it names: trust, CRLs, issuing CA, record |
+//! | SIGHUP | reloads the configuration and everything it names: trust, CRLs, issuing CA, record; refused while one is [on trial](super::changes#a-trial) |
 //! | SIGUSR1 | reopens the record's file, nothing else |
 //! | SIGTERM, SIGINT | drains: not ready, listeners closed, idle connections closed, requests finish, at `timeouts.drain` the rest is cut |
 //! | a second one of these | cuts now |
@@ -40,14 +43,16 @@
 //! # The admin listener
 //!
 //! Plain HTTP, GET and HEAD, three paths, no policy, no names, no keys in any answer. It asks for no password, so bind it to an
-//! address that only the monitoring reaches.
+//! address that only the monitoring reaches. A request with an `Origin` is a page's in a browser, and gets 403; so does on a loopback
+//! address one whose `Host` is neither an IP address nor `localhost`. Whatever tells more or changes something is asked by the
+//! [control socket](super::changes).
 //!
 //! | path | status | body |
 //! |---|---|---|
 //! | `/livez` | 200 | `ok`: the process answers |
-//! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, or the record cannot be written under `continue`; `shedding: …` and what presses ([overload](#overload)); `observing: …` and until when ([`learning`](super::learning)) |
+//! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, the [last good configuration](super::changes#the-last-good-configuration) is in force, or the record cannot be written under `continue`; `trial: …`, its revision and until when; `shedding: …` and what presses ([overload](#overload)); `observing: …` and until when ([`learning`](super::learning)) |
 //! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `tenant_proof_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
-//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, enforcement, connections, limits, overload, [registrations](super::ismap#where-it-shows), the earliest end of a [revocation list](super::deployment#revocation-lists) |
+//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, trial, last good configuration, requests on the control socket, enforcement, connections, sessions by mode, limits, overload, [registrations](super::ismap#where-it-shows), the earliest end of a [revocation list](super::deployment#revocation-lists) |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
 //! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
@@ -300,6 +305,10 @@
 //! | octets of chunk extensions in one body | 16 * 1024 | `src/http1/body.rs` MAX_CHUNK_EXTENSIONS |
 //! | octets of trailers | 8 * 1024 | `src/http1/body.rs` MAX_TRAILERS |
 //! | octets of a ClientHello on the wire | 64 * 1024 | `src/identify/client_hello.rs` MAX_WIRE |
+//! | octets of a PROXY header | 4096 | `src/identify/proxy_protocol.rs` MAX_WIRE |
+//! | octets of one of version 1 | 107 | `src/identify/proxy_protocol.rs` MAX_LINE |
+//! | balancers' connections that wait for theirs at a time, for 5 s | 256 | `src/connection/announce.rs` UNANNOUNCED |
+//! | networks in `proxy_protocol` | 64 | `src/config/balancers.rs` MOST |
 //! | protocols in one ALPN extension | 1024 | `src/identify/client_hello.rs` MAX_ALPN |
 //! | DNS answers kept | 8192 | `src/upstream/resolve.rs` MAX_KEPT |
 //! | look-ups under way | 512 | `src/upstream/resolve.rs` MAX_RUNNING |
