@@ -22,6 +22,7 @@ use crate::connection::Gate;
 use crate::pressure::State as Load;
 use crate::proof::Standing;
 use crate::record::{State, WhenUnwritable};
+use crate::restrict::Restriction;
 use crate::telemetry::Health;
 
 mod metrics;
@@ -39,6 +40,7 @@ pub struct Views {
     pub gate: Arc<Gate>,
     pub scripts: Arc<Counts>,
     pub proof: Arc<Standing>,
+    pub restriction: Arc<Restriction>,
 }
 
 /// Serves until it is aborted; its connections end with it.

@@ -77,6 +77,9 @@ enum Command {
         after_help = "Examples:\n  sekisho run --config /etc/sekisho/sekisho.toml\n  sekisho run --last-good --state-directory /var/lib/sekisho\n  kill -HUP PID    reload"
     )]
     Run(run::Arguments),
+    /// The process that `run` starts for the issuing key
+    #[command(hide = true)]
+    Mint(run::MintArguments),
     /// Show the running service: revision, readiness, trial, listeners, connections, record
     #[command(after_help = control::STATUS_HELP)]
     Status(control::StatusArguments),
@@ -185,6 +188,7 @@ pub fn main() -> ExitCode {
         Command::Quickstart(arguments) => quickstart::quickstart(&arguments),
         Command::Check { config } => check::check(&config),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Mint(arguments) => run::mint(&arguments),
         Command::Status(arguments) => control::status(&arguments),
         Command::Sessions(arguments) => control::sessions(&arguments),
         Command::Apply(arguments) => apply::apply(&arguments),

@@ -1,7 +1,7 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `taken`, `tenant`, `profiles`, `header`, `settings`, `limits`, `balancers`, `pac`, `enforcement`, `finding`, `shadowed`, `ismap`) the rules that need
+//! `taken`, `tenant`, `profiles`, `header`, `settings`, `issuing`, `limits`, `balancers`, `pac`, `enforcement`, `finding`, `shadowed`, `ismap`) the rules that need
 //! no other file, `approval` what follows from a registration on a day, `catalogue` (with `feed`) the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
@@ -22,6 +22,7 @@ mod files;
 mod finding;
 mod header;
 mod ismap;
+mod issuing;
 mod limits;
 mod listener;
 mod lower;
@@ -64,7 +65,7 @@ use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
 pub use self::profiles::tenant_example;
 use self::source::load_from;
-pub use self::source::{LastGood, Source, hexadecimal, load_as, text_sha256};
+pub use self::source::{LastGood, Source, hexadecimal, load_as, load_source, text_sha256, trial_of};
 pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
@@ -106,7 +107,7 @@ pub struct Config {
     pub verify: verify::Settings,
     /// Where `[issuing_ca]` says the files are, whether they exist or not.
     pub issuing_files: Option<IssuingFiles>,
-    /// With [`Scope::Full`], present wherever a service inspects.
+    /// Present wherever a service inspects, unless the issuing CA was out of scope. With [`Scope::WithoutIssuingKey`] it signs nothing yet.
     pub issuing: Option<Arc<Issuer>>,
     pub limits: admit::Settings,
     pub pressure: pressure::Settings,
@@ -127,6 +128,8 @@ pub struct Config {
     pub catalogue: Arc<Catalogue>,
     /// What `verify` trusts, as configured, globs expanded.
     pub trust: Sources,
+    /// Where the globs of `upstream.crls` look.
+    pub crl_folders: Vec<PathBuf>,
     /// The entries of `[catalog] folder`.
     pub own_entries: OwnEntries,
     /// What is known of the services' registrations, and the day for which `policy` holds.
@@ -185,13 +188,26 @@ pub struct OwnEntries {
 pub struct IssuingFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Who takes over.
+    pub next: Option<NextFiles>,
+}
+
+/// `[issuing_ca.next]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// The day, in Japan, from whose beginning on leaves are its.
+    pub from: Date,
 }
 
 /// How much of what the file names must be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// As `run` needs it.
+    /// Everything, the issuing key too.
     Full,
+    /// As the process that serves needs it: the issuing key is the minting process's.
+    WithoutIssuingKey,
     /// For `ca init`: the files of `[issuing_ca]` are not looked at.
     WithoutIssuingCa,
 }
@@ -341,6 +357,7 @@ fn assemble(
         restricted: take(&mut lowered.restricted).into(),
         catalogue: Arc::new(lowered.catalogue),
         trust: pulled.sources,
+        crl_folders: pulled.crl_folders,
         own_entries: lowered.own_entries,
         approvals,
         warnings: Vec::new(),
@@ -358,9 +375,12 @@ fn revision(text: &str, taken: &str, trust: &str, issuing: Option<&IssuingFiles>
         context.update(b"\0");
     }
     context.update(trust.as_bytes());
-    if let Some(certificate) = issuing.and_then(|files| fs::read(&files.certificate).ok()) {
-        context.update(b"\0");
-        context.update(&certificate);
+    let next = issuing.and_then(|files| files.next.as_ref()).map(|next| &next.certificate);
+    for certificate in issuing.map(|files| &files.certificate).into_iter().chain(next) {
+        if let Ok(certificate) = fs::read(certificate) {
+            context.update(b"\0");
+            context.update(&certificate);
+        }
     }
     shortened(context.finish())
 }

@@ -20,12 +20,15 @@ mod install;
 pub mod issuer;
 pub mod keyfile;
 pub mod leaf;
+pub mod minting;
 pub mod page;
+pub mod question;
 #[cfg(test)]
 mod scene;
 pub mod scope;
 pub mod show;
 mod signing;
+mod template;
 
 use std::time::Duration;
 

@@ -3,7 +3,8 @@
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
 //! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::changes`] (status, sessions, apply, trial, who may do
-//! what), [`manual::deployment`] (units, packet filter, package), [`manual::failover`] (two boxes, balancers), [`manual::catalog`], [`manual::proof`],
+//! what), [`manual::hardening`] (the minting process, what is given up), [`manual::deployment`] (units, packet filter, package), [`manual::failover`] (two boxes,
+//! balancers), [`manual::catalog`], [`manual::proof`],
 //! [`manual::feeds`] (a vendor's list of endpoints), [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::ismap`]
 //! (registration of services and its dates), [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is
 //! measured), [`manual::load`] (measuring it yourself).
@@ -21,7 +22,9 @@
 //! | [`control`] | the control socket: what is said on it, and who may ask for what |
 //! | [`config`] | one TOML file in, one immutable [`config::Config`] out, or every problem at once |
 //! | [`cli`] | arguments → one function per subcommand → exit code |
-//! | [`server`] | bind, accept, spawn, reload, drain, the desk behind the control socket; knows no protocol of clients |
+//! | [`minter`] | the other process, which has the issuing key and signs what is inspected |
+//! | [`restrict`] | what a process takes from itself before it meets anybody |
+//! | [`server`] | bind, accept, spawn, reload, drain, hand over, the desk behind the control socket; knows no protocol of clients |
 //! | [`drain`] | running → draining → cut |
 //! | [`connection`] | the spine: `serve` and `drive`, the only code that knows every phase |
 //! | [`admit`] | limits: a slot is a value |
@@ -102,6 +105,8 @@ pub mod config;
 
 pub mod cli;
 pub mod control;
+pub mod minter;
+pub mod restrict;
 pub mod seldom;
 pub mod server;
 pub mod sockets;

@@ -5,6 +5,7 @@
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`changes`]: a running service: status, sessions, apply, trial, confirm, the last good configuration; who may do what.
 //! * [`deployment`]: units, packet filter, package, monitoring; what was run of them, and what was not.
+//! * [`hardening`]: the minting process, what is given up and by which kernel, the issuing key and its rotation.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
 //! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
 //! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
@@ -23,6 +24,7 @@ pub mod changes;
 pub mod deployment;
 pub mod failover;
 pub mod feeds;
+pub mod hardening;
 pub mod ismap;
 pub mod journey;
 pub mod learning;

@@ -26,6 +26,7 @@ use self::clients::{GroupId, Networks};
 pub use self::compile::{Conflict, ConflictKind, GroupSource, HeaderHosts, PolicySource, ServiceSource, SetHeader};
 pub use self::decision::{Claim, Decision, Denial, Destination, Inspect, Method, Permit, Plain, Tunnel};
 pub use self::observe::{Enforcement, Observe, Observing, Until};
+use self::pattern::Forbidden;
 pub use self::pattern::{Breadth, HostPattern, PatternError};
 pub use self::reach::Reach;
 pub use self::reconcile::{Agreed, Disagreement, reconcile_inspect, reconcile_tunnel};
@@ -148,6 +149,12 @@ impl Policy {
     /// Whether some pattern matches the name, whoever it is for: what is listed is decided by that pattern's services alone.
     pub fn lists(&self, name: &DnsName) -> bool {
         self.table.lookup(name).is_some()
+    }
+
+    /// Whether a connection to the name could be one that is inspected, by some client on some port: for no other is a leaf ever due.
+    pub fn inspects(&self, name: &DnsName) -> bool {
+        let found = self.table.lookup(name).filter(|_| Forbidden::of(name).is_none());
+        found.is_some_and(|found| found.listed().any(|listed| self.service(listed).mode == Mode::Inspect))
     }
 
     /// This policy with the services refused whose `rule.id` is `over`, beside those that are already; `None` where there is no other.

@@ -177,7 +177,7 @@ pub async fn prove(live: &Live, recorder: Recorder) -> Result<Proof, ProofError>
     if !cases.is_empty() {
         let issuing = live.config.issuing.as_ref().ok_or_else(|| ProofError::of("there is no issuing CA"))?;
         let origin = Origin::open(cases.iter().map(|case| &case.host))?;
-        let trust = Trust::in_ca(&issuing.certificate().der)?;
+        let trust = Trust::in_cas(issuing.certificates().map(|ca| &ca.der))?;
         let gate = Gate::new(standing_in(live, &cases, &origin)?, recorder, Drain::never());
         let serving: Arc<Serving> = Arc::new(move |stream, from, to| Box::pin(serve(gate.enter(), stream, from, to)));
         (rows, untried) = visit_all(&cases, &origin, &trust, &serving).await?;

@@ -8,11 +8,15 @@ mod crowd;
 mod days;
 mod desk;
 mod enforce;
+mod fit;
 mod handover;
 mod inherited;
+mod minting;
 mod reload;
+mod restricted;
 mod serving;
 mod signals;
+mod systemd;
 mod takeover;
 mod watch;
 mod workers;
@@ -21,10 +25,8 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -37,34 +39,34 @@ use self::changes::{Trial, over};
 use self::days::Days;
 use self::desk::Desk;
 use self::enforce::enforce;
+pub use self::fit::fit_connections;
 pub use self::inherited::Inherited;
+pub use self::minting::Minting;
+use self::minting::end_of;
+use self::restricted::GivenUp;
 use self::serving::Serving;
 use self::signals::{Asked, Signals};
+use self::systemd::{feed_watchdog, tell_systemd};
 pub use self::takeover::{Predecessor, TakeoverError};
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
 use crate::autoconfig;
-use crate::config::{Config, LastGood, Listener, LoadError};
+use crate::config::{Config, LastGood, Listener, LoadError, Scope};
 use crate::connection::{Gate, Live};
 use crate::control::socket::Successor;
 use crate::drain::Stopper;
+use crate::minter::{Minter, TakeUpError};
 use crate::pressure;
 use crate::probe::{Probe, ProbeError};
 use crate::proof;
 use crate::record::{Fields, Recorder};
-use crate::sockets;
+use crate::restrict::Restriction;
 use crate::telemetry::Health;
-use crate::upstream::verify;
 
 /// How long writing out the record may take at the end.
 const RECORD_END: Duration = Duration::from_secs(5);
-
-/// Descriptors of one connection: the client's and the upstream's.
-const PER_CONNECTION: u64 = 2;
-/// Descriptors kept for listeners, the record, DNS, the admin listener and the tunnels' pipes; at most half of all.
-const RESERVED: u64 = 256;
 
 /// Octets of memory that connections must have, for a service to be one.
 const LEAST_MEMORY: u64 = 100 * pressure::NEWCOMER;
@@ -117,6 +119,14 @@ pub enum ServerError {
     Threads(io::Error),
     #[error("{0}")]
     Probe(#[from] ProbeError),
+    #[error("{0}")]
+    TakeUp(#[from] TakeUpError),
+    #[error("{0}")]
+    GivenUp(#[from] GivenUp),
+    #[error(
+        "the minting process has ended ({0}): without it nothing new can be inspected, so the service stops and is to be started anew"
+    )]
+    MintingEnded(String),
     #[error(
         "limits.memory is {}, and {} are taken before the first connection: raise it, or the limit of the control group", pressure::shown(*.ceiling), pressure::shown(*.baseline)
     )]
@@ -156,6 +166,10 @@ pub struct Server {
     /// What another process does from when it takes over.
     tending: Vec<AbortHandle>,
     accepting: JoinSet<()>,
+    /// `None`: the issuing key is in this process, or nowhere.
+    minter: Option<Minter>,
+    scope: Scope,
+    restriction: Arc<Restriction>,
 }
 
 impl Server {
@@ -165,14 +179,28 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing is left running, and a predecessor goes on.
     pub async fn start(
-        config: Config,
+        mut config: Config,
         mut inherited: Inherited,
         predecessor: Option<Predecessor>,
+        minting: Minting,
+        restriction: Restriction,
     ) -> Result<Self, ServerError> {
+        let (scope, minter) = match minting {
+            Minting::Here => (Scope::Full, None),
+            Minting::Nowhere => (Scope::WithoutIssuingKey, None),
+            Minting::Elsewhere(minter, taken_up) => {
+                minter.keep(Some(&taken_up)).await;
+                config.issuing = Some(taken_up.issuer);
+                (Scope::WithoutIssuingKey, Some(minter))
+            }
+        };
         let file = config.file.clone();
         let (stopper, drain) = Stopper::new();
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
+        if minter.is_some() {
+            health.minting_began();
+        }
         let workers = Workers::start().map_err(ServerError::Threads)?;
         let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default(), &mut inherited)?;
         let mut first = about(&config);
@@ -196,11 +224,13 @@ impl Server {
         }
         let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
         let (scripts, proof): (Arc<autoconfig::Counts>, Arc<proof::Standing>) = Default::default();
+        let restriction = Arc::new(restriction);
         let views = admin::Views {
             health: Arc::clone(&health),
             gate: Arc::clone(&gate),
             scripts: Arc::clone(&scripts),
             proof: Arc::clone(&proof),
+            restriction: Arc::clone(&restriction),
         };
         let (desk, commands) = Desk::new(views);
         let mut server = Self {
@@ -222,6 +252,9 @@ impl Server {
             proof,
             tending: Vec::new(),
             accepting: JoinSet::new(),
+            minter,
+            scope,
+            restriction,
         };
         server.look_after();
         server.accept_on(bound);
@@ -234,6 +267,7 @@ impl Server {
             predecessor.serving(&server.gate, lines, workers)?;
         }
         server.record_problems();
+        server.tell_restriction();
         tracing::info!(revision = %server.gate.live().config.revision, "ready");
         Ok(server)
     }
@@ -243,15 +277,20 @@ impl Server {
     }
 
     /// Runs until a signal ends it: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM or SIGINT drains, a second one cuts.
-    pub async fn run(mut self) {
+    ///
+    /// # Errors
+    /// The minting process has ended, and this one with it, in the same order as after a signal.
+    pub async fn run(mut self) -> Result<(), ServerError> {
         tell_systemd(&[NotifyState::Ready]);
         let mut days = Days::new(self.gate.live().config.approvals.day);
-        loop {
+        let mut minter = self.minter.clone();
+        let ended = loop {
             let asked = tokio::select! {
                 asked = self.signals.next() => asked,
                 today = days.next() => Asked::Look(today),
                 Some(asked) = self.commands.recv() => asked,
                 () = over(self.trial.as_ref()) => Asked::TrialOver,
+                how = end_of(minter.as_mut()) => break Err(self.minting_ended(how)),
             };
             match asked {
                 Asked::Reload => {
@@ -262,7 +301,8 @@ impl Server {
                 Asked::Place(stream, peer) => {
                     if self.hand_over(stream, &peer).await {
                         let limit = self.gate.live().config.drain;
-                        return self.empty(limit).await;
+                        self.empty(limit).await;
+                        return Ok(());
                     }
                 }
                 Asked::Change(command) => {
@@ -277,10 +317,11 @@ impl Server {
                 }
                 Asked::Reopen => self.reopen().await,
                 Asked::Look(today) => days.look(&self.gate, today),
-                Asked::Stop => break,
+                Asked::Stop => break Ok(()),
             }
-        }
+        };
         self.stop().await;
+        ended
     }
 
     /// The tasks that know how hard pressed the service is, and how long it is observed.
@@ -364,64 +405,10 @@ impl Server {
     }
 }
 
-/// Tells systemd, where it listens; elsewhere this is nothing.
-fn tell_systemd(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
-}
-
-/// Where systemd restarts a service that no longer says this (`WatchdogSec`).
-fn feed_watchdog() {
-    if feeds_watchdog() {
-        tell_systemd(&[NotifyState::Watchdog]);
-    }
-}
-
-/// Of a process that was taken over from: the service manager has not told this one.
-static FEEDS: AtomicBool = AtomicBool::new(false);
-
-fn feed_watchdog_of_another() {
-    FEEDS.store(true, Ordering::Relaxed);
-}
-
-fn feeds_watchdog() -> bool {
-    FEEDS.load(Ordering::Relaxed) || sd_notify::watchdog_enabled().is_some()
-}
-
 /// What every lifecycle line says.
 fn about(config: &Config) -> Fields {
     let mut fields = Fields::default();
     fields.config_revision = Some((&*config.revision).into());
     fields.version = Some(env!("CARGO_PKG_VERSION"));
     fields
-}
-
-/// Raises the soft descriptor limit to the hard one, and lowers `limits.connections` to what that carries.
-pub fn fit_connections(config: &mut Config) {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the descriptor limit could not be raised");
-    }
-    let Some(descriptors) = getrlimit(Resource::Nofile).current else { return };
-    sockets::reserve(descriptors);
-    // A handshake for a verdict has a connection of its own: a few at a time where verdicts are kept, else one with each tunnel.
-    let (verifying, each) = match config.verify.cache.is_zero() {
-        true => (0, PER_CONNECTION + 1),
-        false => ((verify::MAX_RUNNING.get() as u64).min(descriptors / 8), PER_CONNECTION),
-    };
-    let carried = descriptors.saturating_sub(RESERVED.min(descriptors / 2) + verifying) / each;
-    let carried = u32::try_from(carried).unwrap_or(u32::MAX).max(1);
-    let limits = &mut config.limits;
-    if let Some(configured) = limits.all.connections.filter(|configured| *configured > carried) {
-        tracing::warn!(
-            configured,
-            carried,
-            descriptors,
-            "limits.connections is lowered to what the descriptor limit carries; raise LimitNOFILE for more"
-        );
-        limits.all.connections = Some(carried);
-        limits.per_client.connections = limits.per_client.connections.map(|number| number.min(carried));
-    }
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -30,6 +31,48 @@ const RESERVED: u64 = 64;
 /// The first of them. The table is the process's, and so is this.
 static RESERVED_FROM: AtomicU64 = AtomicU64::new(u64::MAX);
 
+/// Ports on loopback that are this process's, for listeners that only itself connects to. Ports that a process may connect to have to be
+/// known before it meets anybody (`restrict`), and the process has these whatever listens on them at the moment. The table of what a process
+/// may do is the process's, and so is this.
+static OWN_PORTS: OnceLock<Vec<u16>> = OnceLock::new();
+
+/// Chooses so many of [`own_ports`], of which no two listeners of the moment have the same.
+///
+/// # Errors
+/// No port, no descriptor.
+pub fn choose_own_ports(count: usize) -> io::Result<()> {
+    let open = |_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let listeners: Vec<std::net::TcpListener> = (0..count).map(open).collect::<io::Result<_>>()?;
+    let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<io::Result<_>>()?;
+    // Whoever chose before has chosen.
+    let _ = OWN_PORTS.set(ports);
+    Ok(())
+}
+
+/// Empty: none were chosen, and every port will do.
+pub fn own_ports() -> impl Iterator<Item = u16> {
+    OWN_PORTS.get().into_iter().flatten().copied()
+}
+
+/// A listener on loopback, on one of [`own_ports`]; it belongs to no runtime yet.
+///
+/// # Errors
+/// No port, no descriptor.
+pub fn loopback_listener() -> io::Result<std::net::TcpListener> {
+    let mut ports = own_ports().peekable();
+    if ports.peek().is_none() {
+        return std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    }
+    let mut tried = Err(io::ErrorKind::AddrInUse.into());
+    for port in ports {
+        tried = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        if tried.is_ok() {
+            break;
+        }
+    }
+    tried
+}
+
 /// A connection from this process to itself, over loopback.
 #[derive(Debug)]
 pub struct LoopbackPair {
@@ -47,7 +90,9 @@ pub struct LoopbackPair {
 /// # Errors
 /// No port, no descriptor.
 pub async fn loopback_pair() -> io::Result<LoopbackPair> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let listener = loopback_listener()?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
     let to = listener.local_addr()?;
     #[expect(clippy::disallowed_methods, reason = "a client of the service's own, whose destination is this process")]
     let client = TcpStream::connect(to).await?;

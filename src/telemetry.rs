@@ -41,6 +41,8 @@ pub struct Health {
     unproven: ArcSwapOption<String>,
     passed_probes: AtomicU64,
     failed_probes: AtomicU64,
+    minting: AtomicBool,
+    minting_ended: AtomicBool,
 }
 
 impl Health {
@@ -112,6 +114,21 @@ impl Health {
 
     pub fn self_probe_recovered(&self) {
         self.unproven.store(None);
+    }
+
+    /// Another process has the issuing key, and signs.
+    pub fn minting_began(&self) {
+        self.minting.store(true, Ordering::Release);
+    }
+
+    pub fn minting_ended(&self) {
+        self.minting_ended.store(true, Ordering::Release);
+    }
+
+    /// Whether the minting process runs. `None`: there is none.
+    pub fn mints(&self) -> Option<bool> {
+        let begun = self.minting.load(Ordering::Acquire);
+        begun.then(|| !self.minting_ended.load(Ordering::Acquire))
     }
 
     /// Why traffic cannot be served safely, as the self-probe finds.

@@ -17,7 +17,8 @@ use super::trial::Visit;
 use super::{DONE, FAILED, complain, fail, report, say};
 use crate::config::Config;
 use crate::inspect::authority::root_path;
-use crate::server::{Inherited, Server};
+use crate::restrict::Restriction;
+use crate::server::{Inherited, Minting, Server};
 use crate::telemetry;
 
 /// How long the ends of the three connections are waited for; other clients may hold theirs for longer.
@@ -87,7 +88,8 @@ async fn show(folder: Folder, config: Config, identity: Identity) -> ExitCode {
     // Ends with this function.
     let mut demo = JoinSet::new();
     demo.spawn(demo::serve(listener, identity.tls));
-    let server = match Server::start(config, Inherited::default(), None).await {
+    let begun = Server::start(config, Inherited::default(), None, Minting::Here, Restriction::default());
+    let server = match begun.await {
         Ok(server) => server,
         Err(error) => return fail(&error),
     };
@@ -113,8 +115,10 @@ async fn show(folder: Folder, config: Config, identity: Identity) -> ExitCode {
         )),
     }
     say(&scene.next_steps(bold()));
-    server.run().await;
-    DONE.into()
+    match server.run().await {
+        Ok(()) => DONE.into(),
+        Err(error) => fail(&error),
+    }
 }
 
 /// Where a client on this machine reaches a listener.

@@ -207,6 +207,7 @@ fn settings(config: &Config) -> Vec<(String, String)> {
         connection_life: _,
         drain: _,
         // What follows from the rest.
+        crl_folders: _,
         revision: _,
         as_loaded: _,
         file: _,

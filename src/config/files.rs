@@ -1,4 +1,4 @@
-//! The files a configuration names: trust sources, CRL globs, the issuing CA and what it may sign.
+//! The files a configuration names: trust sources, CRL globs, the issuing CA (`issuing`).
 //!
 //! What may not be here: rules of the configuration's text (`lower`), reading of certificates (`upstream::trust`,
 //! `inspect::issuer`).
@@ -11,17 +11,16 @@ use super::lower::Lowered;
 use super::problem::{At, Problems, quoted};
 use super::reader::Text;
 use super::settings::Upstream;
-use super::{IssuingFiles, Scope};
-use crate::inspect::authority::root_path;
-use crate::inspect::constraints::Coverage;
+use super::{Scope, issuing};
 use crate::inspect::issuer::Issuer;
-use crate::policy::HostPattern;
 use crate::upstream::trust::{Roots, Sources, Trust};
 
 /// What was read.
 pub(super) struct PulledIn {
     pub trust: Arc<Trust>,
     pub sources: Sources,
+    /// Where the globs of `crls` look.
+    pub crl_folders: Vec<PathBuf>,
     /// `None` without `[issuing_ca]`, or without an issuing CA in scope.
     pub issuer: Option<Arc<Issuer>>,
 }
@@ -37,10 +36,11 @@ pub(super) fn pull_in(
     let (sources, places) = sources(&lowered.upstream, base, problems);
     let trust = trust(&lowered.upstream, &sources, &places, now, problems);
     let issuer = match scope {
-        Scope::Full => issuer(lowered, now, problems),
+        Scope::Full | Scope::WithoutIssuingKey => issuing::load(lowered, scope, now, problems),
         Scope::WithoutIssuingCa => None,
     };
-    Some(PulledIn { trust: Arc::new(trust?), sources, issuer: issuer.map(Arc::new) })
+    let crl_folders = lowered.upstream.crls.iter().map(|text| folder_of(&base.join(text.text))).collect();
+    Some(PulledIn { trust: Arc::new(trust?), sources, crl_folders, issuer: issuer.map(Arc::new) })
 }
 
 /// The trust sources, and where in the file each path stands.
@@ -93,6 +93,13 @@ fn trust(
     }
 }
 
+/// What stands before the first star, up to the folder.
+fn folder_of(pattern: &Path) -> PathBuf {
+    let fixed = pattern.components().take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']));
+    let fixed: PathBuf = fixed.collect();
+    if fixed == pattern { fixed.parent().map_or_else(PathBuf::new, Path::to_owned) } else { fixed }
+}
+
 /// The files of one item of `crls`, in the order of their names.
 fn expand(text: &Text<'_>, base: &Path, problems: &mut Problems<'_>) -> Vec<PathBuf> {
     if !text.text.contains(['*', '?', '[']) {
@@ -121,73 +128,4 @@ fn expand(text: &Text<'_>, base: &Path, problems: &mut Problems<'_>) -> Vec<Path
         }
     }
     files
-}
-
-fn issuer(lowered: &Lowered<'_>, now: SystemTime, problems: &mut Problems<'_>) -> Option<Issuer> {
-    let (files, at) = lowered.issuing.as_ref()?;
-    match Issuer::load(&files.certificate, &files.key, now) {
-        Ok(issuer) => {
-            check_coverage(&issuer, files, at, &lowered.inspected, problems);
-            Some(issuer)
-        }
-        Err(error) => {
-            let missing = !files.certificate.exists() || !files.key.exists();
-            let hint = if missing {
-                "`sekisho ca init` makes what is missing"
-            } else {
-                "`sekisho ca show` says what is there"
-            };
-            problems.error(at, error.to_string(), String::new()).hint(hint);
-            None
-        }
-    }
-}
-
-fn check_coverage(
-    issuer: &Issuer,
-    files: &IssuingFiles,
-    at: &At,
-    inspected: &[(HostPattern, At)],
-    problems: &mut Problems<'_>,
-) {
-    let mut unconstrained = false;
-    let mut told = false;
-    for (pattern, at) in inspected {
-        match issuer.coverage(pattern.fixed_suffix(), pattern.is_wildcard()) {
-            Coverage::Covered => {}
-            Coverage::Unconstrained => unconstrained = true,
-            Coverage::NotCovered(gap) => {
-                let found = format!("\"{pattern}\", which the issuing CA cannot sign for: {gap}");
-                let problem = problems.error(at, found, "an inspected host within the CA's name constraints");
-                if !told {
-                    problem.hint(how_to_reissue(files));
-                    told = true;
-                }
-            }
-        }
-    }
-    if unconstrained {
-        problems
-            .warning(
-                at,
-                "an issuing CA without name constraints",
-                "one that can sign the inspected hosts and nothing else",
-            )
-            .hint("whoever gets its key can sign any site for your clients; `sekisho ca init` makes a constrained one");
-    }
-}
-
-/// The clients trust the root: as long as that stays, a new intermediate under it changes nothing for them.
-fn how_to_reissue(files: &IssuingFiles) -> String {
-    format!(
-        "issue a new intermediate under the same root; the clients keep the root they trust:\n\
-         1. move {} and {} away\n\
-         2. bring {} back from its safe place, beside {}\n\
-         3. run `sekisho ca init` with this file, and take the root's key away again\n\
-         4. reload",
-        files.certificate.display(),
-        files.key.display(),
-        root_path(&files.key, "key").display(),
-        root_path(&files.certificate, "pem").display(),
-    )
 }

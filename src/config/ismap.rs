@@ -247,7 +247,7 @@ fn note<'t>(table: &Table<'t>, name: &str, expected: &str, problems: &mut Proble
 }
 
 /// A day of TOML, without a time and without quotes. One that is not in the calendar is broken TOML already.
-fn day(table: &Table<'_>, name: &str, problems: &mut Problems<'_>) -> Option<Date> {
+pub(super) fn day(table: &Table<'_>, name: &str, problems: &mut Problems<'_>) -> Option<Date> {
     let value = table.value(name)?;
     let written = value.node.as_datetime().filter(|written| written.time.is_none() && written.offset.is_none());
     let read = written.and_then(|written| written.date).and_then(|date| {

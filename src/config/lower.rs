@@ -22,7 +22,7 @@ use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
 use super::{
     Balancers, Case, IssuingFiles, Listener, ListenerMode, OwnEntries, Site, Steering, control, enforcement, finding,
-    limits, pac, schema, shadowed, units,
+    issuing, limits, pac, schema, shadowed, units,
 };
 use crate::addrs::ListenAddr;
 use crate::catalog::Catalogue;
@@ -47,7 +47,7 @@ pub(super) struct Lowered<'t> {
     pub inspected: Vec<(HostPattern, At)>,
     pub resolver: resolve::Settings,
     pub upstream: Upstream<'t>,
-    pub issuing: Option<(IssuingFiles, At)>,
+    pub issuing: Option<(IssuingFiles, issuing::Places)>,
     pub limits: admit::Settings,
     pub pressure: pressure::Settings,
     pub timeouts: Timeouts,
@@ -87,7 +87,7 @@ pub(super) fn lower<'t>(
     let timeouts = settings::timeouts(&root, problems);
     let resolver = settings::resolver(&root, timeouts.dns, problems);
     let upstream = settings::upstream(&root, base, problems);
-    let issuing = settings::issuing_ca(&root, base, problems);
+    let issuing = issuing::read(&root, base, problems);
     require_issuing_ca(issuing.is_some(), &services, problems);
     let inspected = services.iter().filter(|service| service.mode == Mode::Inspect).flat_map(|service| &service.hosts);
     let inspected = inspected.map(|host| (host.pattern.clone(), host.at.clone())).collect();

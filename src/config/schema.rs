@@ -71,7 +71,8 @@ pub(super) static UPSTREAM: Keys = Keys {
         "connect_timeout",
     ],
 };
-pub(super) static ISSUING_CA: Keys = Keys { section: "[issuing_ca]", names: &["certificate", "key"] };
+pub(super) static ISSUING_CA: Keys = Keys { section: "[issuing_ca]", names: &["certificate", "key", "next"] };
+pub(super) static ISSUING_CA_NEXT: Keys = Keys { section: "[issuing_ca.next]", names: &["certificate", "key", "from"] };
 pub(super) static SERVICE: Keys = Keys {
     section: "[[service]]",
     names: &[
@@ -186,7 +187,7 @@ pub(super) static SECTIONS: [&Keys; 21] = [
 ];
 
 /// Keys that are tables themselves: a wrong one is no misplaced setting.
-static TABLES: [&str; 6] = ["limits", "per_client", "tenant", "header", "network", "ismap"];
+static TABLES: [&str; 7] = ["limits", "per_client", "tenant", "header", "network", "ismap", "next"];
 
 impl Keys {
     /// What the administrator may have meant by the unknown key `name`.

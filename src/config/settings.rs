@@ -1,4 +1,4 @@
-//! The sections that become one phase's settings each: resolver, upstream, timeouts, record, issuing CA.
+//! The sections that become one phase's settings each: resolver, upstream, timeouts, record.
 //!
 //! Every default of the configuration's sample stands here. No file is opened here (`files`).
 
@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::IssuingFiles;
 use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
 use super::schema;
@@ -207,21 +206,6 @@ pub(super) fn record<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<
     let words = [("deny", WhenUnwritable::Deny), ("continue", WhenUnwritable::Continue)];
     let when_unwritable = table.choice("when_unwritable", &words, problems).unwrap_or(WhenUnwritable::Deny);
     record::Settings { path: path.unwrap_or_else(|| base.join("access.jsonl")), when_unwritable }
-}
-
-/// `None` where there is no `[issuing_ca]`.
-pub(super) fn issuing_ca<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<'_>) -> Option<(IssuingFiles, At)> {
-    let table = root.table("issuing_ca", Some(&schema::ISSUING_CA), problems);
-    if !table.is_present() {
-        return None;
-    }
-    let certificate = table.required_text("certificate", "the issuing certificate's PEM file", problems);
-    let key = table.required_text("key", "the PEM file of the certificate's key", problems);
-    let path = |text: Option<&Text<'t>>, problems: &mut Problems<'_>| {
-        text.and_then(|text| file(text, base, problems)).unwrap_or_default()
-    };
-    let files = IssuingFiles { certificate: path(certificate.as_ref(), problems), key: path(key.as_ref(), problems) };
-    Some((files, certificate.map_or(table.at, |text| text.at)))
 }
 
 /// A CIDR block; what is wrong with it is said with its corrected form.

@@ -19,34 +19,39 @@ use super::problem::{LoadError, Problem, Problems};
 use super::{Config, MAX_FILE, Scope, assemble, read};
 use crate::feed::shelf::regular;
 
-/// What is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// FILE.
-    File,
-    /// FILE.trial.
-    Trial,
+pub use crate::inspect::question::Source;
+
+/// Where the text is that is on trial in the place of `file`.
+pub fn trial_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".trial");
+    name.into()
 }
 
-impl Source {
-    /// Where its text is.
-    pub fn path(self, file: &Path) -> PathBuf {
-        match self {
-            Self::File => file.to_owned(),
-            Self::Trial => {
-                let mut name = file.as_os_str().to_owned();
-                name.push(".trial");
-                name.into()
-            }
-        }
-    }
-
-    /// Loads it.
-    ///
-    /// # Errors
-    /// As [`super::load`].
-    pub fn load(self, file: &Path, now: SystemTime) -> Result<Config, LoadError> {
-        load_as(&self.path(file), file, Scope::Full, now)
+/// Loads it in the place of `file`.
+///
+/// # Errors
+/// As [`super::load`]; of the last good one, that there is none.
+pub fn load_source(
+    source: Source,
+    file: &Path,
+    last_good: Option<&LastGood>,
+    scope: Scope,
+    now: SystemTime,
+) -> Result<Config, LoadError> {
+    match (source, last_good) {
+        (Source::File, _) => load_as(file, file, scope, now),
+        (Source::Trial, _) => load_as(&trial_of(file), file, scope, now),
+        (Source::LastGood, Some(last_good)) => last_good.load(file, scope, now).map(|(config, _)| config),
+        (Source::LastGood, None) => Err(LoadError {
+            file: file.to_owned(),
+            problems: vec![Problem::of_file(
+                &file.display().to_string(),
+                "no state directory",
+                "the one with the last good configuration",
+                "start with --state-directory DIR, or STATE_DIRECTORY as systemd sets it",
+            )],
+        }),
     }
 }
 
@@ -166,7 +171,7 @@ impl LastGood {
     ///
     /// # Errors
     /// There is none, it is another file's, it was changed, or it does not load either.
-    pub fn load(&self, file: &Path, now: SystemTime) -> Result<(Config, String), LoadError> {
+    pub fn load(&self, file: &Path, scope: Scope, now: SystemTime) -> Result<(Config, String), LoadError> {
         let shown = self.path.display().to_string();
         let refuse = |found: String, expected: &str, hint: &str| LoadError {
             file: self.path.clone(),
@@ -187,7 +192,7 @@ impl LastGood {
         if hexadecimal(&sha256(text.as_bytes())) != head.text_sha256 {
             return Err(refuse("a text that was cut or changed".to_owned(), WHAT, "it is of no use any more"));
         }
-        let config = load_text(&text, &shown, file, Scope::Full, Shelf::WithFolder, now)?;
+        let config = load_text(&text, &shown, file, scope, Shelf::WithFolder, now)?;
         Ok((config, head.taken_up))
     }
 
@@ -224,12 +229,13 @@ mod tests {
         let file = dir.path().join("sekisho.toml");
         fs::write(dir.path().join("sekisho.toml.trial"), format!("{TEXT}[record]\npath = \"r.jsonl\"\n"))
             .expect("written");
-        let config = Source::Trial.load(&file, SystemTime::now()).expect("loads");
+        let config = load_source(Source::Trial, &file, None, Scope::Full, SystemTime::now()).expect("loads");
         assert_eq!((config.file, config.record.path), (file.clone(), dir.path().join("r.jsonl")));
-        let error = Source::File.load(&file, SystemTime::now()).expect_err("there is no file");
+        let error =
+            load_source(Source::File, &file, None, Scope::Full, SystemTime::now()).expect_err("there is no file");
         assert!(error.to_string().contains("sekisho.toml: error"), "{error}");
         fs::write(dir.path().join("sekisho.toml.trial"), "x").expect("written");
-        let error = Source::Trial.load(&file, SystemTime::now()).expect_err("broken");
+        let error = load_source(Source::Trial, &file, None, Scope::Full, SystemTime::now()).expect_err("broken");
         assert!(error.to_string().contains("sekisho.toml.trial:1"), "{error}");
     }
 
@@ -246,18 +252,20 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         fs::write(&file, "broken").expect("written");
         assert!(!last.keep(&config, now).expect("another text by now"));
-        let (used, _) = last.load(&file, now).expect("loads");
+        let (used, _) = last.load(&file, Scope::Full, now).expect("loads");
         assert_eq!((used.revision, used.file, used.listeners), (config.revision, file.clone(), config.listeners));
 
         let whole = fs::read(last.path()).expect("there");
         fs::write(last.path(), &whole[..whole.len() - 1]).expect("written");
-        let error = last.load(&file, now).expect_err("cut").to_string();
+        let error = last.load(&file, Scope::Full, now).expect_err("cut").to_string();
         assert!(error.contains("found a text that was cut or changed"), "{error}");
         fs::write(last.path(), &whole).expect("written");
-        let error = last.load(&dir.path().join("other.toml"), now).expect_err("another's").to_string();
+        let error = last.load(&dir.path().join("other.toml"), Scope::Full, now).expect_err("another's").to_string();
         assert!(error.contains("found the last good configuration of "), "{error}");
         fs::remove_file(last.path()).expect("removed");
-        let error = last.load(&file, now).expect_err("none").to_string();
+        let error = load_source(Source::LastGood, &file, None, Scope::Full, now).expect_err("nowhere").to_string();
+        assert!(error.contains("found no state directory"), "{error}");
+        let error = last.load(&file, Scope::Full, now).expect_err("none").to_string();
         assert!(error.contains("found no readable last good configuration ("), "{error}");
     }
 }

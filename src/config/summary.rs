@@ -209,7 +209,8 @@ fn upstream(config: &Config, screen: &mut Screen) {
     let from = config.dial.bind.map(|address| format!("dials from {address}"));
     screen.row("guard", [format!("exceptions: {exceptions}")].into_iter().chain(from));
     if let Some(files) = &config.issuing_files {
-        screen.row("issuing CA", [files.certificate.display().to_string()]);
+        let next = files.next.as_ref().map(|next| format!("from {} on {}", next.from, next.certificate.display()));
+        screen.row("issuing CA", [files.certificate.display().to_string()].into_iter().chain(next));
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// `previous` lends its resolver, answers and all, where the settings are the same, and its leaves where the CA is.
+    /// `previous` lends its resolver, answers and all, where the settings are the same, and what leaves it keeps.
     pub fn new(config: Config, previous: Option<&Self>) -> Self {
         let same = previous.filter(|live| live.config.resolver == config.resolver);
         let resolver =
@@ -46,9 +46,10 @@ impl Live {
             tracing::warn!("no DNS server: only the names of [resolver.hosts] can be reached");
         }
         let selves = SelfAddrs::new(config.own_addresses());
-        let leaves = config.issuing.as_ref().map(|issuer| {
-            let kept = previous.and_then(|live| live.leaves.as_ref()).filter(|kept| kept.is_of(issuer));
-            kept.map_or_else(|| Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)), Arc::clone)
+        let kept = previous.and_then(|live| live.leaves.as_ref());
+        let leaves = config.issuing.as_ref().map(|issuer| match kept {
+            Some(kept) => Arc::new(kept.with(Arc::clone(issuer))),
+            None => Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)),
         });
         let now = (SystemTime::now(), Instant::now());
         let observance = Observance::new(&config.site.enforcement, previous.map(|live| &live.observance), now);

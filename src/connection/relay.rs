@@ -161,7 +161,7 @@ impl Trip {
         let sekisho = |reason| Ended::new(Side::Sekisho, Stage::Relay, reason);
         let leaves = self.live.leaves.as_ref().ok_or_else(|| sekisho(Reason::IssuingFailed))?;
         let may_mint = || subjects.charge(Rated::LeafMints);
-        let config = leaves.server_config(destination.name(), alpn, SystemTime::now(), may_mint);
+        let config = leaves.server_config(destination.name(), alpn, SystemTime::now(), may_mint).await;
         let config = config.map_err(|error| match error {
             LeafError::Mint(error) => sekisho(Reason::IssuingFailed).because(error),
             LeafError::Limited(refused) => Ended::limited(Stage::Relay, refused),

@@ -95,6 +95,11 @@ pub enum InitError {
          move the certificate away to make a new root, which every client must then be given", certificate.display(), key.display()
     )]
     RootKeyAway { certificate: PathBuf, key: PathBuf },
+    #[error(
+        "the root's certificate {} and its key {} are both away: bring them back for as long as this takes, so that clients keep the root \
+         that they trust", certificate.display(), key.display()
+    )]
+    RootAway { certificate: PathBuf, key: PathBuf },
     #[error("the root's key {} is there and its certificate {} is not: bring it back, or move the key away", key.display(), certificate.display())]
     RootCertificateAway { certificate: PathBuf, key: PathBuf },
     #[error("the root cannot sign: {0}")]
@@ -116,17 +121,28 @@ pub enum InitError {
 /// # Errors
 /// [`InitError`]; then nothing was written.
 pub fn init(request: &InitRequest) -> Result<InitReport, InitError> {
+    init_under(request, (&request.certificate, &request.key))
+}
+
+/// As [`init`], under the root whose files lie beside these two: those of the issuing CA that another one is to follow.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_under(request: &InitRequest, beside: (&Path, &Path)) -> Result<InitReport, InitError> {
     let permitted = fold(&request.permitted)?;
     if !(1..=ROOT_DAYS).contains(&request.days) {
         return Err(InitError::Days(request.days));
     }
-    let (root_certificate, root_key) = (root_path(&request.certificate, "pem"), root_path(&request.key, "key"));
+    let (root_certificate, root_key) = (root_path(beside.0, "pem"), root_path(beside.1, "key"));
     check_paths([&request.certificate, &request.key, &root_certificate, &root_key])?;
     let now = OffsetDateTime::from(request.now);
     let (origin, root) = match (exists(&root_certificate)?, exists(&root_key)?) {
         (true, true) => (RootOrigin::Kept, Root::read(&root_certificate, &root_key, now)?),
         (true, false) => return Err(InitError::RootKeyAway { certificate: root_certificate, key: root_key }),
         (false, true) => return Err(InitError::RootCertificateAway { certificate: root_certificate, key: root_key }),
+        (false, false) if beside.0 != request.certificate => {
+            return Err(InitError::RootAway { certificate: root_certificate, key: root_key });
+        }
         (false, false) => (RootOrigin::Made, Root::make(&request.site, now)?),
     };
     let (issuing_key, issuing_pem, not_after) = make_issuing(request, &permitted, &root, now)?;

@@ -71,11 +71,28 @@ pub fn load(path: &Path) -> Result<KeyPair, KeyFileError> {
     KeyPair::try_from(&der).map_err(|_| KeyFileError::Unsupported { path: path.to_owned() })
 }
 
+/// Where systemd puts what `LoadCredential=` names, for a unit that has it.
+pub fn credentials_directory() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Where such a key stands for a process that is not told of that folder.
+const ELSEWHERE: &str = "$CREDENTIALS_DIRECTORY";
+
+/// The file of the systemd credential `name`.
+pub fn credential(name: &str) -> PathBuf {
+    credentials_directory().unwrap_or_else(|| PathBuf::from(ELSEWHERE)).join(name)
+}
+
+/// Whether the key is one that systemd hands over.
+pub fn is_credential(key: &Path) -> bool {
+    key.starts_with(ELSEWHERE) || credentials_directory().is_some_and(|folder| key.starts_with(folder))
+}
+
 fn read_private(path: &Path) -> Result<Vec<u8>, KeyFileError> {
     let mut file = open(path)?;
     let metadata = file.metadata().map_err(|source| KeyFileError::Read { path: path.to_owned(), source })?;
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    check(path, &metadata, credentials.as_deref())?;
+    check(path, &metadata, credentials_directory().as_deref())?;
     let mut contents = Vec::new();
     file.by_ref()
         .take(MAX_KEY_FILE + 1)

@@ -4,8 +4,11 @@
 //! seals session tickets. Bounded (H06): [`CAPACITY`] names, the least recently used goes first. Measured, a name takes
 //! 4.5 KiB with one protocol and 5.5 KiB with all three, 4096 names 18 to 23 MiB, and a flood of new names no more.
 //!
-//! A leaf is made under the lock of its name: others who want the same name wait those 50 µs instead of making it again,
-//! others who want another name do not wait.
+//! A leaf is made under the lock of its name: others who want the same name wait those 50 µs (or for the minting process's answer)
+//! instead of making it again, others who want another name do not wait.
+//!
+//! What is kept outlives reloads. Each leaf says which CA it is of, and none but that of the CA in use at the moment is served: with
+//! another CA, after a reload or on the day that one takes over, every leaf and every ticket key is made anew when it is next asked for.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,14 +56,14 @@ pub enum LeafError {
     Limited(Refused),
 }
 
-/// The cache of one issuing CA. A reload with another CA makes a new one, so that leaves and tickets of the old one are gone with it.
+/// What is kept, and the CA that makes what is not.
 pub struct LeafCache {
     issuer: Arc<Issuer>,
     provider: Arc<CryptoProvider>,
-    names: Mutex<LruCache<DnsName, Entry>>,
+    names: Arc<Mutex<LruCache<DnsName, Entry>>>,
 }
 
-type Entry = Arc<Mutex<Option<Served>>>;
+type Entry = Arc<tokio::sync::Mutex<Option<Served>>>;
 
 /// Whether it was asked for leave to make a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,17 +85,13 @@ impl LeafCache {
     /// An empty cache of `capacity` names.
     pub fn new(issuer: Arc<Issuer>, capacity: NonZeroUsize) -> Self {
         let provider = tls::provider();
-        Self { issuer, provider, names: Mutex::new(LruCache::new(capacity)) }
+        Self { issuer, provider, names: Arc::new(Mutex::new(LruCache::new(capacity))) }
     }
 
-    /// The CA whose leaves these are.
-    pub fn issuer(&self) -> &Issuer {
-        &self.issuer
-    }
-
-    /// Whether it is of this very CA, by its certificate: a key that does not fit that was refused when it was loaded.
-    pub fn is_of(&self, issuer: &Issuer) -> bool {
-        self.issuer.is_same(issuer)
+    /// What is kept here, with another issuer.
+    #[must_use]
+    pub fn with(&self, issuer: Arc<Issuer>) -> Self {
+        Self { issuer, provider: Arc::clone(&self.provider), names: Arc::clone(&self.names) }
     }
 
     /// How many names are kept at the moment.
@@ -113,7 +112,7 @@ impl LeafCache {
     ///
     /// # Errors
     /// [`LeafError`].
-    pub fn server_config(
+    pub async fn server_config(
         &self,
         name: &DnsName,
         alpn: Option<Alpn>,
@@ -121,14 +120,14 @@ impl LeafCache {
         may_mint: impl Fn() -> Result<(), Refused>,
     ) -> Result<Arc<ServerConfig>, LeafError> {
         let (entry, asked) = self.entry(name, &may_mint).map_err(LeafError::Limited)?;
-        let mut slot = lock(&entry);
-        let served = match slot.take().filter(|served| is_fresh(&served.leaf, now)) {
+        let mut slot = entry.lock().await;
+        let served = match slot.take().filter(|served| self.is_fresh(&served.leaf, now)) {
             Some(served) => slot.insert(served),
             None => {
                 if asked == Asked::NotYet {
                     may_mint().map_err(LeafError::Limited)?;
                 }
-                slot.insert(self.serve(name, now)?)
+                slot.insert(self.serve(name, now).await?)
             }
         };
         let place = match alpn {
@@ -154,22 +153,24 @@ impl LeafCache {
         Ok((Arc::clone(names.get_or_insert_ref(name, Arc::default)), Asked::Already))
     }
 
-    fn serve(&self, name: &DnsName, now: SystemTime) -> Result<Served, MintError> {
-        let leaf = self.issuer.mint(name, now)?;
+    async fn serve(&self, name: &DnsName, now: SystemTime) -> Result<Served, MintError> {
+        let leaf = self.issuer.issue(name, now).await?;
         let ticketer = Ticketer::new().map_err(|error| MintError::Signing(error.to_string()))?;
         Ok(Served { leaf, ticketer, h2: None, http11: None, no_alpn: None })
+    }
+
+    /// Of the CA in use, and in the first half of its life; not before it either, where the clock was set back.
+    fn is_fresh(&self, leaf: &Leaf, now: SystemTime) -> bool {
+        let ca = self.issuer.in_use(now);
+        let life = leaf.not_after.duration_since(leaf.not_before).unwrap_or_default();
+        (Arc::ptr_eq(ca, &leaf.ca) || ca.der == leaf.ca.der)
+            && now.duration_since(leaf.not_before).is_ok_and(|age| age < life / 2)
     }
 }
 
 /// A panic while a lock is held leaves what it guards whole: values are put in place only when they are made.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// In the first half of its life; not before it either, where the clock was set back.
-fn is_fresh(leaf: &Leaf, now: SystemTime) -> bool {
-    let life = leaf.not_after.duration_since(leaf.not_before).unwrap_or_default();
-    now.duration_since(leaf.not_before).is_ok_and(|age| age < life / 2)
 }
 
 fn configure(

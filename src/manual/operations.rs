@@ -9,6 +9,7 @@
 //! | `explain` | permitted | the question could not be answered | denied | – |
 //! | `suggest` | done | a file could not be read | – | – |
 //! | `replay` | nothing would change | a file could not be read, or the configuration has errors | something would ([`learning`](super::learning)) | – |
+//! | `mint` | started by `run` alone ([`hardening`](super::hardening)): ended with it | ended for another reason | – | – |
 //! | `ca init`, `ca show` | done | not done, and nothing overwritten | – | – |
 //! | `status` | ready | no answer | not ready | – |
 //! | `sessions`, `sessions cut`, `confirm`, `rollback` | done | not done; standard error says why ([`changes`](super::changes)) | – | – |
@@ -37,6 +38,7 @@
 //! All or nothing. New listeners, the admin listener and the record are opened before anything is given up; where one cannot be, or the
 //! file has an error, the old configuration stays in force. Then `/readyz` stays 200 with `degraded` in its body, `sekisho_degraded` is
 //! 1, the record has a `reload_failed` line and the log an error with every problem. `check` says the same problems beforehand.
+//! What needs a folder or a port that the service gave up at its start is refused too ([`hardening`](super::hardening#restart-needed)).
 //! What happens to open connections is told in [`journey`](super::journey#reload). Raised descriptor limits are taken up; a
 //! `limits.connections` that the limit does not carry is lowered with a warning.
 //!
@@ -56,7 +58,8 @@
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
 //! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
-//! `sekisho_tenant_proof` at 0 and `internal_error` among the reasons: `deploy/prometheus` has these and others ([`deployment`](super::deployment)).
+//! `sekisho_tenant_proof` at 0, `sekisho_minting` at 0, `sekisho_restriction` at 0 ([`hardening`](super::hardening#how-to-see-it)) and
+//! `internal_error` among the reasons: `deploy/prometheus` has these and others ([`deployment`](super::deployment)).
 //!
 //! # The self-probe
 //!

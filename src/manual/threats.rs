@@ -180,12 +180,13 @@
 //! | row | attack | stopped by | seen |
 //! |---|---|---|---|
 //! | J01 | the key file is open to others, or a link | [`keyfile`](crate::inspect::keyfile) | refuses to start |
-//! | J02 | the key in an output | no output has it: [`Issuer`](crate::inspect::issuer::Issuer) ; `run` switches core dumps off and makes the process undumpable | nothing |
+//! | J02 | the key in an output | no output has it: [`Issuer`](crate::inspect::issuer::Issuer), and the process that serves never has it; no core dumps, and nobody looks in: [`restrict`](crate::restrict) | nothing |
 //! | J03 | a CA shared by installations | [`authority`](crate::inspect::authority) makes new keys, never overwrites | other keys |
 //! | J04 | a leaf that can do too much | [`Issuer::mint`](crate::inspect::issuer::Issuer::mint) | one SAN, serverAuth, 14 days |
-//! | J05 | a stolen CA signs anything | name constraints: [`constraints`](crate::inspect::constraints) | `issuing_failed` outside of them |
+//! | J05 | a stolen CA signs anything | name constraints: [`constraints`](crate::inspect::constraints); an intermediate that [`authority`](crate::inspect::authority) makes has them, under a root whose key is taken away | `issuing_failed` outside of them |
 //! | J06 | leaves for denied or unverified names | a leaf is asked for with an [`Agreed`](crate::policy::Agreed)`<`[`Inspect`](crate::policy::Inspect)`>` in hand | no leaf |
-//! | J08 | rotation | a reload with another CA makes a new [`LeafCache`](crate::inspect::leaf::LeafCache); open connections go on | no failure |
+//! | J07 | the process that serves is taken over | the key is another process's, which signs what its own policy inspects: [`minter`](crate::minter); [`restrict`](crate::restrict) | no other name, no key |
+//! | J08 | rotation | two CAs overlap: [`Issuer::which`](crate::inspect::issuer::Issuer::which); no leaf or ticket of another CA is served: [`LeafCache`](crate::inspect::leaf::LeafCache); open connections go on | no failure |
 //!
 //! # K. The record
 //!
@@ -245,7 +246,6 @@
 //! |---|---|
 //! | A20 | cannot be seen: see [residual risks](#residual-risks) |
 //! | H09 | a rule is found by a hash walk over the labels of a name, there are no regular expressions; what a look-up costs is measured ([`performance`](super::performance)), not asserted, and that the verdict is the same at any size is A18 |
-//! | J07 | an issuer in a process of its own, PKCS#11: not there; the key is in this process |
 //! | K04 | there is no remote receiver: the record is a file, and a collector reads that |
 //! | M03 | there is no login |
 //! | M04 | there is no proxy authentication; `Proxy-Authorization` is removed and never recorded |
@@ -357,7 +357,11 @@
 //! * **Data in permitted names.** Whoever may reach `*.example.com` can encode data in names under it, and those are asked of DNS.
 //! * **Sign-in is not use.** Tenant fields restrict sign-in at the vendor's hosts. Links for anyone, anonymous meetings and replayed
 //!   tokens are the vendor's to stop, and vendors change their hosts.
-//! * **The issuing key is in this process** (J07). It forbids core dumps and other processes' reach itself (J02); `LimitCORE=0`
-//!   in the unit does no harm.
+//! * **The minting process signs for whoever holds its socket** (J07). An attacker in the serving process gets leaves of 14 days for names
+//!   that are inspected, which that process answers for anyway, and no others. There is no PKCS#11: the key is in a process's memory. Where
+//!   its file lies beside the configuration, such an attacker can read it; `sekisho_restriction{kind="issuing_key"}` says so
+//!   ([`hardening`](super::hardening#the-key)).
+//! * **The allocator's thread** is there before files, ports and capabilities are given up, and before Linux 7.0 cannot be made to give
+//!   them up. Code of an attacker's could run in it; `execve` and its like are forbidden to it too.
 //! * **Loops over other proxies.** A loop is seen by address and port, and on plain HTTP by `Via`. A CONNECT that comes back over
 //!   another proxy or address translation is not seen; the limits of connections end it.

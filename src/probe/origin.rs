@@ -4,7 +4,6 @@
 //! costs no cryptography. Any other is the proxy's own handshake for a verdict, and is completed. Whoever else finds the port gets no
 //! more from it than that.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::ProbeError;
+use crate::sockets::loopback_listener;
 use crate::tls;
 
 /// The one name of the probe's policy. `.invalid` is nobody's (RFC 6761 section 6.4).
@@ -63,7 +63,7 @@ impl Origin {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.clone()], key)
             .map_err(ProbeError::of)?;
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ProbeError::of)?;
+        let listener = loopback_listener().map_err(ProbeError::of)?;
         listener.set_nonblocking(true).map_err(ProbeError::of)?;
         let listener = TcpListener::from_std(listener).map_err(ProbeError::of)?;
         let port = listener.local_addr().map_err(ProbeError::of)?.port();

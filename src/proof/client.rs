@@ -84,9 +84,11 @@ pub(super) struct Trust(RootCertStore);
 impl Trust {
     /// # Errors
     /// It is no certificate that could issue.
-    pub fn in_ca(certificate: &CertificateDer<'static>) -> Result<Self, ProofError> {
+    pub fn in_cas<'c>(certificates: impl Iterator<Item = &'c CertificateDer<'static>>) -> Result<Self, ProofError> {
         let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).map_err(ProofError::of)?;
+        for certificate in certificates {
+            roots.add(certificate.clone()).map_err(ProofError::of)?;
+        }
         Ok(Self(roots))
     }
 

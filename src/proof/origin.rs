@@ -5,7 +5,6 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +31,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::ProofError;
 use crate::names::DnsName;
+use crate::sockets::loopback_listener;
 use crate::tls;
 
 /// The content of every answer.
@@ -120,7 +120,7 @@ impl Origin {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(leaves));
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ProofError::of)?;
+        let listener = loopback_listener().map_err(ProofError::of)?;
         listener.set_nonblocking(true).map_err(ProofError::of)?;
         let listener = TcpListener::from_std(listener).map_err(ProofError::of)?;
         let port = listener.local_addr().map_err(ProofError::of)?.port();

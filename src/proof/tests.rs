@@ -313,7 +313,7 @@ async fn found(fault: Fault) -> HashMap<(String, &'static str), Vec<String>> {
     let hosts: Vec<&str> = cases.iter().map(|case| case.host.as_str()).collect();
     let (faulty, root) = Faulty::new(fault, &hosts, &origin);
     let serving: Arc<Serving> = Arc::new(move |stream, _, _| Box::pin(faulty.clone().serve(stream)));
-    let trust = Trust::in_ca(&root).expect("a root");
+    let trust = Trust::in_cas([&root].into_iter()).expect("a root");
     let (rows, untried) = visit_all(&cases, &origin, &trust, &serving).await.expect("random octets");
     assert_eq!((rows.len(), untried), (6, 0));
     let word = |protocol| if protocol == Protocol::Http1 { "h1" } else { "h2" };

@@ -81,9 +81,9 @@ fields! {
     pub(super) reason: Reason = "event.reason", "Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally.";
     pub(super) duration: Duration = "event.duration", "Nanoseconds since `@timestamp`, by a clock that never jumps.";
     pub(super) count: u64 = "sekisho.count", "How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1.";
-    pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back or last_good.";
+    pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back, last_good, takeover_failed, taken_over, minting_ended or unrestricted.";
     pub message: Text = "message", "A lifecycle event in a sentence.";
-    pub control: &'static str = "sekisho.control", "What was asked for on the control socket: status, sessions, cut, reload, trial, confirm or rollback. Absent where the request could not be read.";
+    pub control: &'static str = "sekisho.control", "What was asked for on the control socket: status, sessions, cut, reload, trial, confirm, rollback or take_over. Absent where the request could not be read.";
     pub user_id: UserId = "user.id", "Number of the user who asked, as the kernel says it.";
     pub user_name: Text = "user.name", "Name of that user, where /etc/passwd has it.";
     pub process: u32 = "process.pid", "Process that asked.";

@@ -63,6 +63,10 @@ pub enum Lifecycle {
     TrialRolledBack,
     /// The configuration's file is broken, and the last good one is in force, as `--last-good` asks. `message` says which.
     LastGood,
+    /// The process with the issuing key has ended, and the service stops. `message` says how it ended.
+    MintingEnded,
+    /// The service could not restrict itself in some way when it began. `message` says in which, and why.
+    Unrestricted,
 }
 
 impl Lifecycle {
@@ -94,6 +98,8 @@ impl Lifecycle {
             Self::TrialConfirmed => "trial_confirmed",
             Self::TrialRolledBack => "trial_rolled_back",
             Self::LastGood => "last_good",
+            Self::MintingEnded => "minting_ended",
+            Self::Unrestricted => "unrestricted",
         }
     }
 }

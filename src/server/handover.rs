@@ -14,7 +14,8 @@ use rustix::net::sockopt::socket_peercred;
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
-use super::{Server, about, feeds_watchdog, tell_systemd};
+use super::systemd::{feeds_watchdog, tell_systemd};
+use super::{Server, about};
 use crate::connection::{Handed, ON_THE_WAY};
 use crate::control::frames::{self, MOST_DESCRIPTORS};
 use crate::control::protocol::{Done, Place, Refusal, Word, answer};

@@ -11,7 +11,7 @@ use super::desk::InForce;
 use super::serving::Serving;
 use super::{Inherited, Server, ServerError, about, fit_connections, tell_systemd};
 use crate::addrs::ListenAddr;
-use crate::config::{Config, Source};
+use crate::config::{Config, Source, load_source};
 use crate::connection::Live;
 use crate::control::socket::Successor;
 use crate::record::Lifecycle;
@@ -82,10 +82,11 @@ impl Server {
     }
 
     async fn try_reload(&mut self, source: Source, expected: Option<&str>) -> Result<Arc<str>, ServerError> {
-        let file = self.file.clone();
+        let (file, scope) = (self.file.clone(), self.scope);
         // It reads files: not on a thread that serves connections.
-        let loading = tokio::task::spawn_blocking(move || source.load(&file, SystemTime::now()));
-        let config = loading.await.map_err(ServerError::Loading)??;
+        let load = move || load_source(source, &file, None, scope, SystemTime::now());
+        let loaded = tokio::task::spawn_blocking(load).await.map_err(ServerError::Loading)?;
+        let mut config = loaded.map_err(|error| self.explained(error))?;
         let socket = config.control.as_ref().map(|control| &control.socket);
         if source == Source::Trial && socket != self.control.as_ref().map(|(path, _)| path) {
             return Err(ServerError::TrialMovesControl);
@@ -94,7 +95,15 @@ impl Server {
             Some(expected) => {
                 Err(ServerError::AnotherRevision { found: config.as_loaded, expected: expected.to_owned() })
             }
-            None => self.put_in_force(config).await,
+            None => {
+                self.needs_nothing_given_up(&config)?;
+                let taken_up = self.mint_for(&mut config, source).await?;
+                let revision = self.put_in_force(config).await?;
+                if let Some(minter) = &self.minter {
+                    minter.keep(taken_up.as_ref()).await;
+                }
+                Ok(revision)
+            }
         }
     }
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::runtime::Handle;
 
+use super::about;
 use super::handover::{NOT_TAKEN, RECORD, RELEASED, SERVING, SOCKETS, TAKEN};
 use super::inherited::Inherited;
-use super::{about, feed_watchdog_of_another};
+use super::systemd::feed_watchdog_of_another;
 use crate::connection::{Gate, Parcel, ParcelError, serve_moved};
 use crate::control::client::{ClientError, connect};
 use crate::control::frames;

@@ -23,7 +23,8 @@ use crate::flight::{Ageing, Flight, FlightError, Keep};
 use crate::names::DnsName;
 use crate::reason::Reason;
 
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Whose nameservers are asked where the configuration names none.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 const DNS_PORT: u16 = 53;
 /// MAXNS of resolv.conf(5).
 const MAX_RESOLV_CONF_SERVERS: usize = 3;

@@ -259,15 +259,18 @@ async fn a17_the_pac_listener_is_no_destination() {
 
 #[tokio::test]
 async fn a_reload_moves_the_listener_and_a_taken_address_keeps_it() {
-    let (first, second) = (somewhere(), somewhere());
+    let first = somewhere();
     let origin = Origin::https(&["allowed.test"]).start().await;
     let base = |address| config(address).tunnel("allowed.test", &origin);
-    let mut sekisho = Sekisho::start(&base(first)).await;
+    // A reload opens ports that the service had at its start.
+    let mut sekisho = Sekisho::start(&base(first).listen("127.0.0.1").listen("127.0.0.1")).await;
+    let [_, second, there] = sekisho.listeners[..] else { panic!("three listeners") };
+    sekisho.listeners.truncate(1);
+    sekisho.reload(&base(first)).await;
+    let _taken = until("the port's end", || std::net::TcpListener::bind(there).ok()).await;
     sekisho.reload(&base(second)).await;
     assert_eq!(get(second, "/proxy.pac").await.status, 200);
     assert!(connect(first).await.is_err(), "the old address still listens");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let there = taken.local_addr().expect("its address");
     sekisho.reload_refused(&base(there).render(&[sekisho.addr()], sekisho.admin)).await;
     assert!(
         sekisho.stderr().contains(&format!("cannot listen on {there}")) && sekisho.stderr().contains("pac.address")

@@ -216,7 +216,7 @@ fn l01_empty_lists_deny_and_warn() {
 async fn l03_l05_a_broken_reload_keeps_the_old_policy_whole() {
     let origin = Origin::https(&["allowed.test"]).start().await;
     let other = Origin::https(&["other.test"]).start().await;
-    let config = Config::new().tunnel("allowed.test", &origin);
+    let config = Config::new().tunnel("allowed.test", &origin).reaching(&other);
     let mut sekisho = Sekisho::start(&config).await;
     let wider = config.clone().tunnel("other.test", &other);
     let broken = [

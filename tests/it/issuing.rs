@@ -1,6 +1,7 @@
 //! Only scenes about the issuing CA and the leaves it serves belong here.
 
 mod leaves;
+mod rotation;
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use rustix::process::Signal;
 
 use super::support::client::{Tls, connect};
-use super::support::sekisho::{free_port, prepare, run, text};
+use super::support::sekisho::{prepare, run, text};
 use super::support::{Config, Origin, Reply, Sekisho, within};
 
 #[tokio::test]
@@ -133,11 +133,13 @@ fn a_listener_that_is_taken_is_a_failed_start() {
 
 #[tokio::test]
 async fn a_reload_moves_listeners_or_keeps_them_all() {
-    let mut sekisho = Sekisho::start(&Config::new()).await;
-    let old = sekisho.addr();
-    let new = std::net::SocketAddr::new(old.ip(), free_port("127.0.0.1"));
-    let taken = TcpListener::bind(("127.0.0.1", free_port("127.0.0.1"))).expect("bound");
-    let taken_at = taken.local_addr().expect("bound");
+    // A reload opens ports that the service had at its start.
+    let mut sekisho = Sekisho::start(&Config::new().listen("127.0.0.1").listen("127.0.0.1")).await;
+    let [old, new, taken_at] = sekisho.listeners[..] else { panic!("three listeners") };
+    sekisho.listeners.truncate(1);
+    sekisho.reload(&Config::new()).await;
+    let taken = super::support::until("the port's end", || TcpListener::bind(taken_at).ok()).await;
+    assert_eq!(taken.local_addr().expect("bound"), taken_at);
 
     let text = Config::new().render(&[new, taken_at], sekisho.admin);
     sekisho.reload_refused(&text).await;
@@ -157,9 +159,10 @@ async fn a_reload_moves_listeners_or_keeps_them_all() {
 
 #[tokio::test]
 async fn a_reload_moves_the_admin_listener_and_the_record() {
-    let mut sekisho = Sekisho::start(&Config::new()).await;
-    let old = sekisho.admin;
-    sekisho.admin = std::net::SocketAddr::new(old.ip(), free_port("127.0.0.1"));
+    let mut sekisho = Sekisho::start(&Config::new().listen("127.0.0.1")).await;
+    let moved = sekisho.listeners.pop().expect("a second listener");
+    sekisho.reload(&Config::new()).await;
+    sekisho.admin = moved;
     let text = Config::new().set("record", "path", "\"moved.jsonl\"").render(&sekisho.listeners, sekisho.admin);
     sekisho.replace_config(&text);
     sekisho.signal(Signal::HUP);

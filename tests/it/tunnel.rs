@@ -133,15 +133,6 @@ async fn an_idle_tunnel_is_cut_and_a_busy_one_is_not() {
 #[tokio::test]
 async fn a_side_that_breaks_is_named_in_the_record() {
     let (origin, config) = echo().await;
-    let mut sekisho = Sekisho::start(&config).await;
-    let inside = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
-    let (socket, _) = inside.io.into_inner();
-    socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO)).expect("linger");
-    drop(socket);
-    let record = sekisho.next_connection().await;
-    assert_eq!(record.reason(), "client_closed", "{record:?}");
-    record.with("sekisho.side", "client");
-
     let resetting = Origin::https(&["allowed.test"])
         .alpn(&["http/1.1"])
         .answering(|_| {
@@ -150,6 +141,15 @@ async fn a_side_that_breaks_is_named_in_the_record() {
         .resetting()
         .start()
         .await;
+    let mut sekisho = Sekisho::start(&config.reaching(&resetting)).await;
+    let inside = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
+    let (socket, _) = inside.io.into_inner();
+    socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO)).expect("linger");
+    drop(socket);
+    let record = sekisho.next_connection().await;
+    assert_eq!(record.reason(), "client_closed", "{record:?}");
+    record.with("sekisho.side", "client");
+
     sekisho.reload(&Config::new().tunnel("allowed.test", &resetting)).await;
     let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&resetting.at("allowed.test")).await).await;
     let answer = inside.get("allowed.test", "/").await.expect("an answer");

@@ -2,10 +2,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use rcgen::{BasicConstraints, CidrSubnet, GeneralSubtree, NameConstraints, RsaKeySize};
-use x509_parser::certificate::X509Certificate;
+use rcgen::{
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, KeyUsagePurpose, NameConstraints, RsaKeySize, SanType,
+};
+use time::Duration;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::FromDer;
 
 use super::*;
 use crate::inspect::scene::{DAY, Site, name, now, pem, webpki_verify};
@@ -55,6 +57,10 @@ fn host(number: usize) -> String {
         4 => "_under_score.example.com".to_owned(),
         _ => format!("host-{number}.example.com"),
     }
+}
+
+fn key_of(issuer: &Issuer) -> &KeyPair {
+    issuer.ca(Which::First).1.expect("a key")
 }
 
 #[test]
@@ -164,11 +170,11 @@ fn j05_a_name_outside_is_not_minted() {
 
 /// Signs as a thief of the key would, who does not ask our checks.
 fn forge(issuer: &Issuer, names: Vec<SanType>) -> Vec<CertificateDer<'static>> {
-    let (begin, end) = issuer.leaf_validity(now().into()).expect("validity");
-    let mut params = issuer.leaf_params(&name("example.com"), begin, end).expect("params");
+    let (begin, end) = leaf_validity(&issuer.certificate, now().into()).expect("validity");
+    let mut params = leaf_params(&issuer.certificate, &name("example.com"), begin, end).expect("params");
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = names;
-    let leaf = signing::sign(&issuer.certificate, &issuer.key, &params, &issuer.leaf_key).expect("sign");
+    let leaf = signing::sign(&issuer.certificate, key_of(issuer), &params, &issuer.leaf_key.pair).expect("sign");
     vec![leaf, issuer.certificate.der.clone()]
 }
 
@@ -205,15 +211,15 @@ fn j05_clients_refuse_what_a_thief_signs_outside() {
 fn j05_the_intermediate_cannot_make_another_ca() {
     let site = Site::with_ca(&["example.com"]);
     let issuer = site.issuer();
-    let (begin, end) = issuer.leaf_validity(now().into()).expect("validity");
-    let mut params = issuer.leaf_params(&name("example.com"), begin, end).expect("params");
+    let (begin, end) = leaf_validity(&issuer.certificate, now().into()).expect("validity");
+    let mut params = leaf_params(&issuer.certificate, &name("example.com"), begin, end).expect("params");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let below_key = KeyPair::generate().expect("key");
-    let below = signing::sign(&issuer.certificate, &issuer.key, &params, &below_key).expect("sign");
+    let below = signing::sign(&issuer.certificate, key_of(&issuer), &params, &below_key).expect("sign");
     let below_ca = CaCertificate::parse(&below).expect("a CA by its own words");
-    let leaf_params = issuer.leaf_params(&name("example.com"), begin, end).expect("params");
-    let leaf = signing::sign(&below_ca, &below_key, &leaf_params, &issuer.leaf_key).expect("sign");
+    let leaf_params = leaf_params(&issuer.certificate, &name("example.com"), begin, end).expect("params");
+    let leaf = signing::sign(&below_ca, &below_key, &leaf_params, &issuer.leaf_key.pair).expect("sign");
     let chain = [leaf, below, issuer.certificate.der.clone()];
     let refused = webpki_verify(&chain, &site.root(), "example.com", now()).expect_err("refused");
     assert_eq!(refused, webpki::Error::PathLenConstraintViolated);
@@ -233,7 +239,8 @@ fn j02_nothing_that_can_be_printed_holds_the_key() {
         format!("{:?}", issuer.mint(&name("other.test"), now()).expect_err("outside")),
         format!("{shown} {shown:?}"),
     ];
-    let scalars = [issuer.key.serialized_der(), issuer.leaf_key.serialized_der()].map(|der| der[36..68].to_vec());
+    let scalars =
+        [key_of(&issuer).serialized_der(), issuer.leaf_key.pair.serialized_der()].map(|der| der[36..68].to_vec());
     for output in outputs {
         for line in &body {
             assert!(!output.contains(line), "{output}");

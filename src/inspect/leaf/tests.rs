@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -9,10 +10,16 @@ use rustls::{
 
 use super::*;
 use crate::admit::{Limit, Whose};
+use crate::inspect::authority::{InitRequest, init_under};
 use crate::inspect::scene::{DAY, Site, name, now};
 
 fn cache(site: &Site, capacity: usize) -> LeafCache {
     LeafCache::new(Arc::new(site.issuer()), NonZeroUsize::new(capacity).expect("not zero"))
+}
+
+/// What comes of it, on a runtime of this thread's own.
+fn done<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
 }
 
 fn anything() -> Result<(), Refused> {
@@ -72,7 +79,7 @@ fn the_client_gets_its_leaf_its_protocol_and_a_post_quantum_key_exchange() {
     {
         let mut config = client(&site, rustls::ALL_VERSIONS);
         config.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
-        let server = cache.server_config(&name("a.example.com"), alpn, now(), anything).expect("config");
+        let server = done(cache.server_config(&name("a.example.com"), alpn, now(), anything)).expect("config");
         assert_eq!((server.max_early_data_size, server.send_half_rtt_data), (0, false));
         let (client, server) = handshake(&Arc::new(config), "a.example.com", server).expect("handshake");
         assert_eq!(client.alpn_protocol(), expected);
@@ -90,7 +97,7 @@ fn both_versions_are_taken_with_and_without_a_server_name() {
         for enable_sni in [true, false] {
             let mut config = client(&site, &[version]);
             config.enable_sni = enable_sni;
-            let server = cache.server_config(&name("a.example.com"), None, now(), anything).expect("config");
+            let server = done(cache.server_config(&name("a.example.com"), None, now(), anything)).expect("config");
             let (client, server) = handshake(&Arc::new(config), "a.example.com", server).expect("handshake");
             assert_eq!(client.protocol_version(), Some(version.version));
             assert_eq!(server.server_name().is_some(), enable_sni);
@@ -102,7 +109,7 @@ fn both_versions_are_taken_with_and_without_a_server_name() {
 fn d14_a_ticket_of_one_name_is_worth_nothing_under_another() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 8);
-    let server = |host| cache.server_config(&name(host), None, now(), anything).expect("config");
+    let server = |host| done(cache.server_config(&name(host), None, now(), anything)).expect("config");
     for version in [&version::TLS12, &version::TLS13] {
         for enable_sni in [true, false] {
             let mut config = client(&site, &[version]);
@@ -129,7 +136,7 @@ fn i08_a_new_cache_takes_no_ticket_of_the_old_one() {
     let client = Arc::new(client(&site, rustls::ALL_VERSIONS));
     for _ in 0..2 {
         let cache = cache(&site, 8);
-        let server = cache.server_config(&name("a.example.com"), None, now(), anything).expect("config");
+        let server = done(cache.server_config(&name("a.example.com"), None, now(), anything)).expect("config");
         let (client, _) = handshake(&client, "a.example.com", server).expect("handshake");
         assert_ne!(client.handshake_kind(), Some(HandshakeKind::Resumed));
     }
@@ -139,7 +146,7 @@ fn i08_a_new_cache_takes_no_ticket_of_the_old_one() {
 fn h06_the_cache_is_bounded_and_forgets_what_was_used_longest_ago() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 2);
-    let config = |host: &str| cache.server_config(&name(host), Some(Alpn::H2), now(), anything).expect("config");
+    let config = |host: &str| done(cache.server_config(&name(host), Some(Alpn::H2), now(), anything)).expect("config");
     let (a, b) = (config("a.example.com"), config("b.example.com"));
     assert!(Arc::ptr_eq(&a, &config("a.example.com")));
     config("c.example.com");
@@ -159,7 +166,7 @@ fn a_name_has_one_leaf_for_all_its_protocols() {
     let client = Arc::new(client(&site, rustls::ALL_VERSIONS));
     let mut leaves = Vec::new();
     for alpn in [None, Some(Alpn::H2), Some(Alpn::Http11)] {
-        let server = cache.server_config(&name("a.example.com"), alpn, now(), anything).expect("config");
+        let server = done(cache.server_config(&name("a.example.com"), alpn, now(), anything)).expect("config");
         let (client, _) = handshake(&client, "a.example.com", server).expect("handshake");
         leaves.push(client.peer_certificates().expect("chain")[0].clone().into_owned());
     }
@@ -171,7 +178,7 @@ fn a_name_has_one_leaf_for_all_its_protocols() {
 fn a_leaf_is_renewed_at_half_its_life_and_when_the_clock_is_set_back() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 8);
-    let config = |at| cache.server_config(&name("a.example.com"), None, at, anything).expect("config");
+    let config = |at| done(cache.server_config(&name("a.example.com"), None, at, anything)).expect("config");
     let first = config(now());
     let half = now() + 7 * DAY - DAY / 24;
     assert!(Arc::ptr_eq(&first, &config(half - DAY / 1440)));
@@ -186,7 +193,8 @@ fn those_who_ask_at_once_get_the_same() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 8);
     let configs: Vec<Arc<ServerConfig>> = std::thread::scope(|scope| {
-        let ask = || cache.server_config(&name("a.example.com"), Some(Alpn::H2), now(), anything).expect("config");
+        let ask =
+            || done(cache.server_config(&name("a.example.com"), Some(Alpn::H2), now(), anything)).expect("config");
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
         threads.into_iter().map(|thread| thread.join().expect("thread")).collect()
     });
@@ -197,7 +205,7 @@ fn those_who_ask_at_once_get_the_same() {
 fn j05_a_name_outside_the_constraints_has_no_configuration() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 8);
-    let refused = cache.server_config(&name("other.test"), None, now(), anything).expect_err("refused");
+    let refused = done(cache.server_config(&name("other.test"), None, now(), anything)).expect_err("refused");
     assert!(matches!(refused, LeafError::Mint(MintError::OutsideConstraints { .. })));
 }
 
@@ -212,18 +220,47 @@ fn h06_names_without_leave_to_mint_take_no_room() {
         asked.set(asked.get() + 1);
         Ok(())
     };
-    let kept = cache.server_config(&name("a.example.com"), None, now(), once).expect("config");
+    let kept = done(cache.server_config(&name("a.example.com"), None, now(), once)).expect("config");
     assert_eq!(asked.get(), 1, "once for a leaf");
     for n in 0..100 {
-        let flood = cache.server_config(&name(&format!("flood-{n}.example.com")), None, now(), refuse);
+        let flood = done(cache.server_config(&name(&format!("flood-{n}.example.com")), None, now(), refuse));
         assert!(matches!(flood, Err(LeafError::Limited(_))));
     }
     assert_eq!(cache.len(), 1);
-    let again = cache.server_config(&name("a.example.com"), None, now(), refuse).expect("what is made needs no leave");
+    let again =
+        done(cache.server_config(&name("a.example.com"), None, now(), refuse)).expect("what is made needs no leave");
     assert!(Arc::ptr_eq(&kept, &again));
-    cache.server_config(&name("a.example.com"), Some(Alpn::H2), now(), refuse).expect("the same leaf");
+    done(cache.server_config(&name("a.example.com"), Some(Alpn::H2), now(), refuse)).expect("the same leaf");
     let old = now() + 8 * DAY;
-    assert!(cache.server_config(&name("a.example.com"), None, old, refuse).is_err(), "a new leaf does");
-    cache.server_config(&name("a.example.com"), None, old, once).expect("config");
+    assert!(done(cache.server_config(&name("a.example.com"), None, old, refuse)).is_err(), "a new leaf does");
+    done(cache.server_config(&name("a.example.com"), None, old, once)).expect("config");
     assert_eq!(asked.get(), 2);
+}
+
+#[test]
+fn j08_what_is_kept_is_of_the_ca_in_use() {
+    let site = Site::with_ca(&["example.com"]);
+    let request = InitRequest {
+        certificate: site.path("next.pem"),
+        key: site.path("next.key"),
+        ..site.request(&["example.com"])
+    };
+    init_under(&request, (&site.path("ca.pem"), &site.path("ca.key"))).expect("the next CA");
+    let next = || Issuer::load(&site.path("next.pem"), &site.path("next.key"), now()).expect("issuer");
+    let both = site.issuer().followed_by(next(), now() + DAY);
+    let cache = LeafCache::new(Arc::new(both), CAPACITY);
+    let served =
+        |cache: &LeafCache, at| done(cache.server_config(&name("a.example.com"), None, at, anything)).expect("config");
+    let before = served(&cache, now());
+    assert!(Arc::ptr_eq(&before, &served(&cache, now() + DAY - Duration::from_secs(1))));
+    let after = served(&cache, now() + DAY);
+    assert!(!Arc::ptr_eq(&before, &after), "another leaf, and another key for tickets");
+    assert!(Arc::ptr_eq(&after, &served(&cache, now() + 2 * DAY)));
+    // When the section is tidied up, what is kept stays: it is the same CA.
+    let tidied = cache.with(Arc::new(next()));
+    assert!(Arc::ptr_eq(&after, &served(&tidied, now() + 2 * DAY)));
+    // And with another CA nothing of it does.
+    let other = tidied.with(Arc::new(site.issuer()));
+    assert!(!Arc::ptr_eq(&after, &served(&other, now() + 2 * DAY)));
+    assert_eq!(other.len(), 1);
 }

@@ -6,7 +6,6 @@ use rustix::process::Signal;
 use crate::support::by_hand::{ByHand, at_once, both_ends, inside, inside_as, inside_h2};
 use crate::support::client::{Tls, Wire, connect};
 use crate::support::h2c::{self, H2, collect};
-use crate::support::sekisho::free_port;
 use crate::support::{Config, Origin, Sekisho, Service, until, within};
 
 /// No one listens on the proxy port any more.
@@ -260,7 +259,7 @@ async fn l08_every_way_to_withdraw_a_tunnel_cuts_it() {
     let elsewhere = "[[clients]]\nname = \"office\"\nnetworks = [\"10.0.0.0/8\"]\n";
     let rows: [(&str, Config); 5] = [
         ("no services", Config::new()),
-        ("another port", Config::new().service(Service::tunnel("one.test", &["one.test"], 1)).hosts(&["one.test"])),
+        ("another port", Config::new().service(Service::tunnel("one.test", &["one.test"], 443)).hosts(&["one.test"])),
         ("another client", start.clone().clients(elsewhere)),
         ("inspected now", Config::new().inspect("one.test", &origin)),
         ("another pattern", Config::new().service(Service::tunnel("one.test", &["*.one.test"], origin.port()))),
@@ -351,7 +350,8 @@ async fn l08_over_h2_the_end_is_announced_by_goaway() {
 async fn l08_a_websocket_no_longer_permitted_is_cut_at_the_reload() {
     let origin = ByHand::start(&["allowed.test"], &["http/1.1"]).await;
     let service = Service::inspect("allowed.test", &["allowed.test"], origin.port());
-    let config = Config::new().service(service).hosts(&["allowed.test"]);
+    let other = Origin::https(&["other.test"]).start().await;
+    let config = Config::new().service(service).hosts(&["allowed.test"]).tunnel("other.test", &other);
     let mut sekisho = Sekisho::start(&config).await;
     let at = origin.at("allowed.test");
     let (mut wire, mut far) = both_ends(&sekisho, "allowed.test", &origin, &Tls::named("allowed.test")).await;
@@ -361,7 +361,6 @@ async fn l08_a_websocket_no_longer_permitted_is_cut_at_the_reload() {
     assert_eq!(wire.response("GET").await.status, 101);
     wire.send("before").await;
     assert_eq!(far.exactly(6).await.expect("frames"), b"before");
-    let other = Origin::https(&["other.test"]).start().await;
     sekisho.reload(&Config::new().tunnel("other.test", &other)).await;
     let cut = tokio::time::timeout(std::time::Duration::from_secs(3), wire.rest()).await;
     assert!(cut.is_ok(), "it lives on after its permission");
@@ -410,14 +409,16 @@ async fn headers_changed_by_a_reload_are_on_the_next_request_of_an_open_connecti
 async fn a_reload_opens_new_listeners_before_it_closes_old_ones() {
     let origin = Origin::https(&["allowed.test"]).echoing().start().await;
     let config = Config::new().tunnel("allowed.test", &origin);
-    let sekisho = Sekisho::start(&config).await;
+    // A reload opens ports that the service had at its start.
+    let mut sekisho = Sekisho::start(&config.clone().listen("127.0.0.1")).await;
+    let new = sekisho.listeners.pop().expect("a second listener");
+    sekisho.reload(&config).await;
     let old = sekisho.addr();
     let mut wire = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
-    let new = std::net::SocketAddr::new(old.ip(), free_port("127.0.0.1"));
     let admin = sekisho.admin;
     sekisho.replace_config(&config.render(&[new], admin));
     sekisho.signal(Signal::HUP);
-    sekisho.lifecycle("reload", 1).await;
+    sekisho.lifecycle("reload", 2).await;
     within("the old listener's end", async {
         while connect(old).await.is_ok() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -440,10 +441,11 @@ async fn a_reload_opens_new_listeners_before_it_closes_old_ones() {
 async fn a_reload_whose_new_listener_clashes_keeps_everything() {
     let origin = Origin::https(&["allowed.test"]).echoing().start().await;
     let config = Config::new().tunnel("allowed.test", &origin);
-    let mut sekisho = Sekisho::start(&config).await;
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let clash = taken.local_addr().expect("bound");
-    let free = std::net::SocketAddr::new("127.0.0.1".parse().expect("an address"), free_port("127.0.0.1"));
+    let mut sekisho = Sekisho::start(&config.clone().listen("127.0.0.1").listen("127.0.0.1")).await;
+    let [_, free, clash] = sekisho.listeners[..] else { panic!("three listeners") };
+    sekisho.listeners.truncate(1);
+    sekisho.reload(&config).await;
+    let _taken = until("the port's end", || std::net::TcpListener::bind(clash).ok()).await;
     let (old, admin) = (sekisho.addr(), sekisho.admin);
     let mut wire = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
     for (n, (row, text)) in [

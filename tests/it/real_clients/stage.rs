@@ -241,13 +241,11 @@ impl Scene {
     /// With a script at `pac` that leads to the proxy for what is permitted, and nowhere for all else.
     pub async fn served(pac: SocketAddr) -> Self {
         let (config, origin) = Self::set(Defect::None, Speaks::Both);
-        let sekisho = Sekisho::start(&config).await;
+        let config = config.set("pac", "address", &format!("\"{pac}\"")).set("pac", "otherwise", "\"block\"");
+        let elsewhere = config.clone().set("pac", "proxies", "[\"127.0.0.1:9\"]");
+        let sekisho = Sekisho::start(&elsewhere).await;
         // Its port is known from here on.
-        let config = config
-            .set("pac", "address", &format!("\"{pac}\""))
-            .set("pac", "proxies", &format!("[\"{}\"]", sekisho.addr()))
-            .set("pac", "otherwise", "\"block\"");
-        sekisho.reload(&config).await;
+        sekisho.reload(&config.set("pac", "proxies", &format!("[\"{}\"]", sekisho.addr()))).await;
         Self { sekisho, origin }
     }
 

@@ -147,6 +147,12 @@ impl Config {
         self.service(Service::inspect(host, &[host], origin.port())).hosts(&[host])
     }
 
+    /// Lets a later reload lead to `origin`: it may use no port that the service did not know at its start.
+    pub fn reaching(self, origin: &Origin) -> Self {
+        let name = format!("port-{}", origin.port());
+        self.service(Service::tunnel(&name, &[&format!("{name}.invalid")], origin.port()))
+    }
+
     pub fn plain(self, host: &str, origin: &Origin) -> Self {
         self.service(Service::plain(host, &[host], origin.port())).hosts(&[host])
     }

@@ -1,0 +1,97 @@
+//! What the service takes from itself: the minting process, what is given up and by which kernel, the issuing CA's key and its rotation.
+//!
+//! # Two processes
+//!
+//! `sekisho run` starts a second process, `sekisho mint`, as soon as it has read a configuration with `[issuing_ca]`. That one has the issuing
+//! key, the first has the network ([`minter`](crate::minter)):
+//!
+//! | | serves | mints |
+//! |---|---|---|
+//! | has | listeners, connections, the record, the keys of leaves | the issuing key, one socket to the other |
+//! | decides | who may reach what | whether a name is inspected, by a configuration it has read itself |
+//! | is the main process of the unit | yes | no |
+//! | ends | on SIGTERM and SIGINT, and with the minting process | when the other end of its socket is gone; signals it leaves to the other |
+//!
+//! What goes over the socket ([`question`](crate::inspect::question)): a name, and back a certificate for the public key that the serving
+//! process gave when the configuration was taken up. No private key crosses. The leaf's key is made where it is used: whoever
+//! has taken over that process has its handshakes anyway, and gains nothing by asking with another key. What he cannot do is ask for a
+//! name that the policy does not inspect, for a CA, for a longer life, or with another file: the path is an argument of the minting
+//! process, in messages there is a word of a closed list.
+//!
+//! A reload is taken up only where both have read the same revision; else it is refused, and everything stays as it was. Handshakes that
+//! began before it still get their leaf for a minute.
+//!
+//! **The minting process ends** only by a defect, by the system's hand (out of memory) or by somebody's. The service then stops, as on
+//! SIGTERM, with exit code 1; the log has an error and the record a `minting_ended` line, `sekisho_minting` is 0 while it drains. It does not
+//! start another one: it has given up starting programs. Nor does it go on without: it would serve the names it has leaves for
+//! and answer the others with alerts, until somebody noticed. `Restart=always` of the unit starts both anew.
+//!
+//! `[issuing_ca]` where there was none at the start asks for a restart: nobody is there to hold the key.
+//!
+//! `quickstart`, `prove` and `check` use the key themselves: they are run by whoever owns it, and serve nobody else.
+//!
+//! # What is given up
+//!
+//! After the configuration is read, and before the threads start that serve, the process gives up what the configuration does not need
+//! ([`restrict`](crate::restrict)). For good: a reload cannot have it back.
+//!
+//! | `kind` | what is left | by | since |
+//! |---|---|---|---|
+//! | `dumps` | no core dump; other processes of the same user cannot look into it | `RLIMIT_CORE`, `PR_SET_DUMPABLE` | any |
+//! | `capabilities` | none; `CAP_NET_ADMIN` with a `tproxy` listener, `CAP_NET_BIND_SERVICE` with a port below 1024, so that a reload can open it again | capset(2), the bounding set | any |
+//! | `files` | reading in the folders of the files that the configuration names, of the system's roots with `roots = "system"`, resolv.conf where no server is named, and its own state in /proc; writing in the record's folder | Landlock, ABI 3 | Linux 6.2 (all but cutting files short: 5.13) |
+//! | `tcp_ports` | listening on the listeners' ports; connecting to the services' ports, 80, 443, the DNS servers' ports | Landlock, ABI 4 | Linux 6.7 |
+//! | `signals` | to itself only; no abstract Unix socket but the service manager's | Landlock, ABI 6 | Linux 6.12 |
+//! | `system_calls` | all but a list of those that start programs, look into processes, change the machine or the user, or open kernel interfaces a proxy does not use; sockets of IP and Unix only | seccomp | Linux 3.17 |
+//! | `every_thread` | the above holds for the allocator's thread too, which is there before `main`; before, `system_calls` alone does | Landlock, ABI 8 | Linux 7.0 |
+//! | `issuing_key` | the key's file cannot be opened by the process that serves | it was tried | `files` |
+//!
+//! Privileges cannot be gained (`no_new_privs`). Addresses and UDP are not restricted by the kernel's means: where a connection may lead is for the
+//! address guard and the firewall. The minting process gives up all of that, every port, every socket and all writing.
+//!
+//! A system call that was given up fails with EPERM and kills nothing. The list is of what is forbidden, since a list of what is allowed
+//! breaks a running service with an update of the C library.
+//!
+//! The folder of a named file is readable and not only the file, since files are changed by putting others in their place. Of `/`, `/etc` and
+//! `/root` it is the file alone; so give the configuration a folder of its own, and where /etc/resolv.conf is rewritten while the service
+//! runs, name `[resolver] servers`. The folders themselves have to stay: one that is removed and made anew is another. As root the service has no capability to get round owners
+//! and modes either: the record's folder must be its user's.
+//!
+//! # How to see it
+//!
+//! * The log says at the start what was `restricted`, and warns of each kind that was `not restricted` and why.
+//! * The record has one line for the latter, `unrestricted`.
+//! * `sekisho_restriction{kind="…"}` is 1 for what holds. An alarm belongs on 0, for every kind but `every_thread`, which no kernel
+//!   before Linux 7.0 can.
+//! * `grep -E 'Cap|NoNewPrivs|Seccomp' /proc/PID/status` says what the kernel thinks.
+//!
+//! Nothing of it is fatal: an older kernel serves as it did, and says so.
+//!
+//! # Restart needed
+//!
+//! A reload that needs a folder, a port to listen on or a port to connect to that was given up is refused: `restart needed`, with what it is;
+//! the old configuration stays in force. So is one whose file cannot be read because it lies elsewhere. `check`, which has given up
+//! nothing, finds no fault with it. To move a listener by a reload, start with both addresses.
+//!
+//! # The key
+//!
+//! | `issuing_ca.key` | `issuing_key` | |
+//! |---|---|---|
+//! | `"credential:ca-key"` | 1 | what `LoadCredential=ca-key:FILE` or `LoadCredentialEncrypted=ca-key:FILE` of the unit puts into `$CREDENTIALS_DIRECTORY`; made with `sekisho ca init --key FILE` |
+//! | a file in a folder of its own | 1 | nothing else that the configuration names may lie there or be that folder's parent |
+//! | a file beside the configuration | 0 | the process that serves never reads it, and whoever takes that process over could |
+//!
+//! With a credential, `check` and `explain` outside of the unit look at everything but the key, and say so.
+//!
+//! # Another issuing CA
+//!
+//! Two of them overlap, under one root that clients trust or under two that they trust both:
+//!
+//! 1. write `[issuing_ca.next]` with `certificate`, `key` and `from`, a day in Japan on which both are valid;
+//! 2. bring the root's key back, run `sekisho ca init --next`, which never overwrites, and take it away again;
+//! 3. reload. Both are checked at every load from now on, also whether they cover what is inspected;
+//! 4. from the beginning of that day on, leaves are the next one's: each is made anew when it is next asked for, and with it the key that
+//!    seals tickets, so that nothing of the old one is resumed. Open connections go on. No reload is due, and no handshake fails;
+//! 5. some time later move its two lines up and remove the section; `check` reminds of it.
+//!
+//! `ca show` describes both. Without a successor `check` warns from 60 days before the end on.

@@ -1,0 +1,167 @@
+use std::fs;
+
+use rcgen::KeyPair;
+use tempfile::TempDir;
+
+use super::*;
+use crate::inspect::authority::{self, InitRequest};
+use crate::inspect::issuer::Which;
+use crate::names::DnsName;
+
+const POLICY: &str = r#"
+[[listener]]
+mode = "explicit"
+address = "127.0.0.1:0"
+[[clients]]
+name = "office"
+networks = ["127.0.0.0/8"]
+[issuing_ca]
+certificate = "ca.pem"
+key = "ca.key"
+[[service]]
+name = "inspected"
+hosts = ["*.example.com", "allowed.test"]
+mode = "inspect"
+[[service]]
+name = "tunnelled"
+hosts = ["plain.example.com", "other.test"]
+"#;
+
+fn name(text: &str) -> DnsName {
+    DnsName::parse(text.as_bytes()).expect("a name")
+}
+
+/// A directory with a CA that may sign more than the policy inspects, and the policy.
+fn site() -> (TempDir, Minting) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name);
+    let permitted = ["example.com", "allowed.test", "other.test", "later.test"].map(str::to_owned).to_vec();
+    let request = InitRequest {
+        certificate: path("ca.pem"),
+        key: path("ca.key"),
+        site: "Example City".to_owned(),
+        permitted,
+        days: 100,
+        now: SystemTime::now(),
+    };
+    authority::init(&request).expect("a CA");
+    fs::write(path("sekisho.toml"), POLICY).expect("written");
+    let minting = Minting::new(path("sekisho.toml"), None);
+    (directory, minting)
+}
+
+fn point() -> [u8; 65] {
+    KeyPair::generate().expect("a key").public_key_raw().try_into().expect("an uncompressed point")
+}
+
+fn ask(minting: &mut Minting, question: &Question) -> Answer {
+    minting.answer(question, Instant::now(), SystemTime::now())
+}
+
+fn taken_up(minting: &mut Minting, source: Source) -> u32 {
+    match ask(minting, &Question::TakeUp { source, point: point() }) {
+        Answer::TakenUp { generation, .. } => generation,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn mint(minting: &mut Minting, generation: u32, host: &str) -> Result<Vec<u8>, String> {
+    match ask(minting, &Question::Mint { generation, which: Which::First, name: name(host) }) {
+        Answer::Leaf(der) => Ok(der),
+        Answer::Refused(why) => Err(why),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn j07_only_what_its_own_policy_inspects_is_signed() {
+    let (_directory, mut minting) = site();
+    let generation = taken_up(&mut minting, Source::File);
+    for host in ["allowed.test", "a.example.com", "a.b.example.com"] {
+        mint(&mut minting, generation, host).expect(host);
+    }
+    // Within the CA's constraints, tunnelled or not listed at all; and beyond both.
+    for host in ["plain.example.com", "other.test", "later.test", "example.com", "example.org", "lgwan.jp"] {
+        assert_eq!(mint(&mut minting, generation, host), Err(format!("{host} is not inspected")));
+    }
+    for unknown in [0, generation + 1, u32::MAX] {
+        let why = "it was asked by a configuration that is no longer in force";
+        assert_eq!(mint(&mut minting, unknown, "allowed.test"), Err(why.to_owned()));
+    }
+}
+
+#[test]
+fn j07_the_leaf_is_for_the_key_that_was_given() {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_directory, mut minting) = site();
+    let point = point();
+    let answer = ask(&mut minting, &Question::TakeUp { source: Source::File, point });
+    let Answer::TakenUp { generation, .. } = answer else { panic!("{answer:?}") };
+    let der = mint(&mut minting, generation, "allowed.test").expect("a leaf");
+    let (_, leaf) = X509Certificate::from_der(&der).expect("a certificate");
+    assert_eq!(&*leaf.public_key().subject_public_key.data, point);
+    assert_eq!(
+        leaf.public_key().algorithm.parameters.as_ref().expect("a curve").as_oid().expect("an OID").to_id_string(),
+        "1.2.840.10045.3.1.7"
+    );
+}
+
+#[test]
+fn j07_both_read_the_same_configuration_or_it_is_not_taken_up() {
+    let (directory, mut minting) = site();
+    let file = directory.path().join("sekisho.toml");
+    let config = config::load(&file, Scope::WithoutIssuingKey, SystemTime::now()).expect("loads");
+    let answer = ask(&mut minting, &Question::TakeUp { source: Source::File, point: point() });
+    assert_eq!(answer, Answer::TakenUp { generation: 1, revision: config.as_loaded.to_string() });
+    fs::write(&file, POLICY.replace("allowed.test", "later.test")).expect("written");
+    let answer = ask(&mut minting, &Question::TakeUp { source: Source::File, point: point() });
+    let Answer::TakenUp { generation: 2, revision } = answer else { panic!("{answer:?}") };
+    assert_ne!(revision, *config.as_loaded);
+    fs::write(&file, "broken").expect("written");
+    let answer = ask(&mut minting, &Question::TakeUp { source: Source::File, point: point() });
+    let Answer::Refused(why) = answer else { panic!("{answer:?}") };
+    assert!(why.contains("sekisho.toml:1"), "{why}");
+}
+
+#[test]
+fn j07_a_trial_lies_beside_the_configuration() {
+    let (directory, mut minting) = site();
+    let trial = directory.path().join("sekisho.toml.trial");
+    let refused = ask(&mut minting, &Question::TakeUp { source: Source::Trial, point: point() });
+    assert!(matches!(&refused, Answer::Refused(why) if why.contains("sekisho.toml.trial")), "{refused:?}");
+    fs::write(trial, POLICY.replace("allowed.test", "later.test")).expect("written");
+    let generation = taken_up(&mut minting, Source::Trial);
+    mint(&mut minting, generation, "later.test").expect("by the trial");
+    mint(&mut minting, generation, "allowed.test").expect_err("not by the trial");
+}
+
+#[test]
+fn j07_a_configuration_goes_a_minute_after_another_is_in_force() {
+    let (directory, mut minting) = site();
+    let begin = Instant::now();
+    let first = taken_up(&mut minting, Source::File);
+    assert_eq!(ask(&mut minting, &Question::Keep { generation: first }), Answer::Kept);
+    fs::write(directory.path().join("sekisho.toml"), POLICY.replace("allowed.test", "later.test")).expect("written");
+    // One that is given up for another before it was kept.
+    let given_up = taken_up(&mut minting, Source::File);
+    let second = taken_up(&mut minting, Source::File);
+    mint(&mut minting, given_up, "later.test").expect_err("given up");
+    mint(&mut minting, first, "allowed.test").expect("in force");
+    mint(&mut minting, second, "later.test").expect("to come");
+    let at = |minting: &mut Minting, question: &Question, seconds: u64| {
+        minting.answer(question, begin + Duration::from_secs(seconds), SystemTime::now())
+    };
+    assert_eq!(at(&mut minting, &Question::Keep { generation: second }, 100), Answer::Kept);
+    let old = Question::Mint { generation: first, which: Which::First, name: name("allowed.test") };
+    let new = Question::Mint { generation: second, which: Which::First, name: name("later.test") };
+    assert!(matches!(at(&mut minting, &old, 159), Answer::Leaf(_)));
+    for past_or_unknown in [first, 77] {
+        let answer = at(&mut minting, &Question::Keep { generation: past_or_unknown }, 120);
+        assert_eq!(answer, Answer::Refused("there is no such generation to keep".to_owned()));
+    }
+    assert!(matches!(at(&mut minting, &new, 159), Answer::Leaf(_)));
+    assert!(matches!(at(&mut minting, &old, 160), Answer::Refused(_)));
+    assert!(matches!(at(&mut minting, &new, 160), Answer::Leaf(_)));
+    assert_eq!(at(&mut minting, &Question::Keep { generation: 0 }, 160), Answer::Kept);
+    assert!(matches!(at(&mut minting, &new, 160), Answer::Refused(_)), "nothing is inspected any more");
+}

@@ -1,0 +1,105 @@
+//! Files, TCP ports and signals, by Landlock: a rule for each path and port that is needed, and no other.
+//!
+//! | since | of it |
+//! |---|---|
+//! | Linux 5.13 (ABI 1) | files |
+//! | Linux 6.2 (ABI 3) | cutting files short too |
+//! | Linux 6.7 (ABI 4) | TCP ports |
+//! | Linux 6.12 (ABI 6) | signals, abstract Unix sockets |
+//! | Linux 7.0 (ABI 8) | threads that are there already |
+
+use std::fs::File;
+use std::path::Path;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, PathFd, RestrictSelfAttr,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
+};
+
+use super::{Kind, Reach, Role};
+
+/// Everything this knows how to forbid; what the kernel does not know is left out, and told from its version.
+const KNOWN: ABI = ABI::V8;
+
+pub(super) fn restrict(role: Role, reach: &Reach) -> Vec<(Kind, Result<(), String>)> {
+    let status = match rule(role, reach) {
+        Ok(status) => status,
+        Err(error) => return all(&format!("Landlock could not be applied: {error}")),
+    };
+    let version = match status.landlock {
+        LandlockStatus::Available { effective_abi, .. } => effective_abi as i32,
+        LandlockStatus::NotEnabled => {
+            return all("this kernel has Landlock switched off: boot it with lsm=landlock,… among the others");
+        }
+        LandlockStatus::NotImplemented => return all("this kernel has no Landlock: Linux 5.13 or later"),
+    };
+    let since = |abi: i32, what: &str| {
+        if version >= abi { Ok(()) } else { Err(format!("{what}, and this kernel has ABI {version} of Landlock")) }
+    };
+    vec![
+        (Kind::Files, since(3, "files can still be cut short before Linux 6.2")),
+        (Kind::TcpPorts, since(4, "TCP ports can be restricted from Linux 6.7 on")),
+        (Kind::Signals, since(6, "signals can be restricted from Linux 6.12 on")),
+        (Kind::EveryThread, every_thread(status.all_threads)),
+    ]
+}
+
+fn all(why: &str) -> Vec<(Kind, Result<(), String>)> {
+    [Kind::Files, Kind::TcpPorts, Kind::Signals].map(|kind| (kind, Err(why.to_owned()))).into()
+}
+
+fn rule(role: Role, reach: &Reach) -> Result<RestrictionStatus, RulesetError> {
+    let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
+    let write = read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::Truncate;
+    let replace = write | AccessFs::MakeSock | AccessFs::RemoveFile;
+    let mut rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
+        .scope(scopes(role))?
+        .create()?
+        .all_threads(true)?;
+    for (paths, access) in [(&reach.read, read), (&reach.write, write), (&reach.replace, replace)] {
+        // What is not there cannot be granted, and is not needed.
+        for (path, opened) in paths.iter().filter_map(|path| Some((path, PathFd::new(path).ok()?))) {
+            let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };
+            rules = rules.add_rule(PathBeneath::new(opened, access))?;
+        }
+    }
+    for (ports, access) in [(&reach.listen, AccessNet::BindTcp), (&reach.connect, AccessNet::ConnectTcp)] {
+        for port in ports {
+            rules = rules.add_rule(NetPort::new(*port, access))?;
+        }
+    }
+    rules.restrict_self()
+}
+
+/// The service manager may listen for readiness on an abstract Unix socket (`NOTIFY_SOCKET=@…`, sd_notify(3)).
+fn scopes(role: Role) -> BitFlags<Scope> {
+    let notify = std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| path.as_encoded_bytes().starts_with(b"@"));
+    if role == Role::Serving && notify { Scope::Signal.into() } else { Scope::Signal | Scope::AbstractUnixSocket }
+}
+
+/// The allocator has a thread of its own from the first moment on.
+fn every_thread(applied: bool) -> Result<(), String> {
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if applied || threads == 1 {
+        return Ok(());
+    }
+    Err(format!(
+        "{} of the process's own threads (the allocator's) began before files, ports and capabilities were given up, and can be made to \
+         give them up from Linux 7.0 on; system calls are forbidden to them too",
+        threads.saturating_sub(1)
+    ))
+}
+
+/// What an attacker in this process would try.
+pub(super) fn is_out_of_reach(role: Role, key: &Path) -> Result<(), String> {
+    if role == Role::Minting || File::open(key).is_err() {
+        return Ok(());
+    }
+    Err(format!(
+        "the issuing key {} lies where the service reads its configuration, so that the process that serves could read it: put it into \
+         a folder of its own, or have systemd hand it over (key = \"credential:NAME\")",
+        key.display()
+    ))
+}

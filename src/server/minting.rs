@@ -1,0 +1,50 @@
+//! The service and the process that has its issuing key: what both read, and the end of that process.
+
+use std::sync::Arc;
+
+use super::{Server, ServerError, about};
+use crate::config::{Config, Scope, Source};
+use crate::minter::{Minter, TakeUpError, TakenUp};
+use crate::record::Lifecycle;
+
+/// Who has the issuing key.
+pub enum Minting {
+    /// This process: a trial on one machine.
+    Here,
+    /// Nobody, as there was no `[issuing_ca]` when the service began.
+    Nowhere,
+    /// Another process, with what both have read.
+    Elsewhere(Minter, TakenUp),
+}
+
+impl Server {
+    /// Has the minting process read what `config` was read from, where the key is there.
+    pub(super) async fn mint_for(&self, config: &mut Config, source: Source) -> Result<Option<TakenUp>, ServerError> {
+        let Some(minter) = &self.minter else {
+            let held_nowhere = self.scope == Scope::WithoutIssuingKey && config.issuing.is_some();
+            return if held_nowhere { Err(TakeUpError::None.into()) } else { Ok(None) };
+        };
+        let taken_up = minter.take_up(config, source).await?;
+        config.issuing = taken_up.as_ref().map(|taken_up| Arc::clone(&taken_up.issuer));
+        Ok(taken_up)
+    }
+
+    pub(super) fn minting_ended(&self, how: String) -> ServerError {
+        let error = ServerError::MintingEnded(how);
+        let why = error.to_string();
+        tracing::error!("{why}");
+        self.health.minting_ended();
+        let mut fields = about(&self.gate.live().config);
+        fields.message = Some(why.as_str().into());
+        self.gate.recorder().lifecycle(Lifecycle::MintingEnded, fields);
+        error
+    }
+}
+
+/// Resolves when the minting process has ended, with how; never without one.
+pub(super) async fn end_of(minter: Option<&mut Minter>) -> String {
+    match minter {
+        Some(minter) => minter.ended().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,84 @@
+//! The service and what its process has given up: what it says of it, and what a reload may not need.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::{Server, ServerError, about};
+use crate::config::{Config, LoadError};
+use crate::record::Lifecycle;
+use crate::restrict::{Kind, Missing, Reach};
+use crate::upstream::resolve::RESOLV_CONF;
+
+/// Of what is missing, as much as a line holds.
+const NAMED: usize = 5;
+
+/// Why only another process can take a configuration up.
+#[derive(Debug, thiserror::Error)]
+pub enum GivenUp {
+    #[error("restart needed: the service gave up at its start {}", listed(.0))]
+    Missing(Vec<Missing>),
+    #[error(
+        "{0}\nrestart needed, where the file is readable otherwise: the service reads no folders but those that its configuration named \
+         when it began"
+    )]
+    Unreadable(LoadError),
+}
+
+fn listed(missing: &[Missing]) -> String {
+    let mut named: Vec<String> = missing.iter().take(NAMED).map(Missing::to_string).collect();
+    if missing.len() > NAMED {
+        named.push(format!("{} more", missing.len() - NAMED));
+    }
+    named.join(", ")
+}
+
+/// Whether it is there and cannot be read: who changes the file puts another one in its place, and of /etc only files are granted. A
+/// resolver made now would have no name server.
+fn is_refused(file: &Path) -> bool {
+    File::open(file).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+impl Server {
+    /// In log and record, once.
+    pub(super) fn tell_restriction(&self) {
+        let (mut held, mut missed) = (Vec::new(), Vec::new());
+        for (kind, why_not) in self.restriction.results() {
+            match why_not {
+                None => held.push(kind.as_str()),
+                // So on every kernel that there is today; the metric has it.
+                Some(why) if kind == Kind::EveryThread => tracing::info!("not restricted: {why}"),
+                Some(why) => {
+                    tracing::warn!(kind = kind.as_str(), "not restricted: {why}");
+                    missed.push(format!("{}: {why}", kind.as_str()));
+                }
+            }
+        }
+        if !held.is_empty() {
+            tracing::info!("restricted: {}", held.join(", "));
+        }
+        if !missed.is_empty() {
+            let mut fields = about(&self.gate.live().config);
+            fields.message = Some(missed.join("; ").as_str().into());
+            self.gate.recorder().lifecycle(Lifecycle::Unrestricted, fields);
+        }
+    }
+
+    /// # Errors
+    /// [`GivenUp::Missing`].
+    pub(super) fn needs_nothing_given_up(&self, config: &Config) -> Result<(), GivenUp> {
+        let mut missing = self.restriction.missing(&Reach::of_service(config));
+        let other = config.resolver != self.gate.live().config.resolver && config.resolver.servers.is_empty();
+        if other && self.restriction.is_applied() && is_refused(Path::new(RESOLV_CONF)) {
+            missing.push(Missing::Read(RESOLV_CONF.into()));
+        }
+        if missing.is_empty() { Ok(()) } else { Err(GivenUp::Missing(missing)) }
+    }
+
+    /// What could not be read may only be out of this process's reach.
+    pub(super) fn explained(&self, error: LoadError) -> ServerError {
+        // EACCES, in the system's words, as Landlock says it.
+        let refused = error.problems.iter().any(|problem| problem.to_string().contains("(os error 13)"));
+        if refused && self.restriction.is_applied() { GivenUp::Unreadable(error).into() } else { error.into() }
+    }
+}

@@ -1,0 +1,149 @@
+//! Only scenes about what the running service has given up belong here: what a reload may not need, and where the key lies.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::support::by_hand::inside;
+use super::support::sekisho::{run, set_mode, text};
+use super::support::{Config, Origin, Sekisho};
+
+fn restricts(metrics: &std::collections::BTreeMap<String, f64>, kind: &str) -> bool {
+    metrics[&format!("sekisho_restriction{{kind=\"{kind}\"}}")] == 1.0
+}
+
+#[tokio::test]
+async fn j07_a_reload_that_needs_more_wants_a_restart_and_changes_nothing() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let mut sekisho = Sekisho::start(&Config::new().tunnel("allowed.test", &origin)).await;
+    let metrics = sekisho.metrics().await;
+    if !restricts(&metrics, "files") || !restricts(&metrics, "tcp_ports") {
+        eprintln!("SKIPPED: this kernel restricts no files or ports: {}", sekisho.stderr());
+        return;
+    }
+    let before = fs::read_to_string(sekisho.path("sekisho.toml")).expect("sekisho.toml");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let record = elsewhere.path().canonicalize().expect("a path").join("other.jsonl");
+    for (number, (change, why)) in [
+        (
+            before.replace(&origin.port().to_string(), "4711"),
+            "restart needed: the service gave up at its start to connect to TCP port 4711".to_owned(),
+        ),
+        (
+            before.replace(&sekisho.addr().port().to_string(), "4712"),
+            "restart needed: the service gave up at its start to listen on TCP port 4712".to_owned(),
+        ),
+        (
+            before.replace("path = \"access.jsonl\"", &format!("path = {record:?}")),
+            format!(
+                "restart needed: the service gave up at its start to write in {}",
+                record.parent().expect("a folder").display()
+            ),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_ne!(change, before);
+        sekisho.reload_refused(&change).await;
+        assert_eq!(sekisho.lifecycle("reload_failed", number + 1).await.text("message"), why);
+    }
+    // A file that this process may no longer read, and everybody else may.
+    let pem = elsewhere.path().join("more.pem");
+    fs::copy(sekisho.path("origins.pem"), &pem).expect("copied");
+    assert!(before.contains("extra_roots = [\"origins.pem\"]"), "{before}");
+    let roots = format!("extra_roots = [\"origins.pem\", {pem:?}]");
+    sekisho.reload_refused(&before.replace("extra_roots = [\"origins.pem\"]", &roots)).await;
+    let said = sekisho.lifecycle("reload_failed", 4).await.text("message").to_owned();
+    assert!(said.contains("upstream.extra_roots[1]: \"") && said.contains("Permission denied (os error 13)"), "{said}");
+    assert!(
+        said.ends_with("the service reads no folders but those that its configuration named when it began"),
+        "{said}"
+    );
+    let (_wire, answer) = sekisho.connect(&format!("allowed.test:{}", origin.port())).await;
+    assert_eq!(answer.status, 200, "the old configuration is in force");
+    sekisho.next_connection().await;
+}
+
+/// A key that is not where the configuration is read from cannot be read by the process that serves.
+#[tokio::test]
+async fn j07_a_key_in_a_folder_of_its_own_is_out_of_reach() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let keys = tempfile::tempdir().expect("a folder");
+    let key = keys.path().canonicalize().expect("a path").join("ca.key");
+    let config = Config::new().inspect("allowed.test", &origin);
+    let near = Sekisho::start(&config).await;
+    let metrics = near.metrics().await;
+    assert_eq!(metrics["sekisho_restriction{kind=\"issuing_key\"}"], 0.0);
+    assert!(
+        near.lifecycle("unrestricted", 1)
+            .await
+            .text("message")
+            .starts_with("issuing_key: the issuing key ca.key lies where")
+    );
+    if !restricts(&metrics, "files") {
+        eprintln!("SKIPPED: this kernel restricts no files");
+        return;
+    }
+    let mut sekisho = Sekisho::start_with(&config, |dir| {
+        fs::copy(dir.join("ca.key"), &key).expect("copied");
+        fs::remove_file(dir.join("ca.key")).expect("removed");
+        name_key(dir, &format!("{key:?}"));
+    })
+    .await;
+    assert!(restricts(&sekisho.metrics().await, "issuing_key"), "{}", sekisho.stderr());
+    ask(&mut sekisho, &origin).await;
+    let text = fs::read_to_string(sekisho.path("sekisho.toml")).expect("sekisho.toml");
+    sekisho.replace_config(&(text + "# again\n"));
+    sekisho.signal(Signal::HUP);
+    sekisho.lifecycle("reload", 1).await;
+    ask(&mut sekisho, &origin).await;
+}
+
+fn name_key(dir: &Path, key: &str) {
+    let file = dir.join("sekisho.toml");
+    let text = fs::read_to_string(&file).expect("sekisho.toml");
+    fs::write(file, text.replace("key = \"ca.key\"", &format!("key = {key}"))).expect("written");
+}
+
+async fn ask(sekisho: &mut Sekisho, origin: &Origin) {
+    let mut wire = inside(sekisho, "allowed.test", origin.port()).await;
+    assert_eq!(wire.get(&origin.at("allowed.test"), "/").await.expect("an answer").status, 200);
+    sekisho.next_request().await.says("allowed", "");
+    wire.bye().await;
+    sekisho.next_connection().await;
+}
+
+/// `key = "credential:NAME"`: as LoadCredential= of a unit hands it over, and what is said where no unit does.
+#[tokio::test]
+async fn j01_a_systemd_credential_is_the_key() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let credentials = tempfile::tempdir().expect("a folder");
+    let folder = credentials.path().canonicalize().expect("a path");
+    let mut sekisho = Sekisho::start_in(&Config::new().inspect("allowed.test", &origin), |dir| {
+        fs::copy(dir.join("ca.key"), folder.join("ca-key")).expect("copied");
+        fs::remove_file(dir.join("ca.key")).expect("removed");
+        name_key(dir, "\"credential:ca-key\"");
+        set_mode(&folder.join("ca-key"), 0o440);
+        vec![("CREDENTIALS_DIRECTORY", folder.clone().into_os_string())]
+    })
+    .await;
+    ask(&mut sekisho, &origin).await;
+    // Without the unit round it: the rest of the file is checked, nothing is signed and no service begins.
+    let check = run(sekisho.dir.path(), &["check", "--config", "sekisho.toml"]);
+    assert!(check.status.success(), "{}", text(&check.stderr));
+    let said = text(&check.stdout) + &text(&check.stderr);
+    assert!(
+        said.contains(
+            "issuing_ca.key: found \"credential:ca-key\", and $CREDENTIALS_DIRECTORY is not set, expected a unit with \
+             LoadCredential=ca-key:FILE around it, as the service has"
+        ),
+        "{said}"
+    );
+    let refused = run(sekisho.dir.path(), &["run", "--config", "sekisho.toml"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1));
+    let why = "the minting process refused it: the key is a systemd credential, and $CREDENTIALS_DIRECTORY is not set";
+    assert!(said.contains(why), "{said}");
+}
