@@ -14,14 +14,15 @@
 //! systemctl start sekisho
 //! ```
 //!
-//! For the third line `key` is first `"ca.key"`, and from then on the credential: `key = "/run/credentials/sekisho.service/ca-key"`. systemd
-//! hands it to the service alone, in memory that is never swapped. It is read at a start: another key needs a restart. `check` and other
-//! commands of an administrator cannot read it; ask them before the key is moved, or with a configuration that names another.
+//! `ca init` wants `key = "ca.key"`; from then on it is `key = "/run/sekisho-credentials/ca-key"`: systemd reads the key as root
+//! (`LoadCredential=`), and the unit copies it to where the service and, in an upgrade, its successor find it: in memory, the service's own,
+//! gone when it stops. It is read at a start: another key needs a restart. Commands of an administrator that load the configuration whole
+//! (`check`, `prove`) are asked as the service's user: `runuser -u sekisho -- sekisho check --config /etc/sekisho/sekisho.toml`.
 //!
 //! | step | what happens | what does not |
 //! |---|---|---|
 //! | install | users `sekisho` and `sekisho-crl`; `sekisho.service`, `sekisho-nftables.service` and the CRL timer are enabled | nothing is started: without `/etc/sekisho/sekisho.toml` the service has nothing to run. The kernel's settings and rules come with the next boot, or with the first start of the service |
-//! | upgrade | files are replaced; what the site has changed is kept | the running process is not restarted, no connection is cut: `systemctl reload sekisho` |
+//! | upgrade | files are replaced; what the site has changed is kept | the running process is not restarted, no connection is cut: `systemctl reload sekisho` has the new program take over (`sekisho upgrade`; needs `[control]`) |
 //! | remove | service and timer are stopped, units gone | conffiles stay; the packet filter's rules stay in force until the machine starts anew |
 //! | purge | conffiles and `/var/lib/sekisho`, `/var/lib/sekisho-crl` go, without a question | the record in `/var/log/sekisho`, what somebody put into `/etc/sekisho` and `/etc/credstore`, and the users stay: evidence, and a CA that cannot be made again |
 //!
@@ -62,7 +63,9 @@
 //! `limits.memory` is found (so no `ProcSubset=pid`); a record that its group may read. `MemoryMax=85%` of the machine is above
 //! `limits.memory`, which is three quarters of that. `TimeoutStopSec=` has to be above `timeouts.drain`.
 //!
-//! A reload is SIGHUP: what is wrong with the file stands in the journal, the old one stays in force, and `/readyz` says `degraded`.
+//! A reload is `sekisho upgrade --if-changed`, where the program file is another than the one that runs, and then SIGHUP: what is wrong
+//! with the configuration stands in the journal, the old one stays in force, and `/readyz` says `degraded`. `NotifyAccess=exec` is for the
+//! successor, which feeds the watchdog; with `main` systemd would end it after `WatchdogSec=`.
 //! With the socket unit two units are stopped: `systemctl stop sekisho.socket sekisho`. As long as the socket is there the next connection
 //! starts the service; while it cannot start, clients hang instead of being refused, which keeps browsers from going to a second proxy of
 //! the PAC script. On a pair leave it out.
@@ -92,7 +95,7 @@
 //! | socket activation, readiness, watchdog and credentials as environment | `tests/it/deploy/units.rs`, with `systemd-socket-activate` and a socket in systemd's place |
 //! | lists fetched through a real sekisho, and each way in which one is refused | `tests/it/deploy/crl.rs` |
 //! | package in a root made with debootstrap: installed, upgraded, removed, purged | `tests/package`, by `tests/run --long` |
-//! | a booted Debian 12 with the package: sandbox, credential, encrypted credential, reload, watchdog, restarts, rotation, rules at boot and after `nftables.service`, timer, tproxy's capability, socket unit, upgrade, removal | the same, systemd 252 under `systemd-nspawn` on loopback |
+//! | a booted Debian 12 with the package: sandbox, credential, encrypted credential, reload, watchdog, restarts, rotation, rules at boot and after `nftables.service`, timer, tproxy's capability, socket unit, a reload by which a new program takes over and feeds the watchdog, removal | the same, systemd 252 under `systemd-nspawn` on loopback |
 //! | the image's last stage, step by step, run without root on a read-only root | the same |
 //!
 //! Not run: a machine that boots by itself (order against real interfaces, DHCP, `network-online.target`), `MemoryMax=` and
