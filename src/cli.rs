@@ -24,6 +24,7 @@ mod reviewed;
 mod run;
 mod suggest;
 mod trial;
+mod upgrade;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,9 @@ enum Command {
     /// End the trial of a configuration now: the file is in force again
     #[command(after_help = "Examples:\n  sekisho rollback --config /etc/sekisho/sekisho.toml")]
     Rollback(control::At),
+    /// Put this program in the place of the one that runs, without a refused connection or a broken tunnel
+    #[command(after_help = upgrade::HELP)]
+    Upgrade(upgrade::Arguments),
     /// Print the decision for one flow: the very function the proxy calls
     #[command(
         after_help = "Exit code: 0 allowed, 3 denied, 1 error. What only observing lets through is allowed, and said to be.\n\n\
@@ -186,6 +190,7 @@ pub fn main() -> ExitCode {
         Command::Apply(arguments) => apply::apply(&arguments),
         Command::Confirm(at) => apply::confirm(&at),
         Command::Rollback(at) => apply::rollback(&at),
+        Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Ca { command } => ca::ca(&command),
         Command::Catalog { command } => catalog::catalog(&command),

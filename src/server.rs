@@ -8,9 +8,12 @@ mod crowd;
 mod days;
 mod desk;
 mod enforce;
+mod handover;
 mod inherited;
 mod reload;
+mod serving;
 mod signals;
+mod takeover;
 mod watch;
 mod workers;
 
@@ -18,10 +21,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -30,10 +35,12 @@ use self::accept::accept;
 use self::bind::{Bound, Held};
 use self::changes::{Trial, over};
 use self::days::Days;
-use self::desk::{Command, Desk};
+use self::desk::Desk;
 use self::enforce::enforce;
 pub use self::inherited::Inherited;
+use self::serving::Serving;
 use self::signals::{Asked, Signals};
+pub use self::takeover::{Predecessor, TakeoverError};
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
@@ -41,6 +48,7 @@ use crate::admin;
 use crate::autoconfig;
 use crate::config::{Config, LastGood, Listener, LoadError};
 use crate::connection::{Gate, Live};
+use crate::control::socket::Successor;
 use crate::drain::Stopper;
 use crate::pressure;
 use crate::probe::{Probe, ProbeError};
@@ -93,6 +101,12 @@ pub enum ServerError {
         "the service manager hands over a socket that listens on {address}, and no [[listener]], [admin] or [pac] has this address: correct the socket unit or the configuration"
     )]
     Unasked { address: ListenAddr },
+    #[error(
+        "--take-over asks the service that runs by its control socket, and the configuration has none: add [control] socket, and restart once"
+    )]
+    NoControl,
+    #[error("the process that runs is not taken over from, and goes on: {0}")]
+    Takeover(#[from] TakeoverError),
     #[error("{0}")]
     Record(#[from] crate::record::RecordError),
     #[error("the configuration could not be read: {0}")]
@@ -126,38 +140,55 @@ pub struct Server {
     signals: Signals,
     file: PathBuf,
     workers: Workers,
-    /// Each with the tasks that accept on it, one for each worker.
-    listeners: HashMap<Listener, Vec<AbortHandle>>,
-    admin: Option<(ListenAddr, AbortHandle)>,
-    pac: Option<(ListenAddr, AbortHandle)>,
+    listeners: HashMap<Listener, Serving>,
+    admin: Option<(ListenAddr, Serving)>,
+    pac: Option<(ListenAddr, Serving)>,
     /// At this path. Dropped, nobody is taken up any more, and who is there gets his answer.
     control: Option<(PathBuf, oneshot::Sender<()>)>,
     desk: Arc<Desk>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Asked>,
     trial: Option<Trial>,
     /// Where the configuration is kept that was taken up last.
     last_good: Option<LastGood>,
     /// What was asked of the PAC listeners, over reloads.
     scripts: Arc<autoconfig::Counts>,
     proof: Arc<proof::Standing>,
+    /// What another process does from when it takes over.
+    tending: Vec<AbortHandle>,
     accepting: JoinSet<()>,
 }
 
 impl Server {
-    /// Opens the record, binds every listener that is not inherited and begins to accept.
+    /// Opens the record, binds every listener that is not inherited and begins to accept. Where there is a predecessor, it is taken over
+    /// from: its tunnels come behind that.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing is left running.
-    pub async fn start(config: Config, mut inherited: Inherited) -> Result<Self, ServerError> {
+    /// [`ServerError`]; nothing is left running, and a predecessor goes on.
+    pub async fn start(
+        config: Config,
+        mut inherited: Inherited,
+        predecessor: Option<Predecessor>,
+    ) -> Result<Self, ServerError> {
         let file = config.file.clone();
         let (stopper, drain) = Stopper::new();
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
         let workers = Workers::start().map_err(ServerError::Threads)?;
         let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default(), &mut inherited)?;
-        inherited.all_taken()?;
-        let control = control::open(config.control.as_ref(), None)?;
-        let recorder = Recorder::start(config.record.clone(), about(&config))?;
+        let mut first = about(&config);
+        let lines = match &predecessor {
+            None => {
+                inherited.all_taken()?;
+                None
+            }
+            Some(predecessor) => {
+                predecessor.tell(&mut first);
+                Some(predecessor.record()?)
+            }
+        };
+        let successor = if predecessor.is_some() { Successor::Yes } else { Successor::No };
+        let recorder = Recorder::start(config.record.clone(), first)?;
+        let control = control::open(config.control.as_ref(), None, successor)?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let memory = gate.pressure().memory();
         if memory.budget() < LEAST_MEMORY {
@@ -189,13 +220,19 @@ impl Server {
             last_good: None,
             scripts,
             proof,
+            tending: Vec::new(),
             accepting: JoinSet::new(),
         };
         server.look_after();
         server.accept_on(bound);
         server.serve_control(control);
-        server.accepting.spawn(probe.run(feed_watchdog));
+        let probing = server.accepting.spawn(probe.run(feed_watchdog));
+        server.tending.push(probing);
         server.health.started();
+        if let (Some(predecessor), Some(lines)) = (predecessor, lines) {
+            let workers = server.workers.handles().cloned().collect();
+            predecessor.serving(&server.gate, lines, workers)?;
+        }
         server.record_problems();
         tracing::info!(revision = %server.gate.live().config.revision, "ready");
         Ok(server)
@@ -213,13 +250,19 @@ impl Server {
             let asked = tokio::select! {
                 asked = self.signals.next() => asked,
                 today = days.next() => Asked::Look(today),
-                Some(command) = self.commands.recv() => Asked::Change(command),
+                Some(asked) = self.commands.recv() => asked,
                 () = over(self.trial.as_ref()) => Asked::TrialOver,
             };
             match asked {
                 Asked::Reload => {
                     if self.reload().await {
                         days.loaded(self.gate.live().config.approvals.day);
+                    }
+                }
+                Asked::Place(stream, peer) => {
+                    if self.hand_over(stream, &peer).await {
+                        let limit = self.gate.live().config.drain;
+                        return self.empty(limit).await;
                     }
                 }
                 Asked::Change(command) => {
@@ -248,31 +291,34 @@ impl Server {
         }
         self.accepting.spawn(watch(Arc::clone(&self.gate)));
         self.accepting.spawn(enforce(Arc::clone(&self.gate)));
-        self.accepting.spawn(proof::keep_proving(Arc::clone(&self.gate), Arc::clone(&self.proof)));
+        let proving = self.accepting.spawn(proof::keep_proving(Arc::clone(&self.gate), Arc::clone(&self.proof)));
+        self.tending.push(proving);
     }
 
     fn accept_on(&mut self, bound: Bound) {
         for (listener, sockets) in bound.proxying {
-            let each = self.workers.handles().cycle().zip(sockets);
-            let accepting = each.map(|(worker, socket)| {
+            // Adopted sockets can be more than there are workers.
+            let mut workers = self.workers.handles().cycle();
+            let here = Handle::current();
+            let serving = Serving::new(sockets, |socket| {
+                let worker = workers.next().unwrap_or(&here);
                 self.accepting.spawn_on(accept(socket, listener, Arc::clone(&self.gate)), worker)
             });
-            self.listeners.insert(listener, accepting.collect());
+            self.listeners.insert(listener, serving);
             tracing::info!(address = %listener.address, mode = listener.mode.as_str(), "listening");
         }
-        if let Some((address, listener)) = bound.admin {
-            let views = admin::Views {
-                health: Arc::clone(&self.health),
-                gate: Arc::clone(&self.gate),
-                scripts: Arc::clone(&self.scripts),
-                proof: Arc::clone(&self.proof),
-            };
-            self.admin = Some((address, self.accepting.spawn(admin::serve(listener, views))));
+        if let Some((address, sockets)) = bound.admin {
+            let views = self.desk.views.clone();
+            let serving = Serving::new(sockets, |socket| self.accepting.spawn(admin::serve(socket, views.clone())));
+            self.admin = Some((address, serving));
             tracing::info!(%address, "admin listening");
         }
-        if let Some((address, listener)) = bound.pac {
-            let serving = autoconfig::serve(listener, Arc::clone(&self.gate), Arc::clone(&self.scripts));
-            self.pac = Some((address, self.accepting.spawn(serving)));
+        if let Some((address, sockets)) = bound.pac {
+            let serving = Serving::new(sockets, |socket| {
+                let serving = autoconfig::serve(socket, Arc::clone(&self.gate), Arc::clone(&self.scripts));
+                self.accepting.spawn(serving)
+            });
+            self.pac = Some((address, serving));
             tracing::info!(%address, "PAC listening");
         }
     }
@@ -286,9 +332,13 @@ impl Server {
         self.commands.close();
         while self.commands.try_recv().is_ok() {}
         self.stopper.drain();
-        for accepting in self.listeners.values().flatten().chain(self.pac.iter().map(|(_, serving)| serving)) {
-            accepting.abort();
-        }
+        self.listeners.clear();
+        self.pac = None;
+        self.empty(limit).await;
+    }
+
+    /// Waits for the connections to end, and ends what is left.
+    async fn empty(mut self, limit: Duration) {
         tokio::select! {
             () = self.gate.idle() => {}
             () = sleep(limit) => tracing::warn!(connections = self.gate.connections(), "drain time is over, cutting the rest"),
@@ -323,9 +373,20 @@ fn tell_systemd(states: &[NotifyState<'_>]) {
 
 /// Where systemd restarts a service that no longer says this (`WatchdogSec`).
 fn feed_watchdog() {
-    if sd_notify::watchdog_enabled().is_some() {
+    if feeds_watchdog() {
         tell_systemd(&[NotifyState::Watchdog]);
     }
+}
+
+/// Of a process that was taken over from: the service manager has not told this one.
+static FEEDS: AtomicBool = AtomicBool::new(false);
+
+fn feed_watchdog_of_another() {
+    FEEDS.store(true, Ordering::Relaxed);
+}
+
+fn feeds_watchdog() -> bool {
+    FEEDS.load(Ordering::Relaxed) || sd_notify::watchdog_enabled().is_some()
 }
 
 /// What every lifecycle line says.

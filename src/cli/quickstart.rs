@@ -87,7 +87,7 @@ async fn show(folder: Folder, config: Config, identity: Identity) -> ExitCode {
     // Ends with this function.
     let mut demo = JoinSet::new();
     demo.spawn(demo::serve(listener, identity.tls));
-    let server = match Server::start(config, Inherited::default()).await {
+    let server = match Server::start(config, Inherited::default(), None).await {
         Ok(server) => server,
         Err(error) => return fail(&error),
     };

@@ -8,7 +8,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 
 use super::{ConfigFile, DONE, complain, fail, report};
 use crate::config::{Config, LastGood, Source};
-use crate::server::{Inherited, Server, ServerError, fit_connections};
+use crate::server::{Inherited, Predecessor, Server, ServerError, fit_connections};
 use crate::telemetry;
 
 #[derive(clap::Args)]
@@ -18,6 +18,9 @@ pub(super) struct Arguments {
     /// Start with the configuration that was in force last, where the file is broken; said in log, record, /readyz and status
     #[arg(long)]
     last_good: bool,
+    /// Take over from the service that runs: its listening sockets, its record and its tunnels (see `sekisho upgrade`)
+    #[arg(long, conflicts_with = "last_good")]
+    take_over: bool,
     /// Where the last good configuration is kept [default: $STATE_DIRECTORY, as systemd sets it; without, none is kept]
     #[arg(long, value_name = "DIR")]
     state_directory: Option<PathBuf>,
@@ -68,8 +71,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::init("info");
-    let inherited = match Inherited::from_manager() {
-        Ok(inherited) => inherited,
+    let (inherited, predecessor) = match places(arguments, &config) {
+        Ok(places) => places,
         Err(error) => return fail(&error),
     };
     for warning in &config.warnings {
@@ -86,7 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
     let ran = runtime.block_on(async {
-        let mut server = Server::start(config, inherited).await?;
+        let mut server = Server::start(config, inherited, predecessor).await?;
         if let Some(last_good) = last_good {
             server.keep_in(last_good, instead).await;
         }
@@ -97,6 +100,16 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(()) => DONE.into(),
         Err(error) => fail(&error),
     }
+}
+
+/// The listening sockets that are there, and the process that is to be taken over from.
+fn places(arguments: &Arguments, config: &Config) -> Result<(Inherited, Option<Predecessor>), ServerError> {
+    if !arguments.take_over {
+        return Ok((Inherited::from_manager()?, None));
+    }
+    let Some(control) = &config.control else { return Err(ServerError::NoControl) };
+    let (predecessor, inherited) = Predecessor::ask(&control.socket)?;
+    Ok((inherited, Some(predecessor)))
 }
 
 /// The issuing key must be in no core dump and in no other process's reach (J02).

@@ -40,10 +40,7 @@ pub enum ClientError {
 /// # Errors
 /// [`ClientError`].
 pub fn ask<T: for<'d> Deserialize<'d>>(path: &Path, ask: &Ask) -> Result<T, ClientError> {
-    let mut stream = connect(path).map_err(|source| match source.kind() {
-        io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: path.to_owned(), source },
-        _ => ClientError::Nobody { path: path.to_owned(), source },
-    })?;
+    let mut stream = connect(path)?;
     // Who may ask for nothing is answered before he has asked.
     let sent = stream.write_all(&request(ask));
     let mut answer = Vec::new();
@@ -64,11 +61,22 @@ pub fn ask<T: for<'d> Deserialize<'d>>(path: &Path, ask: &Ask) -> Result<T, Clie
 /// # Errors
 /// Nobody does, or it cannot be found out.
 pub fn is_answered(path: &Path) -> io::Result<()> {
-    connect(path).map(drop)
+    open(path).map(drop)
+}
+
+/// A conversation with the service at `path`.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn connect(path: &Path) -> Result<UnixStream, ClientError> {
+    open(path).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: path.to_owned(), source },
+        _ => ClientError::Nobody { path: path.to_owned(), source },
+    })
 }
 
 /// A socket whose queue is full is not waited for.
-fn connect(path: &Path) -> io::Result<UnixStream> {
+fn open(path: &Path) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.connect(&SockAddr::unix(path)?)?;

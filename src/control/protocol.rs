@@ -57,6 +57,8 @@ pub enum Ask {
     },
     /// Ends the trial: takes up FILE.
     Rollback {},
+    /// The peer, a process of the service's own user, goes on in its place. What follows on the connection are messages with descriptors.
+    TakeOver {},
 }
 
 impl Ask {
@@ -70,6 +72,7 @@ impl Ask {
             Self::Trial { .. } => "trial",
             Self::Confirm { .. } => "confirm",
             Self::Rollback {} => "rollback",
+            Self::TakeOver {} => "take_over",
         }
     }
 }
@@ -111,11 +114,25 @@ impl Refusal {
     }
 }
 
+/// The place of a process that is taken over from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub version: String,
+    pub pid: u32,
+    /// Listening sockets that follow.
+    pub sockets: usize,
+    /// The service manager's watchdog is to be fed.
+    pub watchdog: bool,
+}
+
 /// What a service tells of itself. Moments are UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub version: String,
     pub pid: u32,
+    /// The program file, as its device and inode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// When this process began.
     pub since: String,
     pub revision: String,

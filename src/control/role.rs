@@ -13,6 +13,8 @@ pub enum Role {
     Viewer,
     /// May change too.
     Operator,
+    /// May take the service's place too: root, and the user that the service runs as.
+    Itself,
 }
 
 impl Role {
@@ -23,6 +25,7 @@ impl Role {
             Ask::Cut { .. } | Ask::Reload { .. } | Ask::Trial { .. } | Ask::Confirm { .. } | Ask::Rollback {} => {
                 Self::Operator
             }
+            Ask::TakeOver {} => Self::Itself,
         }
     }
 
@@ -30,6 +33,7 @@ impl Role {
         match self {
             Self::Viewer => "viewer",
             Self::Operator => "operator",
+            Self::Itself => "service's own user",
         }
     }
 }
@@ -52,7 +56,9 @@ impl Peer {
         let in_group = |group: &Option<super::Group>| {
             group.as_ref().is_some_and(|group| self.group == group.id || accounts.is_member(self.user, group.id))
         };
-        if self.user == 0 || self.user == service || in_group(&settings.operators) {
+        if self.user == 0 || self.user == service {
+            Some(Role::Itself)
+        } else if in_group(&settings.operators) {
             Some(Role::Operator)
         } else if in_group(&settings.viewers) {
             Some(Role::Viewer)
@@ -87,8 +93,8 @@ mod tests {
         let nobody = Settings { viewers: None, operators: None, ..both.clone() };
         let rows = [
             // user, effective group, with groups, without
-            (0, 0, Some(Role::Operator), Some(Role::Operator)),
-            (500, 500, Some(Role::Operator), Some(Role::Operator)),
+            (0, 0, Some(Role::Itself), Some(Role::Itself)),
+            (500, 500, Some(Role::Itself), Some(Role::Itself)),
             (1000, 1000, Some(Role::Operator), None),
             (1001, 1001, Some(Role::Viewer), None),
             // `sg ops`: an account that no file knows.
@@ -117,6 +123,7 @@ mod tests {
             Ask::Rollback {},
         ];
         assert!(change.iter().all(|ask| Role::for_asking(ask) == Role::Operator));
-        assert!(Role::Operator > Role::Viewer);
+        assert_eq!(Role::for_asking(&Ask::TakeOver {}), Role::Itself);
+        assert!(Role::Itself > Role::Operator && Role::Operator > Role::Viewer);
     }
 }

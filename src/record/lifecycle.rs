@@ -47,6 +47,10 @@ pub enum Lifecycle {
     Observing,
     /// It is over: what is not permitted is refused, and tunnels that were only observed are cut.
     Enforcing,
+    /// Another process wanted to take over, and did not come as far as to serve. `message` says why.
+    TakeoverFailed,
+    /// The process that was taken over from has ended. `message` says what came from it.
+    TakenOver,
     /// Somebody asked for something on the control socket and was given it. `message` says what.
     Control,
     /// Somebody asked and was refused. `message` says what and why.
@@ -82,6 +86,8 @@ impl Lifecycle {
             Self::Normal => "normal",
             Self::Observing => "observing",
             Self::Enforcing => "enforcing",
+            Self::TakeoverFailed => "takeover_failed",
+            Self::TakenOver => "taken_over",
             Self::Control => "control",
             Self::ControlRefused => "control_refused",
             Self::TrialBegun => "trial_begun",

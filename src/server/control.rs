@@ -18,8 +18,8 @@ use super::crowd::WITH_RESERVE;
 use super::desk::Desk;
 use crate::control::Settings;
 use crate::control::accounts::Accounts;
-use crate::control::protocol::{Done, MAX_REQUEST, Refusal, Word, answer};
-use crate::control::role::Peer;
+use crate::control::protocol::{Ask, Done, MAX_REQUEST, Refusal, Word, answer, read_request};
+use crate::control::role::{Peer, Role};
 use crate::control::socket::{self, SocketError, SocketFile, Successor};
 
 /// Where the machine keeps its users and groups.
@@ -37,17 +37,21 @@ pub(super) enum Opened {
     New(PathBuf, UnixListener, SocketFile),
 }
 
-/// Opens the socket, unless `held` is its path.
+/// Opens the socket, unless `held` is its path, in the place of another process's where this one is its `successor`.
 ///
 /// # Errors
 /// [`SocketError`].
-pub(super) fn open(settings: Option<&Settings>, held: Option<&PathBuf>) -> Result<Opened, SocketError> {
+pub(super) fn open(
+    settings: Option<&Settings>,
+    held: Option<&PathBuf>,
+    successor: Successor,
+) -> Result<Opened, SocketError> {
     let Some(settings) = settings else { return Ok(Opened::None) };
     if held == Some(&settings.socket) {
         socket::set_mode(&settings.socket, settings.mode())?;
         return Ok(Opened::Same);
     }
-    let (listener, file) = socket::listen(&settings.socket, settings.mode(), Successor::No)?;
+    let (listener, file) = socket::listen(&settings.socket, settings.mode(), successor)?;
     let listener = UnixListener::from_std(listener);
     let listener = listener.map_err(|source| SocketError::Bind { path: settings.socket.clone(), source })?;
     Ok(Opened::New(settings.socket.clone(), listener, file))
@@ -111,6 +115,9 @@ async fn converse(mut stream: UnixStream, desk: Arc<Desk>) {
         Some(role) => match timeout(REQUEST, request(&mut stream)).await {
             // It has gone without asking for anything, or could not in time.
             Err(_) | Ok(None) => return,
+            Ok(Some(line)) if matches!(read_request(&line), Ok(Ask::TakeOver {})) && role == Role::Itself => {
+                return desk.give_place(stream, peer).await;
+            }
             Ok(Some(line)) => desk.answer(&line, &peer, role).await,
         },
     };

@@ -9,14 +9,17 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::about;
 use super::crowd::Crowd;
+use super::signals::Asked;
 use crate::admin::{Views, readiness};
 use crate::config::{Config, hexadecimal};
 use crate::connection::{Session, Wanted, Whom};
+use crate::control;
 use crate::control::protocol::{
     Ask, Done, ListenerStatus, MAX_REQUEST, PAGE, Page, RecordStatus, Refusal, SessionRow, Status, TrialStatus, Word,
     answer, read_request,
@@ -57,17 +60,19 @@ pub(super) struct OnTrial {
 pub(super) struct Desk {
     pub(super) views: Views,
     began: SystemTime,
+    program: Option<String>,
     pub(super) in_force: ArcSwap<InForce>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Asked>,
     pub(super) crowd: Crowd,
 }
 
 impl Desk {
-    pub(super) fn new(views: Views) -> (Arc<Self>, mpsc::Receiver<Command>) {
+    pub(super) fn new(views: Views) -> (Arc<Self>, mpsc::Receiver<Asked>) {
         let (commands, receiver) = mpsc::channel(1);
         let began = SystemTime::now();
         let in_force = ArcSwap::from_pointee(InForce { since: began, trial: None });
-        (Arc::new(Self { views, began, in_force, commands, crowd: Crowd::default() }), receiver)
+        let program = control::program(Path::new("/proc/self/exe"));
+        (Arc::new(Self { views, began, program, in_force, commands, crowd: Crowd::default() }), receiver)
     }
 
     /// The answer to who has no role. He is recorded once a second at most, with how often he came meanwhile.
@@ -135,13 +140,23 @@ impl Desk {
             Ask::Trial { revision, seconds } => Change::Trial { revision, seconds },
             Ask::Confirm { revision } => Change::Confirm { revision },
             Ask::Rollback {} => Change::Rollback,
+            // Only of the service's own user, to whom nothing is answered here.
+            Ask::TakeOver {} => return Err(Refusal::new(Word::NotPermitted, "not asked in this way")),
         };
         let stopping = || Refusal::new(Word::Busy, "the service is stopping: nothing is changed any more");
         let (reply, done) = oneshot::channel();
         let command = Command { change, peer: peer.clone(), reply };
-        self.commands.send(command).await.map_err(|_| stopping())?;
+        self.commands.send(Asked::Change(command)).await.map_err(|_| stopping())?;
         let done = done.await.map_err(|_| stopping())??;
         Ok((done.message.clone(), answer(Ok(done))))
+    }
+
+    /// The peer wants the place of this process.
+    pub(super) async fn give_place(&self, stream: UnixStream, peer: Peer) {
+        self.views.health.asked(true);
+        self.record(Lifecycle::Control, &format!("{peer}: wants to take over"), &peer, Some(Ask::TakeOver {}.word()));
+        // Closed without an answer where the service is stopping.
+        let _ = self.commands.send(Asked::Place(stream, peer)).await;
     }
 
     fn status(&self) -> Status {
@@ -159,6 +174,7 @@ impl Desk {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
+            program: self.program.clone(),
             since: stamp(self.began),
             revision: live.config.revision.to_string(),
             revision_since: stamp(in_force.since),

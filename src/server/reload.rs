@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use sd_notify::NotifyState;
-use tokio::task::AbortHandle;
 
 use super::bind::{Bound, Held};
 use super::control;
 use super::desk::InForce;
+use super::serving::Serving;
 use super::{Inherited, Server, ServerError, about, fit_connections, tell_systemd};
 use crate::addrs::ListenAddr;
 use crate::config::{Config, Source};
 use crate::connection::Live;
+use crate::control::socket::Successor;
 use crate::record::Lifecycle;
 
 impl Server {
@@ -102,28 +103,21 @@ impl Server {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
-        let held = |listener: &Option<(ListenAddr, AbortHandle)>| listener.as_ref().map(|(address, _)| *address);
+        let held = |listener: &Option<(ListenAddr, Serving)>| listener.as_ref().map(|(address, _)| *address);
         let held = Held { admin: held(&self.admin), pac: held(&self.pac) };
         let bound = Bound::new(&config, &self.workers, &self.listeners, held, &mut Inherited::default())?;
         let (wanted, admin, pac) =
             (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
-        let control = control::open(config.control.as_ref(), self.control.as_ref().map(|(path, _)| path))?;
+        let control =
+            control::open(config.control.as_ref(), self.control.as_ref().map(|(path, _)| path), Successor::No)?;
         let record = config.record.clone();
         let live = Live::new(config, Some(&self.gate.live()));
         self.gate.recorder().reconfigure(record).await?;
         let revision = Arc::clone(&live.config.revision);
         self.gate.replace(live);
-        self.listeners.retain(|listener, accepting| {
-            let kept = wanted.contains(listener);
-            if !kept {
-                accepting.iter().for_each(AbortHandle::abort);
-            }
-            kept
-        });
+        self.listeners.retain(|listener, _| wanted.contains(listener));
         for (held, wanted) in [(&mut self.admin, admin), (&mut self.pac, pac)] {
-            if let Some((_, serving)) = held.take_if(|(address, _)| Some(*address) != wanted) {
-                serving.abort();
-            }
+            drop(held.take_if(|(address, _)| Some(*address) != wanted));
         }
         self.accept_on(bound);
         self.serve_control(control);

@@ -41,4 +41,5 @@ mod steered;
 mod structure;
 mod tenant;
 mod tunnel;
+mod upgrade;
 mod upstream;

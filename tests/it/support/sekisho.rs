@@ -98,7 +98,7 @@ impl Sekisho {
     pub async fn start_in(config: &Config, arrange: impl Fn(&Path) -> Vec<(&'static str, OsString)>) -> Self {
         let (dir, listeners, admin) = prepare(config);
         let environment = arrange(dir.path());
-        let child = spawn(dir.path(), &[], &environment, None);
+        let child = spawn(dir.path(), &environment, None);
         let (taken, exited, killed, namespace) = (Vec::new(), None, false, None);
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
         sekisho.ready().await;
@@ -108,7 +108,7 @@ impl Sekisho {
     /// As [`Sekisho::start`], with what a shell is told first, such as `ulimit -n 256`.
     pub async fn start_under(config: &Config, limits: &str) -> Self {
         let (dir, listeners, admin) = prepare(config);
-        let child = spawn(dir.path(), &[], &[], Some(limits));
+        let child = spawn(dir.path(), &[], Some(limits));
         let (taken, exited, killed, namespace) = (Vec::new(), None, false, None);
         let environment = Vec::new();
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
@@ -119,12 +119,28 @@ impl Sekisho {
     /// As [`Sekisho::start`], in this network.
     pub async fn start_inside(config: &Config, namespace: &Namespace) -> Self {
         let (dir, listeners, admin) = prepare(config);
-        let child = namespace.enter(|| spawn(dir.path(), &[], &[], None));
+        let child = namespace.enter(|| spawn(dir.path(), &[], None));
         let (taken, exited, killed, environment) = (Vec::new(), None, false, Vec::new());
         let namespace = Some(namespace.clone());
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
         sekisho.ready().await;
         sekisho
+    }
+
+    /// A new process takes over from this one, which is given back: it ends by itself.
+    pub async fn take_over(&mut self) -> Child {
+        let starts =
+            |records: Vec<Record>| records.iter().filter(|record| record.text("sekisho.lifecycle") == "start").count();
+        let before = starts(self.records());
+        let mut new = spawn_with(self.dir.path(), &["--take-over"], &self.environment, None);
+        until("the new process's first line", || {
+            if let Some(status) = new.try_wait().expect("wait") {
+                panic!("the new process ended with {status}: {}", self.stderr());
+            }
+            (starts(self.records()) > before).then_some(())
+        })
+        .await;
+        std::mem::replace(&mut self.child, new)
     }
 
     /// A connection to its admin listener.
@@ -143,7 +159,7 @@ impl Sekisho {
     /// As [`Sekisho::start_again`], with more arguments of `run`.
     pub async fn start_again_with(&mut self, arguments: &[&str]) {
         assert!(self.exited.is_some(), "still running");
-        let again = || spawn(self.dir.path(), arguments, &self.environment, None);
+        let again = || spawn_with(self.dir.path(), arguments, &self.environment, None);
         self.child = match &self.namespace {
             Some(namespace) => namespace.enter(again),
             None => again(),
@@ -403,7 +419,11 @@ impl Sekisho {
     }
 }
 
-fn spawn(dir: &Path, arguments: &[&str], environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
+fn spawn(dir: &Path, environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
+    spawn_with(dir, &[], environment, limits)
+}
+
+pub fn spawn_with(dir: &Path, more: &[&str], environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
     let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).expect("stderr.log");
     let mut command = match limits {
         None => Command::new(binary()),
@@ -415,7 +435,7 @@ fn spawn(dir: &Path, arguments: &[&str], environment: &[(&'static str, OsString)
     };
     command
         .args(["run", "--config", "sekisho.toml"])
-        .args(arguments)
+        .args(more)
         .current_dir(dir)
         .env("NO_COLOR", "1")
         .env_remove("NOTIFY_SOCKET")
