@@ -3,7 +3,7 @@
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
 //! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::changes`] (status, sessions, apply, trial, who may do
-//! what), [`manual::catalog`], [`manual::proof`],
+//! what), [`manual::deployment`] (units, packet filter, package), [`manual::catalog`], [`manual::proof`],
 //! [`manual::feeds`] (a vendor's list of endpoints), [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::ismap`]
 //! (registration of services and its dates), [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is
 //! measured), [`manual::load`] (measuring it yourself).

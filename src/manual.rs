@@ -4,6 +4,7 @@
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`changes`]: a running service: status, sessions, apply, trial, confirm, the last good configuration; who may do what.
+//! * [`deployment`]: units, packet filter, package, monitoring; what was run of them, and what was not.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
 //! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
 //! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
@@ -18,6 +19,7 @@
 
 pub mod catalog;
 pub mod changes;
+pub mod deployment;
 pub mod feeds;
 pub mod ismap;
 pub mod journey;

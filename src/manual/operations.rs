@@ -52,11 +52,11 @@
 //! | `/livez` | 200 | `ok`: the process answers |
 //! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, the [last good configuration](super::changes#the-last-good-configuration) is in force, or the record cannot be written under `continue`; `trial: …`, its revision and until when; `shedding: …` and what presses ([overload](#overload)); `observing: …` and until when ([`learning`](super::learning)) |
 //! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `tenant_proof_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
-//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, trial, last good configuration, requests on the control socket, enforcement, connections, sessions by mode, limits, overload, [registrations](super::ismap#where-it-shows) |
+//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, trial, last good configuration, requests on the control socket, enforcement, connections, sessions by mode, limits, overload, [registrations](super::ismap#where-it-shows), the earliest end of a [revocation list](super::deployment#revocation-lists) |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
 //! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
-//! `sekisho_tenant_proof` at 0 and `internal_error` among the reasons.
+//! `sekisho_tenant_proof` at 0 and `internal_error` among the reasons: `deploy/prometheus` has these and others ([`deployment`](super::deployment)).
 //!
 //! # The self-probe
 //!
@@ -124,20 +124,7 @@
 //! # The record's file, and logrotate
 //!
 //! The file is made 0640 and opened for appending without following a link; a second sekisho on the same file is refused. Rotate by
-//! renaming, then SIGUSR1. `copytruncate` would lose lines.
-//!
-//! ```text
-//! /var/log/sekisho/access.jsonl {
-//!     daily
-//!     rotate 400
-//!     compress
-//!     delaycompress
-//!     missingok
-//!     postrotate
-//!         systemctl kill --signal=SIGUSR1 sekisho.service
-//!     endscript
-//! }
-//! ```
+//! renaming, then SIGUSR1, as `deploy/logrotate/sekisho` does. `copytruncate` would lose lines.
 //!
 //! `rotate 400` is an example: how long logs are kept is the body's own rule. A file that was left in order ends in a `stop` or
 //! `continued` line. After a kill at most the last second is missing, and the next `start` line says so (`sekisho.previous_end`). While

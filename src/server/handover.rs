@@ -124,7 +124,7 @@ impl Server {
         self.commands.close();
         self.listeners.clear();
         (self.admin, self.pac) = (None, None);
-        drop(self.control.take());
+        self.control = None;
     }
 }
 

@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod control;
 mod corpus;
+mod deploy;
 mod faults;
 mod feed;
 mod framing;

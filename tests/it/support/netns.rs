@@ -152,12 +152,18 @@ impl Office {
         internet.ip(&["addr", "add", ORIGIN6, "dev", "lo", "nodad"]);
         internet.ip(&["route", "add", "10.20.0.0/16", "via", "203.0.113.2"]);
         internet.ip(&["-6", "route", "add", "fd00:20::/48", "via", "2001:db8:113::2"]);
-        gate.enter(|| {
+        let office = Self { client, gate, internet };
+        office.forwarding("1");
+        office
+    }
+
+    /// Whether the box forwards packets at all, `"1"` or `"0"`.
+    pub fn forwarding(&self, on: &str) {
+        self.gate.enter(|| {
             for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                std::fs::write(Path::new("/proc/sys/net").join(key), "1").expect("root may forward");
+                std::fs::write(Path::new("/proc/sys/net").join(key), on).expect("root may forward");
             }
         });
-        Self { client, gate, internet }
     }
 
     /// Loads a file of `deploy/nftables` into the box.
