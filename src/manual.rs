@@ -9,6 +9,7 @@
 //! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
 //! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
 //! * [`proof`]: the tenant proof, what it shows and what it does not.
+//! * [`failover`]: two boxes of which one may die, and balancers in front.
 //! * [`pac`]: the script for browsers, and its listener.
 //! * [`ismap`]: registration of services, their dates, what a passed date does.
 //! * [`record`]: every field of the access record.
@@ -20,6 +21,7 @@
 pub mod catalog;
 pub mod changes;
 pub mod deployment;
+pub mod failover;
 pub mod feeds;
 pub mod ismap;
 pub mod journey;

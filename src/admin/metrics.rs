@@ -168,6 +168,8 @@ fn service(registry: &mut Registry, views: &Views) {
     }
     registry.register("sessions", "Attempts being relayed, by mode", sessions);
     registry.register("connections", "Client connections open", gauge(views.gate.connections() as u64));
+    let checks = counter(views.gate.balancer_checks());
+    registry.register("balancer_checks", "Connections of balancers' own that asked for nothing; not attempts", checks);
     let admitted = views.gate.limits().held(Counted::Connections);
     registry.register("admitted", "Connection slots held", gauge(admitted.into()));
     let live = views.gate.live();

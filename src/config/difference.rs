@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use super::units::show_size;
 use super::{
-    Case, CatalogSettings, Config, IssuingFiles, Listener, OwnEntries, Site, quotas_shown, show_duration, summary,
+    Balancers, Case, CatalogSettings, Config, IssuingFiles, Listener, OwnEntries, Site, quotas_shown, show_duration,
+    summary,
 };
 use crate::addrs::ListenAddr;
 use crate::policy::{Enforcement, HostPattern, Listed, ServiceSummary, SetHeader};
@@ -180,6 +181,7 @@ fn settings(config: &Config) -> Vec<(String, String)> {
     let Config {
         site,
         listeners,
+        balancers,
         admin,
         control,
         resolver,
@@ -215,7 +217,7 @@ fn settings(config: &Config) -> Vec<(String, String)> {
     } = config;
     let rows = [
         of_site(site),
-        of_doors(listeners, *admin, control.as_ref(), pac.as_ref()),
+        of_doors((listeners, balancers), *admin, control.as_ref(), pac.as_ref()),
         of_upstream(resolver, guard, dial, trust),
         of_files(issuing_files.as_ref(), record, catalog, own_entries),
     ];
@@ -247,13 +249,20 @@ fn of_site(site: &Site) -> Rows {
 }
 
 fn of_doors(
-    listeners: &[Listener],
+    (listeners, balancers): (&[Listener], &Balancers),
     admin: Option<ListenAddr>,
     control: Option<&control::Settings>,
     pac: Option<&pac::Settings>,
 ) -> Rows {
-    let listeners: Vec<_> =
-        listeners.iter().map(|listener| format!("{} ({})", listener.address, listener.mode.as_str())).collect();
+    let believed = |listener: &Listener| match balancers.networks(listener.address) {
+        [] => String::new(),
+        networks => {
+            format!(", proxy_protocol from {}", few(&networks.iter().map(ToString::to_string).collect::<Vec<_>>()))
+        }
+    };
+    let shown =
+        |listener: &Listener| format!("{} ({}{})", listener.address, listener.mode.as_str(), believed(listener));
+    let listeners: Vec<_> = listeners.iter().map(shown).collect();
     let group = |group: Option<&control::Group>| group.map_or_else(String::new, |group| group.name.clone());
     vec![
         ("listeners", listeners.join(", ")),

@@ -125,7 +125,7 @@ fn every_valid_file_loads_with_exactly_its_warnings() {
         let expected = fs::read_to_string(file.with_extension("warnings")).unwrap_or_default();
         assert_eq!(shown(&config.warnings), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 24);
+    assert_eq!(files.len(), 25);
 }
 
 #[test]
@@ -232,6 +232,16 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!(services.iter().map(|service| service.groups.len()).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(config.inspected().map(ToString::to_string).collect::<Vec<_>>(), ["*.example.com"]);
     assert_eq!(header_names(&config, "www.example.com"), ["X-Allowed-Org"]);
+}
+
+#[test]
+fn b09_who_is_believed_is_on_the_screen() {
+    let config =
+        load(&package("tests/configs/valid/proxy_protocol.toml"), Scope::WithoutIssuingCa, now()).expect("loads");
+    let screen = summary(&config).split_whitespace().collect::<Vec<_>>().join(" ");
+    let one = "0.0.0.0:8080 (explicit, PROXY protocol from 10.20.0.5/32, fd00:20::5/128,";
+    assert!(screen.contains(one), "{screen}");
+    assert!(screen.contains("0.0.0.0:8443 (transparent, redirect, PROXY protocol from"), "{screen}");
 }
 
 #[test]

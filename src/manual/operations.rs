@@ -305,6 +305,10 @@
 //! | octets of chunk extensions in one body | 16 * 1024 | `src/http1/body.rs` MAX_CHUNK_EXTENSIONS |
 //! | octets of trailers | 8 * 1024 | `src/http1/body.rs` MAX_TRAILERS |
 //! | octets of a ClientHello on the wire | 64 * 1024 | `src/identify/client_hello.rs` MAX_WIRE |
+//! | octets of a PROXY header | 4096 | `src/identify/proxy_protocol.rs` MAX_WIRE |
+//! | octets of one of version 1 | 107 | `src/identify/proxy_protocol.rs` MAX_LINE |
+//! | balancers' connections that wait for theirs at a time, for 5 s | 256 | `src/connection/announce.rs` UNANNOUNCED |
+//! | networks in `proxy_protocol` | 64 | `src/config/balancers.rs` MOST |
 //! | protocols in one ALPN extension | 1024 | `src/identify/client_hello.rs` MAX_ALPN |
 //! | DNS answers kept | 8192 | `src/upstream/resolve.rs` MAX_KEPT |
 //! | look-ups under way | 512 | `src/upstream/resolve.rs` MAX_RUNNING |

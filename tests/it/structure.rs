@@ -35,7 +35,7 @@ const MODULES: [(&str, &[&str]); 39] = [
     ("control", &["feed"]),
     ("pac", &["addrs", "names", "policy"]),
     ("learning", &["addrs", "catalog", "names", "policy", "reason"]),
-    ("identify", &["client", "http1", "names", "policy", "reason"]),
+    ("identify", &["addrs", "client", "http1", "names", "policy", "reason"]),
     ("upstream", &["addrs", "admit", "flight", "names", "policy", "reason", "sockets", "tls"]),
     ("exchange", &["pressure", "reason", "record", "reply"]),
     ("forward", &["admit", "exchange", "http1", "reason"]),
@@ -116,7 +116,7 @@ const MODULES: [(&str, &[&str]); 39] = [
 const ANYONE: &[&str] = &["*"];
 
 /// What may be written in few files only: the text, and the files.
-const MADE_IN: [(&str, &[&str]); 17] = [
+const MADE_IN: [(&str, &[&str]); 18] = [
     // A literal table.
     ("Permit::new(", &["src/policy/decision.rs"]),
     ("Destination {", &["src/policy/decision.rs"]),
@@ -129,6 +129,7 @@ const MADE_IN: [(&str, &[&str]); 17] = [
     ("Slots {", &["src/admit/subjects.rs"]),
     ("Established(())", &["src/client.rs"]),
     ("Attempt::new(", &["src/record.rs"]),
+    ("BalancerAddr::new(", &["src/config/listener.rs"]),
     (".witnessed()", &["src/probe.rs", "src/proof/standing.rs", "src/record.rs"]),
     ("Disagreement::new(", &["src/policy/reconcile.rs"]),
     ("Denial {", &["src/policy/decision.rs"]),

@@ -66,7 +66,8 @@ pub fn prepare(config: &Config) -> (TempDir, Vec<SocketAddr>, SocketAddr) {
     let dir = TempDir::new().expect("a directory");
     let listeners: Vec<SocketAddr> =
         config.listeners.iter().map(|ip| SocketAddr::new(ip.parse().expect("an address"), free_port(ip))).collect();
-    let admin = SocketAddr::new("127.0.0.1".parse().expect("an address"), free_port("127.0.0.1"));
+    let own = || SocketAddr::new("127.0.0.1".parse().expect("an address"), free_port("127.0.0.1"));
+    let admin = config.admin.unwrap_or_else(own);
     fs::write(dir.path().join("origins.pem"), pki::root_pem()).expect("origins.pem");
     fs::write(dir.path().join("sekisho.toml"), config.render(&listeners, admin)).expect("sekisho.toml");
     if config.inspects && config.init_ca {
@@ -118,7 +119,13 @@ impl Sekisho {
 
     /// As [`Sekisho::start`], in this network.
     pub async fn start_inside(config: &Config, namespace: &Namespace) -> Self {
+        Self::start_inside_with(config, namespace, |_| {}).await
+    }
+
+    /// The same, after `arrange` has put more into the directory.
+    pub async fn start_inside_with(config: &Config, namespace: &Namespace, arrange: impl Fn(&Path)) -> Self {
         let (dir, listeners, admin) = prepare(config);
+        arrange(dir.path());
         let child = namespace.enter(|| spawn(dir.path(), &[], &[], None));
         let (taken, exited, killed, environment) = (Vec::new(), None, false, Vec::new());
         let namespace = Some(namespace.clone());
@@ -311,8 +318,13 @@ impl Sekisho {
     }
 
     pub async fn kill(&mut self) {
-        self.killed = true;
         self.signal(Signal::KILL);
+        self.kill_was_seen().await;
+    }
+
+    /// It has been killed by a signal of the scene's.
+    pub async fn kill_was_seen(&mut self) {
+        self.killed = true;
         self.exit().await;
     }
 
