@@ -16,6 +16,7 @@ mod reload;
 mod restricted;
 mod serving;
 mod signals;
+mod start;
 mod systemd;
 mod takeover;
 mod watch;
@@ -34,7 +35,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
-use self::bind::{Bound, Held};
+use self::bind::Bound;
 use self::changes::{Trial, over};
 use self::days::Days;
 use self::desk::Desk;
@@ -46,7 +47,7 @@ use self::minting::end_of;
 use self::restricted::GivenUp;
 use self::serving::Serving;
 use self::signals::{Asked, Signals};
-use self::systemd::{feed_watchdog, tell_systemd};
+use self::systemd::tell_systemd;
 pub use self::takeover::{Predecessor, TakeoverError};
 use self::watch::watch;
 use self::workers::Workers;
@@ -54,14 +55,13 @@ use crate::addrs::ListenAddr;
 use crate::admin;
 use crate::autoconfig;
 use crate::config::{Config, LastGood, Listener, LoadError, Scope};
-use crate::connection::{Gate, Live};
-use crate::control::socket::Successor;
+use crate::connection::Gate;
 use crate::drain::Stopper;
 use crate::minter::{Minter, TakeUpError};
 use crate::pressure;
-use crate::probe::{Probe, ProbeError};
+use crate::probe::ProbeError;
 use crate::proof;
-use crate::record::{Fields, Recorder};
+use crate::record::Fields;
 use crate::restrict::Restriction;
 use crate::telemetry::Health;
 
@@ -173,105 +173,6 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the record, binds every listener that is not inherited and begins to accept. Where there is a predecessor, it is taken over
-    /// from: its tunnels come behind that.
-    ///
-    /// # Errors
-    /// [`ServerError`]; nothing is left running, and a predecessor goes on.
-    pub async fn start(
-        mut config: Config,
-        mut inherited: Inherited,
-        predecessor: Option<Predecessor>,
-        minting: Minting,
-        restriction: Restriction,
-    ) -> Result<Self, ServerError> {
-        let (scope, minter) = match minting {
-            Minting::Here => (Scope::Full, None),
-            Minting::Nowhere => (Scope::WithoutIssuingKey, None),
-            Minting::Elsewhere(minter, taken_up) => {
-                minter.keep(Some(&taken_up)).await;
-                config.issuing = Some(taken_up.issuer);
-                (Scope::WithoutIssuingKey, Some(minter))
-            }
-        };
-        let file = config.file.clone();
-        let (stopper, drain) = Stopper::new();
-        let signals = Signals::new()?;
-        let health = Arc::new(Health::default());
-        if minter.is_some() {
-            health.minting_began();
-        }
-        let workers = Workers::start().map_err(ServerError::Threads)?;
-        let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default(), &mut inherited)?;
-        let mut first = about(&config);
-        let lines = match &predecessor {
-            None => {
-                inherited.all_taken()?;
-                None
-            }
-            Some(predecessor) => {
-                predecessor.tell(&mut first);
-                Some(predecessor.record()?)
-            }
-        };
-        let successor = if predecessor.is_some() { Successor::Yes } else { Successor::No };
-        let recorder = Recorder::start(config.record.clone(), first)?;
-        let control = control::open(config.control.as_ref(), None, successor)?;
-        let gate = Gate::new(Live::new(config, None), recorder, drain);
-        let memory = gate.pressure().memory();
-        if memory.budget() < LEAST_MEMORY {
-            return Err(ServerError::Memory { ceiling: memory.ceiling(), baseline: memory.baseline() });
-        }
-        let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
-        let (scripts, proof): (Arc<autoconfig::Counts>, Arc<proof::Standing>) = Default::default();
-        let restriction = Arc::new(restriction);
-        let views = admin::Views {
-            health: Arc::clone(&health),
-            gate: Arc::clone(&gate),
-            scripts: Arc::clone(&scripts),
-            proof: Arc::clone(&proof),
-            restriction: Arc::clone(&restriction),
-        };
-        let (desk, commands) = Desk::new(views);
-        let mut server = Self {
-            gate,
-            health,
-            stopper,
-            signals,
-            file,
-            workers,
-            listeners: HashMap::new(),
-            admin: None,
-            pac: None,
-            control: None,
-            desk,
-            commands,
-            trial: None,
-            last_good: None,
-            scripts,
-            proof,
-            tending: Vec::new(),
-            accepting: JoinSet::new(),
-            minter,
-            scope,
-            restriction,
-        };
-        server.look_after();
-        server.accept_on(bound);
-        server.serve_control(control);
-        let probing = server.accepting.spawn(probe.run(feed_watchdog));
-        server.tending.push(probing);
-        server.health.started();
-        if let (Some(predecessor), Some(lines)) = (predecessor, lines) {
-            let workers = server.workers.handles().cloned().collect();
-            predecessor.serving(&server.gate, lines, workers)?;
-        }
-        server.record_problems();
-        server.tell_restriction();
-        tracing::info!(revision = %server.gate.live().config.revision, "ready");
-        Ok(server)
-    }
-
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }

@@ -17,6 +17,21 @@ pub enum Minting {
     Elsewhere(Minter, TakenUp),
 }
 
+impl Minting {
+    /// What the service holds of it.
+    pub(super) async fn begin(self, config: &mut Config) -> (Scope, Option<Minter>) {
+        match self {
+            Self::Here => (Scope::Full, None),
+            Self::Nowhere => (Scope::WithoutIssuingKey, None),
+            Self::Elsewhere(minter, taken_up) => {
+                minter.keep(Some(&taken_up)).await;
+                config.issuing = Some(taken_up.issuer);
+                (Scope::WithoutIssuingKey, Some(minter))
+            }
+        }
+    }
+}
+
 impl Server {
     /// Has the minting process read what `config` was read from, where the key is there.
     pub(super) async fn mint_for(&self, config: &mut Config, source: Source) -> Result<Option<TakenUp>, ServerError> {

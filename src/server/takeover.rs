@@ -4,18 +4,17 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::runtime::Handle;
 
-use super::about;
 use super::handover::{NOT_TAKEN, RECORD, RELEASED, SERVING, SOCKETS, TAKEN};
 use super::inherited::Inherited;
 use super::systemd::feed_watchdog_of_another;
+use super::{Server, about};
 use crate::connection::{Gate, Parcel, ParcelError, serve_moved};
 use crate::control::client::{ClientError, connect};
 use crate::control::frames;
@@ -86,40 +85,6 @@ impl Predecessor {
         fields.message = Some(format!("Takes over from process {pid}, of version {version}.").into());
     }
 
-    /// This process serves: what the other has comes over now.
-    pub(super) fn serving(
-        self,
-        gate: &Arc<Gate>,
-        lines: UnixStream,
-        workers: Vec<Handle>,
-    ) -> Result<(), TakeoverError> {
-        lines.set_nonblocking(true)?;
-        let lines = tokio::net::UnixStream::from_std(lines)?;
-        frames::send(&self.stream, SERVING, &[])?;
-        self.stream.set_read_timeout(None)?;
-        if self.place.watchdog {
-            feed_watchdog_of_another();
-        }
-        let relayed = Arc::new(AtomicU64::new(0));
-        let relaying = tokio::spawn(relay(Arc::clone(gate), lines, Arc::clone(&relayed)));
-        let (gate, here) = (Arc::clone(gate), Handle::current());
-        thread::Builder::new().name("takeover".to_owned()).spawn(move || {
-            let tunnels = self.take_tunnels(&gate, &workers);
-            // Its last lines are read before it is said to have ended.
-            let _ = here.block_on(relaying);
-            let lines = relayed.load(Ordering::Relaxed);
-            let Place { pid, version, .. } = &self.place;
-            let what = format!(
-                "Process {pid}, of version {version}, has ended: {tunnels} tunnels and {lines} lines came from it."
-            );
-            tracing::info!("{what}");
-            let mut fields = about(&gate.live().config);
-            fields.message = Some(what.into());
-            gate.recorder().lifecycle(Lifecycle::TakenOver, fields);
-        })?;
-        Ok(())
-    }
-
     /// Takes tunnels until the other process ends; how many those were.
     fn take_tunnels(&self, gate: &Arc<Gate>, workers: &[Handle]) -> u64 {
         let mut tunnels = 0;
@@ -147,6 +112,41 @@ impl Predecessor {
     }
 }
 
+impl Server {
+    /// This process serves: what the predecessor has comes over now.
+    pub(super) fn go_on_from(&mut self, predecessor: Predecessor, lines: UnixStream) -> Result<(), TakeoverError> {
+        lines.set_nonblocking(true)?;
+        let lines = tokio::net::UnixStream::from_std(lines)?;
+        frames::send(&predecessor.stream, SERVING, &[])?;
+        predecessor.stream.set_read_timeout(None)?;
+        if predecessor.place.watchdog {
+            feed_watchdog_of_another();
+        }
+        let gate = Arc::clone(&self.gate);
+        let workers: Vec<Handle> = self.workers.handles().cloned().collect();
+        let (done, relayed) = mpsc::channel();
+        let relaying = Arc::clone(&gate);
+        self.accepting.spawn(async move {
+            // Nobody waits where the thread could not be started.
+            let _ = done.send(relay(&relaying, lines).await);
+        });
+        thread::Builder::new().name("takeover".to_owned()).spawn(move || {
+            let tunnels = predecessor.take_tunnels(&gate, &workers);
+            // Its last lines are read before it is said to have ended. This process may end before.
+            let Ok(lines) = relayed.recv() else { return };
+            let Place { pid, version, .. } = &predecessor.place;
+            let what = format!(
+                "Process {pid}, of version {version}, has ended: {tunnels} tunnels and {lines} lines came from it."
+            );
+            tracing::info!("{what}");
+            let mut fields = about(&gate.live().config);
+            fields.message = Some(what.into());
+            gate.recorder().lifecycle(Lifecycle::TakenOver, fields);
+        })?;
+        Ok(())
+    }
+}
+
 /// From here on the tunnel is this process's.
 fn take(gate: &Arc<Gate>, octets: &[u8], sockets: Vec<OwnedFd>, worker: &Handle) -> Result<(), ParcelError> {
     let sockets = <[OwnedFd; 2]>::try_from(sockets).map_err(|_| ParcelError::Length)?;
@@ -157,26 +157,22 @@ fn take(gate: &Arc<Gate>, octets: &[u8], sockets: Vec<OwnedFd>, worker: &Handle)
     Ok(())
 }
 
-/// Lays the lines of the other process, until it ends.
-async fn relay(gate: Arc<Gate>, lines: tokio::net::UnixStream, relayed: Arc<AtomicU64>) {
+/// Lays the lines of the other process, until it ends; how many those were.
+async fn relay(gate: &Gate, lines: tokio::net::UnixStream) -> u64 {
     let mut lines = BufReader::new(lines);
-    let mut line = Vec::new();
+    let (mut line, mut relayed) = (Vec::new(), 0);
     loop {
         line.clear();
         // What the other did not send whole it writes itself.
         match (&mut lines).take(MOST_LINE).read_until(b'\n', &mut line).await {
             Ok(_) if line.ends_with(b"\n") => {}
-            Ok(_) | Err(_) => return,
+            Ok(_) | Err(_) => return relayed,
         }
-        match gate.recorder().relay(&line).await {
-            Ok(()) => {
-                relayed.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error) => {
-                tracing::error!(%error, "what came from the process before is not in the record");
-                return;
-            }
+        if let Err(error) = gate.recorder().relay(&line).await {
+            tracing::error!(%error, "what came from the process before is not in the record");
+            return relayed;
         }
+        relayed += 1;
     }
 }
 

@@ -1,0 +1,143 @@
+//! The service begins: what can fail first, then everything at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::bind::{Bound, Held};
+use super::control::{self, Opened};
+use super::desk::Desk;
+use super::signals::{Asked, Signals};
+use super::systemd::feed_watchdog;
+use super::workers::Workers;
+use super::{Inherited, LEAST_MEMORY, Minting, Predecessor, Server, ServerError, about};
+use crate::admin;
+use crate::config::Config;
+use crate::connection::{Gate, Live};
+use crate::control::socket::Successor;
+use crate::drain::{Drain, Stopper};
+use crate::probe::Probe;
+use crate::record::Recorder;
+use crate::restrict::Restriction;
+use crate::telemetry::Health;
+
+/// What is this process's from now on: the sockets, the record, and of a predecessor the way its further lines come by.
+struct Places {
+    bound: Bound,
+    recorder: Recorder,
+    control: Opened,
+    lines: Option<std::os::unix::net::UnixStream>,
+}
+
+impl Places {
+    fn take(
+        config: &Config,
+        workers: &Workers,
+        mut inherited: Inherited,
+        predecessor: Option<&Predecessor>,
+    ) -> Result<Self, ServerError> {
+        let bound = Bound::new(config, workers, &HashMap::new(), Held::default(), &mut inherited)?;
+        let mut first = about(config);
+        let (lines, successor) = match predecessor {
+            None => {
+                inherited.all_taken()?;
+                (None, Successor::No)
+            }
+            Some(predecessor) => {
+                predecessor.tell(&mut first);
+                (Some(predecessor.record()?), Successor::Yes)
+            }
+        };
+        let recorder = Recorder::start(config.record.clone(), first)?;
+        let control = control::open(config.control.as_ref(), None, successor)?;
+        Ok(Self { bound, recorder, control, lines })
+    }
+}
+
+impl Server {
+    /// Opens the record, binds every listener that is not inherited and begins to accept. Where there is a predecessor, it is taken over
+    /// from: its tunnels come behind that.
+    ///
+    /// # Errors
+    /// [`ServerError`]; nothing is left running, and a predecessor goes on.
+    pub async fn start(
+        mut config: Config,
+        inherited: Inherited,
+        predecessor: Option<Predecessor>,
+        minting: Minting,
+        restriction: Restriction,
+    ) -> Result<Self, ServerError> {
+        let (scope, minter) = minting.begin(&mut config).await;
+        let signals = Signals::new()?;
+        let health = Arc::new(Health::default());
+        if minter.is_some() {
+            health.minting_began();
+        }
+        let workers = Workers::start().map_err(ServerError::Threads)?;
+        let Places { bound, recorder, control, lines } =
+            Places::take(&config, &workers, inherited, predecessor.as_ref())?;
+        let file = config.file.clone();
+        let (stopper, drain) = Stopper::new();
+        let gate = open(config, recorder, drain)?;
+        let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
+        let (desk, commands) = desk(&gate, &health, restriction);
+        let admin::Views { scripts, proof, restriction, .. } = desk.views.clone();
+        let mut server = Self {
+            gate,
+            health,
+            stopper,
+            signals,
+            file,
+            workers,
+            listeners: HashMap::new(),
+            admin: None,
+            pac: None,
+            control: None,
+            desk,
+            commands,
+            trial: None,
+            last_good: None,
+            scripts,
+            proof,
+            tending: Vec::new(),
+            accepting: JoinSet::new(),
+            minter,
+            scope,
+            restriction,
+        };
+        server.look_after();
+        server.accept_on(bound);
+        server.serve_control(control);
+        let probing = server.accepting.spawn(probe.run(feed_watchdog));
+        server.tending.push(probing);
+        server.health.started();
+        if let (Some(predecessor), Some(lines)) = (predecessor, lines) {
+            server.go_on_from(predecessor, lines)?;
+        }
+        server.record_problems();
+        server.tell_restriction();
+        tracing::info!(revision = %server.gate.live().config.revision, "ready");
+        Ok(server)
+    }
+}
+
+fn open(config: Config, recorder: Recorder, drain: Drain) -> Result<Arc<Gate>, ServerError> {
+    let gate = Gate::new(Live::new(config, None), recorder, drain);
+    let memory = gate.pressure().memory();
+    match memory.budget() < LEAST_MEMORY {
+        true => Err(ServerError::Memory { ceiling: memory.ceiling(), baseline: memory.baseline() }),
+        false => Ok(gate),
+    }
+}
+
+fn desk(gate: &Arc<Gate>, health: &Arc<Health>, restriction: Restriction) -> (Arc<Desk>, mpsc::Receiver<Asked>) {
+    Desk::new(admin::Views {
+        health: Arc::clone(health),
+        gate: Arc::clone(gate),
+        scripts: Arc::default(),
+        proof: Arc::default(),
+        restriction: Arc::new(restriction),
+    })
+}
