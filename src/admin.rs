@@ -83,7 +83,10 @@ fn answer(request: &Request<Incoming>, views: &Views) -> Response<Full<Bytes>> {
     }
     match request.uri().path() {
         "/livez" => plain(StatusCode::OK, "ok\n".into()),
-        "/readyz" => readiness(views),
+        "/readyz" => {
+            let (status, body) = readiness(views);
+            plain(status, body)
+        }
         "/metrics" => {
             let mut answer = plain(StatusCode::OK, metrics::text(views));
             let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -94,43 +97,48 @@ fn answer(request: &Request<Incoming>, views: &Views) -> Response<Full<Bytes>> {
     }
 }
 
-/// 503 only where new traffic cannot be served safely, or is not served at all; a failed reload is told in the body of a 200, and
+/// What `/readyz` says: 503 only where new traffic cannot be served safely, or is not served at all; a failed reload is told in the body of a 200, and
 /// so is shedding: whoever asks little is still served, and to send everybody elsewhere would overload that place too.
-fn readiness(views: &Views) -> Response<Full<Bytes>> {
+pub fn readiness(views: &Views) -> (StatusCode, String) {
+    let unready = |word: &str| (StatusCode::SERVICE_UNAVAILABLE, word.to_owned());
     if !views.health.is_started() {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "starting\n".into());
+        return unready("starting\n");
     }
     if views.gate.drain().is_draining() {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n".into());
+        return unready("draining\n");
     }
     if views.health.unproven().is_some() {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "self_probe_failed\n".into());
+        return unready("self_probe_failed\n");
     }
     if views.proof.is_failed() {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "tenant_proof_failed\n".into());
+        return unready("tenant_proof_failed\n");
     }
     let recorded = views.gate.recorder().state();
     if recorded == State::Unwritable(WhenUnwritable::Deny) {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "record_unavailable\n".into());
+        return unready("record_unavailable\n");
     }
     let (assessment, _) = views.gate.pressure().last();
     let cause = assessment.cause().map_or("", |cause| cause.as_str());
     let load = format!("{}: {cause}\n", assessment.state().as_str());
     if assessment.state() == Load::Refusing {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, load);
+        return unready(&load);
     }
     let degraded = match (recorded, views.health.degraded()) {
         (State::Unwritable(_), _) => "degraded: the record cannot be written\n",
         // The reason itself may name files and rules: it is in the log and the record, not here.
         (State::Writable, Some(_)) => "degraded: the last reload failed, the old configuration is in force\n",
+        (State::Writable, None) if views.health.last_good().is_some() => {
+            "degraded: the configuration file is broken, the last good configuration is in force\n"
+        }
         (State::Writable, None) => "",
     };
+    let trial = views.health.trial().map_or_else(String::new, |trial| format!("trial: {trial}\n"));
     let shedding = if assessment.state() == Load::Shedding { load } else { String::new() };
     let observing = views.gate.live().observance.until().map_or_else(String::new, |until| {
         format!("observing: names that no service lists are let through until {until}\n")
     });
-    let body = format!("{degraded}{shedding}{observing}");
-    plain(StatusCode::OK, if body.is_empty() { "ok\n".into() } else { body })
+    let body = format!("{degraded}{trial}{shedding}{observing}");
+    (StatusCode::OK, if body.is_empty() { "ok\n".into() } else { body })
 }
 
 fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {

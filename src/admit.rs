@@ -113,15 +113,24 @@ impl Limits {
     /// # Errors
     /// Whose limit is used up.
     pub fn admit(self: &Arc<Self>, client: ClientAddr, group: Option<&str>) -> Result<Admission, Refused> {
+        let subjects = self.subjects(client, group);
+        subjects.charge(Rated::NewConnections)?;
+        Ok(Admission { slots: subjects.hold_with(&AT_ACCEPT, Counted::Connections)? })
+    }
+
+    /// A slot for a connection that was admitted by the process that was taken over from: it is counted, and not refused.
+    pub fn readmit(self: &Arc<Self>, client: ClientAddr, group: Option<&str>) -> Admission {
+        Admission { slots: self.subjects(client, group).hold_anyway(&AT_ACCEPT, Counted::Connections) }
+    }
+
+    fn subjects(self: &Arc<Self>, client: ClientAddr, group: Option<&str>) -> Arc<Subjects> {
         let table = self.table.load();
         let meter = self.clients.meter(ClientKey::of(client, table.ipv6_prefix), self.clock.tick());
         let group = group.and_then(|name| table.groups.get(name));
         let terms = group.map_or(&table.per_client, |group| &group.per_client).clone();
         let client = Subject { meter, terms };
         let group = group.map(|group| group.whole.clone());
-        let subjects = Arc::new(Subjects { limits: Arc::clone(self), client, group, service: None });
-        subjects.charge(Rated::NewConnections)?;
-        Ok(Admission { slots: subjects.hold_with(&AT_ACCEPT, Counted::Connections)? })
+        Arc::new(Subjects { limits: Arc::clone(self), client, group, service: None })
     }
 
     /// Whether the client holds as many connections as the mean of those who hold any, or more. Below [`FREE`] it never does.
@@ -217,12 +226,21 @@ impl Admission {
     /// # Errors
     /// The service's limit is used up.
     pub fn visit(&self, service: &str, by: Rated) -> Result<Visit, Refused> {
+        let subjects = self.at(service);
+        subjects.charge_to(&[Whose::Service], by)?;
+        Ok(Visit { slots: subjects.hold_with(&[Whose::Service], Counted::Connections)? })
+    }
+
+    /// The same for an attempt of the process that was taken over from: it is counted, and not refused.
+    pub fn revisit(&self, service: &str) -> Visit {
+        Visit { slots: self.at(service).hold_anyway(&[Whose::Service], Counted::Connections) }
+    }
+
+    fn at(&self, service: &str) -> Arc<Subjects> {
         let Subjects { limits, client, group, service: _ } = &**self.subjects();
         let service = limits.table.load().services.get(service).cloned();
         let (limits, client, group) = (Arc::clone(limits), client.clone(), group.clone());
-        let subjects = Arc::new(Subjects { limits, client, group, service });
-        subjects.charge_to(&[Whose::Service], by)?;
-        Ok(Visit { slots: subjects.hold_with(&[Whose::Service], Counted::Connections)? })
+        Arc::new(Subjects { limits, client, group, service })
     }
 }
 

@@ -1,9 +1,11 @@
 //! The commands: arguments → one function per subcommand → exit code. What a person reads is written here, and only here.
 
 mod announced;
+mod apply;
 mod ca;
 mod catalog;
 mod check;
+mod control;
 mod delta;
 mod demo;
 mod explain;
@@ -16,11 +18,13 @@ mod pac;
 mod prove;
 mod quickstart;
 mod records;
+mod replace;
 mod replay;
 mod reviewed;
 mod run;
 mod suggest;
 mod trial;
+mod upgrade;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -68,16 +72,28 @@ enum Command {
     },
     /// Run the service: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM drains (twice: cuts)
     #[command(after_help = "Examples:\n  sekisho run --config /etc/sekisho/sekisho.toml\n  kill -HUP PID    reload")]
-    Run {
-        #[command(flatten)]
-        config: ConfigFile,
-    },
+    Run(run::Arguments),
     /// The process that `run` starts for the issuing key
     #[command(hide = true)]
-    Mint {
-        #[command(flatten)]
-        config: ConfigFile,
-    },
+    Mint(run::MintArguments),
+    /// Show the running service: revision, readiness, trial, listeners, connections, record
+    #[command(after_help = control::STATUS_HELP)]
+    Status(control::StatusArguments),
+    /// List the connections that are being relayed, or cut one
+    #[command(after_help = control::SESSIONS_HELP, args_conflicts_with_subcommands = true)]
+    Sessions(control::SessionsArguments),
+    /// Check a new configuration, show what it changes, and put it in force, for good or on trial
+    #[command(after_help = apply::HELP)]
+    Apply(apply::Arguments),
+    /// Keep the configuration that is on trial: it becomes the file
+    #[command(after_help = "Examples:\n  sekisho confirm --config /etc/sekisho/sekisho.toml")]
+    Confirm(control::At),
+    /// End the trial of a configuration now: the file is in force again
+    #[command(after_help = "Examples:\n  sekisho rollback --config /etc/sekisho/sekisho.toml")]
+    Rollback(control::At),
+    /// Put this program in the place of the one that runs, without a refused connection or a broken tunnel
+    #[command(after_help = upgrade::HELP)]
+    Upgrade(upgrade::Arguments),
     /// Print the decision for one flow: the very function the proxy calls
     #[command(
         after_help = "Exit code: 0 allowed, 3 denied, 1 error. What only observing lets through is allowed, and said to be.\n\n\
@@ -167,8 +183,14 @@ pub fn main() -> ExitCode {
     match arguments.command {
         Command::Quickstart(arguments) => quickstart::quickstart(&arguments),
         Command::Check { config } => check::check(&config),
-        Command::Run { config } => run::run(&config),
-        Command::Mint { config } => run::mint(&config),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Mint(arguments) => run::mint(&arguments),
+        Command::Status(arguments) => control::status(&arguments),
+        Command::Sessions(arguments) => control::sessions(&arguments),
+        Command::Apply(arguments) => apply::apply(&arguments),
+        Command::Confirm(at) => apply::confirm(&at),
+        Command::Rollback(at) => apply::rollback(&at),
+        Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Ca { command } => ca::ca(&command),
         Command::Catalog { command } => catalog::catalog(&command),

@@ -12,6 +12,8 @@
 
 mod approval;
 mod catalogue;
+mod control;
+mod difference;
 mod document;
 mod enforcement;
 mod feed;
@@ -32,6 +34,7 @@ mod schema;
 mod service;
 mod settings;
 mod shadowed;
+mod source;
 mod summary;
 mod taken;
 mod tenant;
@@ -52,12 +55,16 @@ use time::Date;
 pub use self::approval::{AfterGrace, Approval, Approvals, Demand, List, Registration, State, day_of};
 use self::catalogue::Shelf;
 pub use self::catalogue::built_in;
+pub use self::control::control_socket;
+pub use self::difference::difference;
 pub use self::feed::{CatalogSettings, add_folder, catalog_settings};
 pub use self::limits::{quotas_in_words, quotas_shown};
 pub use self::listener::{Listener, ListenerMode, Steering};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
 pub use self::profiles::tenant_example;
+use self::source::load_from;
+pub use self::source::{LastGood, Source, hexadecimal, load_as, text_sha256};
 pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
@@ -71,7 +78,7 @@ use crate::upstream::{connect, resolve, verify, vet};
 use crate::{admit, identify, inspect, pressure, record, tunnel};
 
 /// Largest file that is read: a million names take about a third of it.
-const MAX_FILE: u64 = 64 << 20;
+pub const MAX_FILE: u64 = 64 << 20;
 
 /// A configuration that holds: compiled, loaded, immutable.
 #[derive(Clone)]
@@ -82,11 +89,15 @@ pub struct Config {
     /// Without the last of these.
     pub as_loaded: Arc<str>,
     pub file: PathBuf,
+    /// SHA-256 of the file's text.
+    pub text_sha256: [u8; 32],
     pub site: Site,
     /// At least one.
     pub listeners: Vec<Listener>,
     /// `None`: no admin listener.
     pub admin: Option<ListenAddr>,
+    /// `None`: no control socket.
+    pub control: Option<crate::control::Settings>,
     pub policy: Arc<Policy>,
     pub resolver: resolve::Settings,
     pub guard: vet::Settings,
@@ -244,7 +255,7 @@ impl Config {
 /// # Errors
 /// Every problem of the file at once, warnings with them. A file that cannot be read is one problem.
 pub fn load(path: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadError> {
-    load_from(path, scope, Shelf::WithFolder, now)
+    load_from(path, path, scope, Shelf::WithFolder, now)
 }
 
 /// As [`load`], with this state of the feed instead of the one in force.
@@ -252,20 +263,7 @@ pub fn load(path: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadEr
 /// # Errors
 /// As [`load`].
 pub fn try_state(path: &Path, scope: Scope, state: &state::State, now: SystemTime) -> Result<Config, LoadError> {
-    load_from(path, scope, Shelf::Trial(state), now)
-}
-
-fn load_from(path: &Path, scope: Scope, shelf: Shelf<'_>, now: SystemTime) -> Result<Config, LoadError> {
-    let shown = path.display().to_string();
-    let text = read(path, &shown)?;
-    let mut problems = Problems::new(&shown, &text);
-    let config = assemble(path, scope, shelf, now, &mut problems);
-    let failed = problems.any_error();
-    let problems = problems.into_sorted();
-    match config {
-        Some(config) if !failed => Ok(Config { warnings: problems, ..config }),
-        Some(_) | None => Err(LoadError { file: path.to_owned(), problems }),
-    }
+    load_from(path, path, scope, Shelf::Trial(state), now)
 }
 
 /// The problems of `text` as far as they show without any other file. Does no I/O and never panics, whatever the text.
@@ -317,6 +315,7 @@ fn assemble(
     let mut lowered = lower::lower(&tree, base, shelf, problems);
     let enforcement = enforcement::judge(lowered.observed.take(), &lowered.restricted, now, problems);
     let approvals = ismap::judge_day(take(&mut lowered.approvals), day_of(now), problems);
+    let control = control::resolve(lowered.control.take(), scope, problems);
     let pulled = files::pull_in(&lowered, base, scope, now, problems)?;
     let (policy, timeouts) = (lowered.policy?, lowered.timeouts);
     let issuing_files = lowered.issuing.map(|(files, _)| files);
@@ -326,9 +325,11 @@ fn assemble(
         as_loaded: Arc::clone(&revision),
         revision,
         file: path.to_owned(),
+        text_sha256: source::sha256(text.as_bytes()),
         site: Site { enforcement, ..lowered.site },
         listeners: lowered.listeners,
         admin: lowered.admin,
+        control,
         policy: Arc::new(policy),
         resolver: lowered.resolver,
         guard: lowered.upstream.guard,

@@ -7,10 +7,14 @@
 mod ending;
 mod front;
 mod gate;
+mod moving;
 mod observance;
 mod plain;
+mod protocols;
 mod relay;
+mod sessions;
 mod trip;
+mod tunnelling;
 
 use std::pin::pin;
 
@@ -20,7 +24,9 @@ use self::ending::{Ended, Next};
 use self::front::Waiting;
 pub use self::front::pass_over;
 pub use self::gate::{Gate, Live, Present};
+pub use self::moving::{Handed, Mover, ON_THE_WAY, Parcel, ParcelError, Resumed, serve_moved};
 pub use self::observance::Observance;
+pub use self::sessions::{Session, Wanted, Whom};
 use self::trip::{Claimed, Trip, Way};
 use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::admit::Admission;
@@ -71,10 +77,11 @@ fn serve_client(present: Present, client: Client) -> impl Future<Output = ()> {
                 Err(ended) => trip.refuse(ended, &mut client).await,
             };
             match next {
-                Next::Request if gate.drain().is_draining() || waiting.is_over() => break,
+                Next::Request if gate.drain().is_leaving() || waiting.is_over() => break,
                 Next::Request => {}
                 Next::Close => break,
                 Next::Abort => return client.abort(),
+                Next::Moved => return,
             }
         }
         client.close().await;

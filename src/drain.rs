@@ -1,5 +1,6 @@
-//! How the service stops: running → draining (no new work, what runs may finish) → cut (what still runs ends now). One connection
-//! whose life is limited goes the same way by itself ([`Drain::at`]).
+//! How the service stops: running → draining (no new work, what runs may finish) → cut (what still runs ends now). Where another process
+//! takes over it is moving before: what waits is served, tunnels go there, and what cannot go leaves. One connection whose life is
+//! limited goes the same way by itself ([`Drain::at`]).
 //!
 //! `server` owns the [`Stopper`]; everything that waits for long holds a [`Drain`] and selects on it.
 
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Running,
+    Moving,
     Draining,
     Cut,
 }
@@ -42,6 +44,11 @@ impl Stopper {
     pub fn new() -> (Self, Drain) {
         let (sender, phase) = watch::channel(Phase::Running);
         (Self(sender), Drain { phase, _keep: None, life: None })
+    }
+
+    /// Another process has taken over.
+    pub fn move_out(&self) {
+        self.advance(Phase::Moving);
     }
 
     pub fn drain(&self) {
@@ -75,8 +82,19 @@ impl Drain {
         Self { life: ends.map(|ends| Life { ends, grace }), ..self.clone() }
     }
 
+    /// Whether the service takes up nothing more.
     pub fn is_draining(&self) -> bool {
         *self.phase.borrow() >= Phase::Draining || self.has_outlived()
+    }
+
+    /// Whether what is between two requests is to end: that of draining, and that of another process which has taken over.
+    pub fn is_leaving(&self) -> bool {
+        *self.phase.borrow() >= Phase::Moving || self.has_outlived()
+    }
+
+    /// Whether another process has taken over, and takes tunnels.
+    pub fn is_moving(&self) -> bool {
+        *self.phase.borrow() == Phase::Moving
     }
 
     /// Whether it is this connection's own time that is over.
@@ -84,9 +102,24 @@ impl Drain {
         self.life.is_some_and(|life| life.ends <= Instant::now())
     }
 
+    /// How much of this connection's own time is left, where it is limited.
+    pub fn left(&self) -> Option<Duration> {
+        self.life.map(|life| life.ends.saturating_duration_since(Instant::now()))
+    }
+
     /// Resolves when draining begins, at once if it has.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
         reached(self.phase.clone(), Phase::Draining, self.life.map(|life| life.ends))
+    }
+
+    /// Resolves when what is between two requests is to end, at once if it is.
+    pub fn leaving(&self) -> impl Future<Output = ()> + use<> {
+        reached(self.phase.clone(), Phase::Moving, self.life.map(|life| life.ends))
+    }
+
+    /// Resolves when everything must end now, or the service moves or drains.
+    pub fn moving_or_cut(&self) -> impl Future<Output = ()> + use<> {
+        reached(self.phase.clone(), Phase::Moving, self.life.map(|life| life.ends + life.grace))
     }
 
     /// Resolves when everything must end now.
@@ -139,6 +172,19 @@ mod tests {
         stopper.cut();
         young.cut().await;
         assert!(young.is_draining() && !young.has_outlived());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn moving_comes_before_draining() {
+        let (stopper, drain) = Stopper::new();
+        stopper.move_out();
+        drain.leaving().await;
+        drain.moving_or_cut().await;
+        assert!(drain.is_moving() && drain.is_leaving() && !drain.is_draining());
+        stopper.drain();
+        stopper.move_out();
+        drain.draining().await;
+        assert!(!drain.is_moving() && drain.is_leaving() && drain.is_draining());
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@
 //! | [`names`] | [`names::DnsName`], [`names::Host`], [`names::Authority`]: the one normal form, the one door; [`names::Sni`] |
 //! | [`addrs`] | who is who in a flow, and which special-purpose block an address lies in |
 //! | [`reason`] | the closed list of reasons: one word in record, metric, reply and manual |
+//! | [`control`] | the control socket: what is said on it, and who may ask for what |
 //! | [`config`] | one TOML file in, one immutable [`config::Config`] out, or every problem at once |
 //! | [`cli`] | arguments → one function per subcommand → exit code |
 //! | [`minter`] | the other process, which has the issuing key and signs what is inspected |
@@ -99,6 +100,7 @@ pub mod reason;
 pub mod config;
 
 pub mod cli;
+pub mod control;
 pub mod minter;
 pub mod restrict;
 pub mod seldom;

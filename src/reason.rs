@@ -162,6 +162,8 @@ reasons! {
     ClientRejectedCertificate = "client_rejected_certificate", Failed;
     /// A reload took away the permission this was running on.
     PolicyWithdrawn = "policy_withdrawn", Denied;
+    /// An operator ended it by the control socket.
+    CutByOperator = "cut_by_operator", Denied;
 }
 
 impl Reason {
@@ -178,6 +180,7 @@ impl Reason {
             }
             Self::Overloaded | Self::RecordUnavailable | Self::ShuttingDown | Self::IssuingFailed => Side::Sekisho,
             Self::InternalError | Self::IdleTimeout | Self::PolicyWithdrawn | Self::ConnectionExpired => Side::Sekisho,
+            Self::CutByOperator => Side::Sekisho,
             Self::MalformedRequest | Self::MalformedName | Self::ClientNotPermitted | Self::NotAllowlisted => {
                 Side::Client
             }

@@ -43,7 +43,7 @@ pub use self::fields::{FieldDoc, Fields, TABLE};
 pub use self::handover::NotALine;
 pub use self::id::EventId;
 pub use self::lifecycle::Lifecycle;
-pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath};
+pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath, UserId};
 pub use self::witness::{Ending, Witness};
 
 use self::file::RecordFile;

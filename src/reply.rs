@@ -43,7 +43,9 @@ pub fn http_answer(reason: Reason) -> HttpAnswer {
         }
         R::ServiceNotApproved => (403, "http_request_denied"),
         R::NoSni | R::NotTls | R::MalformedClientHello | R::ClientHelloTooLarge => (403, "http_request_denied"),
-        R::TlsVersion | R::NoApplicationProtocol | R::PolicyWithdrawn => (403, "http_request_denied"),
+        R::TlsVersion | R::NoApplicationProtocol | R::PolicyWithdrawn | R::CutByOperator => {
+            (403, "http_request_denied")
+        }
         R::AddressDenied => (403, "destination_ip_prohibited"),
         R::SelfConnection => (403, "proxy_loop_detected"),
         R::MethodNotPermitted => (405, "http_request_denied"),
@@ -88,7 +90,7 @@ pub fn manner(reason: Reason) -> Manner {
         R::MalformedRequest | R::MalformedName | R::ClientNotPermitted | R::NotAllowlisted | R::PortNotPermitted => {
             Manner::Alert(ACCESS_DENIED)
         }
-        R::ServiceNotApproved => Manner::Alert(ACCESS_DENIED),
+        R::ServiceNotApproved | R::CutByOperator => Manner::Alert(ACCESS_DENIED),
         R::IpLiteral | R::PlainHttpNotPermitted | R::AddressDenied | R::SelfConnection | R::MethodNotPermitted => {
             Manner::Alert(ACCESS_DENIED)
         }

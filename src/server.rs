@@ -2,14 +2,22 @@
 
 mod accept;
 mod bind;
+mod changes;
+mod control;
+mod crowd;
 mod days;
+mod desk;
 mod enforce;
 mod fit;
+mod handover;
 mod inherited;
 mod minting;
+mod reload;
 mod restricted;
+mod serving;
 mod signals;
 mod systemd;
+mod takeover;
 mod watch;
 mod workers;
 
@@ -17,37 +25,43 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
 use self::bind::{Bound, Held};
+use self::changes::{Trial, over};
 use self::days::Days;
+use self::desk::Desk;
 use self::enforce::enforce;
 pub use self::fit::fit_connections;
 pub use self::inherited::Inherited;
-pub use self::minting::Minting;
 use self::minting::end_of;
+pub use self::minting::{Apart, Minting};
 use self::restricted::GivenUp;
+use self::serving::Serving;
 use self::signals::{Asked, Signals};
-use self::systemd::{feed_watchdog, tell_systemd};
+use self::systemd::{feed_watchdog, feed_watchdog_of_another, feeds_watchdog, tell_systemd};
+pub use self::takeover::{Predecessor, TakeoverError};
 use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
 use crate::autoconfig;
-use crate::config::{self, Config, Listener, LoadError, Scope};
+use crate::config::{Config, LastGood, Listener, LoadError, Scope};
 use crate::connection::{Gate, Live};
+use crate::control::socket::Successor;
 use crate::drain::Stopper;
-use crate::inspect::question::Source;
 use crate::minter::{Minter, TakeUpError};
 use crate::pressure;
 use crate::probe::{Probe, ProbeError};
 use crate::proof;
-use crate::record::{Fields, Lifecycle, Recorder};
+use crate::record::{Fields, Recorder};
 use crate::restrict::Restriction;
 use crate::telemetry::Health;
 
@@ -72,6 +86,13 @@ pub enum ServerError {
         "cannot listen on {address} while sekisho itself listens on {own}: restart it to change the address or mode of a port"
     )]
     OwnPort { address: ListenAddr, own: ListenAddr },
+    #[error("{0} (control.socket)")]
+    Control(#[from] crate::control::socket::SocketError),
+    #[error(
+        "it was read as revision {found} and not as {expected}: the file, one it names, or the version of sekisho is another \
+         than for whoever checked it"
+    )]
+    AnotherRevision { found: Arc<str>, expected: String },
     #[error(
         "socket {number} of those the service manager hands over (LISTEN_FDS) cannot be used: {source}: the socket unit is for ListenStream= of TCP alone"
     )]
@@ -80,6 +101,12 @@ pub enum ServerError {
         "the service manager hands over a socket that listens on {address}, and no [[listener]], [admin] or [pac] has this address: correct the socket unit or the configuration"
     )]
     Unasked { address: ListenAddr },
+    #[error(
+        "--take-over asks the service that runs by its control socket, and the configuration has none: add [control] socket, and restart once"
+    )]
+    NoControl,
+    #[error("the process that runs is not taken over from, and goes on: {0}")]
+    Takeover(#[from] TakeoverError),
     #[error("{0}")]
     Record(#[from] crate::record::RecordError),
     #[error("the configuration could not be read: {0}")]
@@ -121,13 +148,21 @@ pub struct Server {
     signals: Signals,
     file: PathBuf,
     workers: Workers,
-    /// Each with the tasks that accept on it, one for each worker.
-    listeners: HashMap<Listener, Vec<AbortHandle>>,
-    admin: Option<(ListenAddr, AbortHandle)>,
-    pac: Option<(ListenAddr, AbortHandle)>,
+    listeners: HashMap<Listener, Serving>,
+    admin: Option<(ListenAddr, Serving)>,
+    pac: Option<(ListenAddr, Serving)>,
+    /// At this path.
+    control: Option<(PathBuf, AbortHandle)>,
+    desk: Arc<Desk>,
+    commands: mpsc::Receiver<Asked>,
+    trial: Option<Trial>,
+    /// Where the configuration is kept that was taken up last.
+    last_good: Option<LastGood>,
     /// What was asked of the PAC listeners, over reloads.
     scripts: Arc<autoconfig::Counts>,
     proof: Arc<proof::Standing>,
+    /// What another process does from when it takes over.
+    tending: Vec<AbortHandle>,
     accepting: JoinSet<()>,
     /// `None`: the issuing key is in this process, or nowhere.
     minter: Option<Minter>,
@@ -136,25 +171,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the record, binds every listener that is not inherited and begins to accept.
+    /// Opens the record, binds every listener that is not inherited and begins to accept. Where there is a predecessor, it is taken over
+    /// from: its tunnels come behind that.
     ///
     /// # Errors
-    /// [`ServerError`]; nothing is left running.
+    /// [`ServerError`]; nothing is left running, and a predecessor goes on.
     pub async fn start(
         mut config: Config,
         mut inherited: Inherited,
-        minting: Minting,
-        restriction: Restriction,
+        predecessor: Option<Predecessor>,
+        apart: Apart,
     ) -> Result<Self, ServerError> {
-        let (scope, minter) = match minting {
-            Minting::Here => (Scope::Full, None),
-            Minting::Nowhere => (Scope::WithoutIssuingKey, None),
-            Minting::Elsewhere(minter, taken_up) => {
-                minter.keep(Some(&taken_up)).await;
-                config.issuing = Some(taken_up.issuer);
-                (Scope::WithoutIssuingKey, Some(minter))
-            }
-        };
+        let (scope, minter) = apart.minting.begin(&mut config).await;
+        let restriction = Arc::new(apart.restriction);
         let file = config.file.clone();
         let (stopper, drain) = Stopper::new();
         let signals = Signals::new()?;
@@ -164,14 +193,35 @@ impl Server {
         }
         let workers = Workers::start().map_err(ServerError::Threads)?;
         let bound = Bound::new(&config, &workers, &HashMap::new(), Held::default(), &mut inherited)?;
-        inherited.all_taken()?;
-        let recorder = Recorder::start(config.record.clone(), about(&config))?;
+        let mut first = about(&config);
+        let lines = match &predecessor {
+            None => {
+                inherited.all_taken()?;
+                None
+            }
+            Some(predecessor) => {
+                predecessor.tell(&mut first);
+                Some(predecessor.record()?)
+            }
+        };
+        let successor = if predecessor.is_some() { Successor::Yes } else { Successor::No };
+        let recorder = Recorder::start(config.record.clone(), first)?;
+        let control = control::open(config.control.as_ref(), None, successor)?;
         let gate = Gate::new(Live::new(config, None), recorder, drain);
         let memory = gate.pressure().memory();
         if memory.budget() < LEAST_MEMORY {
             return Err(ServerError::Memory { ceiling: memory.ceiling(), baseline: memory.baseline() });
         }
         let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
+        let (scripts, proof): (Arc<autoconfig::Counts>, Arc<proof::Standing>) = Default::default();
+        let views = admin::Views {
+            health: Arc::clone(&health),
+            gate: Arc::clone(&gate),
+            scripts: Arc::clone(&scripts),
+            proof: Arc::clone(&proof),
+            restriction: Arc::clone(&restriction),
+        };
+        let (desk, commands) = Desk::new(views);
         let mut server = Self {
             gate,
             health,
@@ -182,17 +232,29 @@ impl Server {
             listeners: HashMap::new(),
             admin: None,
             pac: None,
-            scripts: Arc::default(),
-            proof: Arc::default(),
+            control: None,
+            desk,
+            commands,
+            trial: None,
+            last_good: None,
+            scripts,
+            proof,
+            tending: Vec::new(),
             accepting: JoinSet::new(),
             minter,
             scope,
-            restriction: Arc::new(restriction),
+            restriction,
         };
         server.look_after();
         server.accept_on(bound);
-        server.accepting.spawn(probe.run(feed_watchdog));
+        server.serve_control(control);
+        let probing = server.accepting.spawn(probe.run(feed_watchdog));
+        server.tending.push(probing);
         server.health.started();
+        if let (Some(predecessor), Some(lines)) = (predecessor, lines) {
+            let workers = server.workers.handles().cloned().collect();
+            predecessor.serving(&server.gate, lines, workers)?;
+        }
         server.record_problems();
         server.tell_restriction();
         tracing::info!(revision = %server.gate.live().config.revision, "ready");
@@ -215,11 +277,30 @@ impl Server {
             let asked = tokio::select! {
                 asked = self.signals.next() => asked,
                 today = days.next() => Asked::Look(today),
+                Some(asked) = self.commands.recv() => asked,
+                () = over(self.trial.as_ref()) => Asked::TrialOver,
                 how = end_of(minter.as_mut()) => break Err(self.minting_ended(how)),
             };
             match asked {
                 Asked::Reload => {
                     if self.reload().await {
+                        days.loaded(self.gate.live().config.approvals.day);
+                    }
+                }
+                Asked::Place(stream, peer) => {
+                    if self.hand_over(stream, &peer).await {
+                        let limit = self.gate.live().config.drain;
+                        self.empty(limit).await;
+                        return Ok(());
+                    }
+                }
+                Asked::Change(command) => {
+                    if self.change(command).await {
+                        days.loaded(self.gate.live().config.approvals.day);
+                    }
+                }
+                Asked::TrialOver => {
+                    if self.trial_over().await {
                         days.loaded(self.gate.live().config.approvals.day);
                     }
                 }
@@ -232,92 +313,6 @@ impl Server {
         ended
     }
 
-    /// Takes up the file as it is now and says so; or keeps everything as it was and says that everywhere.
-    pub async fn reload(&mut self) -> bool {
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            tell_systemd(&[NotifyState::Reloading, now]);
-        }
-        let reloaded = self.try_reload().await;
-        let taken_up = reloaded.is_ok();
-        match reloaded {
-            Ok(revision) => {
-                self.health.reloaded();
-                tracing::info!(%revision, "reloaded");
-                self.gate.recorder().lifecycle(Lifecycle::Reload, about(&self.gate.live().config));
-                self.record_problems();
-            }
-            Err(error) => {
-                let why = error.to_string();
-                tracing::error!("reload failed, the old configuration stays in force: {why}");
-                self.health.reload_failed(why.clone());
-                let mut fields = about(&self.gate.live().config);
-                fields.message = Some(why.as_str().into());
-                self.gate.recorder().lifecycle(Lifecycle::ReloadFailed, fields);
-            }
-        }
-        tell_systemd(&[NotifyState::Ready]);
-        taken_up
-    }
-
-    /// What is not as it should be in the configuration that is now in force.
-    fn record_problems(&self) {
-        let live = self.gate.live();
-        for warning in &live.config.warnings {
-            let mut fields = about(&live.config);
-            fields.message = Some(warning.to_string().as_str().into());
-            self.gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
-        }
-    }
-
-    /// For logrotate: the record goes on in a new file, nothing else changes.
-    async fn reopen(&self) {
-        match self.gate.recorder().reopen().await {
-            Ok(()) => tracing::info!("record reopened"),
-            Err(error) => tracing::error!("the record goes on in the old file: {error}"),
-        }
-    }
-
-    async fn try_reload(&mut self) -> Result<Arc<str>, ServerError> {
-        let (file, scope) = (Source::File.path(&self.file), self.scope);
-        // It reads files: not on a thread that serves connections.
-        let loading = tokio::task::spawn_blocking(move || config::load(&file, scope, SystemTime::now()));
-        let loaded = loading.await.map_err(ServerError::Loading)?;
-        let mut config = loaded.map_err(|error| self.explained(error))?;
-        self.needs_nothing_given_up(&config)?;
-        let taken_up = self.take_up(&mut config, Source::File).await?;
-        fit_connections(&mut config);
-        for warning in &config.warnings {
-            tracing::warn!("{warning}");
-        }
-        let held = |listener: &Option<(ListenAddr, AbortHandle)>| listener.as_ref().map(|(address, _)| *address);
-        let held = Held { admin: held(&self.admin), pac: held(&self.pac) };
-        let bound = Bound::new(&config, &self.workers, &self.listeners, held, &mut Inherited::default())?;
-        let (wanted, admin, pac) =
-            (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
-        let record = config.record.clone();
-        let live = Live::new(config, Some(&self.gate.live()));
-        self.gate.recorder().reconfigure(record).await?;
-        let revision = Arc::clone(&live.config.revision);
-        self.gate.replace(live);
-        if let Some(minter) = &self.minter {
-            minter.keep(taken_up.as_ref()).await;
-        }
-        self.listeners.retain(|listener, accepting| {
-            let kept = wanted.contains(listener);
-            if !kept {
-                accepting.iter().for_each(AbortHandle::abort);
-            }
-            kept
-        });
-        for (held, wanted) in [(&mut self.admin, admin), (&mut self.pac, pac)] {
-            if let Some((_, serving)) = held.take_if(|(address, _)| Some(*address) != wanted) {
-                serving.abort();
-            }
-        }
-        self.accept_on(bound);
-        Ok(revision)
-    }
-
     /// The tasks that know how hard pressed the service is, and how long it is observed.
     fn look_after(&mut self) {
         for worker in self.workers.handles() {
@@ -326,32 +321,34 @@ impl Server {
         }
         self.accepting.spawn(watch(Arc::clone(&self.gate)));
         self.accepting.spawn(enforce(Arc::clone(&self.gate)));
-        self.accepting.spawn(proof::keep_proving(Arc::clone(&self.gate), Arc::clone(&self.proof)));
+        let proving = self.accepting.spawn(proof::keep_proving(Arc::clone(&self.gate), Arc::clone(&self.proof)));
+        self.tending.push(proving);
     }
 
     fn accept_on(&mut self, bound: Bound) {
         for (listener, sockets) in bound.proxying {
-            let each = self.workers.handles().cycle().zip(sockets);
-            let accepting = each.map(|(worker, socket)| {
+            // Adopted sockets can be more than there are workers.
+            let mut workers = self.workers.handles().cycle();
+            let here = Handle::current();
+            let serving = Serving::new(sockets, |socket| {
+                let worker = workers.next().unwrap_or(&here);
                 self.accepting.spawn_on(accept(socket, listener, Arc::clone(&self.gate)), worker)
             });
-            self.listeners.insert(listener, accepting.collect());
+            self.listeners.insert(listener, serving);
             tracing::info!(address = %listener.address, mode = listener.mode.as_str(), "listening");
         }
-        if let Some((address, listener)) = bound.admin {
-            let views = admin::Views {
-                health: Arc::clone(&self.health),
-                gate: Arc::clone(&self.gate),
-                scripts: Arc::clone(&self.scripts),
-                proof: Arc::clone(&self.proof),
-                restriction: Arc::clone(&self.restriction),
-            };
-            self.admin = Some((address, self.accepting.spawn(admin::serve(listener, views))));
+        if let Some((address, sockets)) = bound.admin {
+            let views = self.desk.views.clone();
+            let serving = Serving::new(sockets, |socket| self.accepting.spawn(admin::serve(socket, views.clone())));
+            self.admin = Some((address, serving));
             tracing::info!(%address, "admin listening");
         }
-        if let Some((address, listener)) = bound.pac {
-            let serving = autoconfig::serve(listener, Arc::clone(&self.gate), Arc::clone(&self.scripts));
-            self.pac = Some((address, self.accepting.spawn(serving)));
+        if let Some((address, sockets)) = bound.pac {
+            let serving = Serving::new(sockets, |socket| {
+                let serving = autoconfig::serve(socket, Arc::clone(&self.gate), Arc::clone(&self.scripts));
+                self.accepting.spawn(serving)
+            });
+            self.pac = Some((address, serving));
             tracing::info!(%address, "PAC listening");
         }
     }
@@ -361,10 +358,17 @@ impl Server {
         let limit = self.gate.live().config.drain;
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
+        // Whoever asks for a change is told that there will be none; status and sessions go on.
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
         self.stopper.drain();
-        for accepting in self.listeners.values().flatten().chain(self.pac.iter().map(|(_, serving)| serving)) {
-            accepting.abort();
-        }
+        self.listeners.clear();
+        self.pac = None;
+        self.empty(limit).await;
+    }
+
+    /// Waits for the connections to end, and ends what is left.
+    async fn empty(mut self, limit: Duration) {
         tokio::select! {
             () = self.gate.idle() => {}
             () = sleep(limit) => tracing::warn!(connections = self.gate.connections(), "drain time is over, cutting the rest"),

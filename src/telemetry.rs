@@ -30,6 +30,13 @@ pub struct Health {
     degraded: ArcSwapOption<String>,
     reloads: AtomicU64,
     failed_reloads: AtomicU64,
+    /// The last good configuration is in force in the place of the file's; which, in a sentence.
+    last_good: ArcSwapOption<String>,
+    /// The configuration on trial, in a sentence.
+    trial: ArcSwapOption<String>,
+    /// Requests on the control socket that were done, and that were refused.
+    controlled: AtomicU64,
+    control_refused: AtomicU64,
     /// Why the self-probe fails.
     unproven: ArcSwapOption<String>,
     passed_probes: AtomicU64,
@@ -50,6 +57,35 @@ impl Health {
     pub fn reloaded(&self) {
         self.reloads.fetch_add(1, Ordering::Relaxed);
         self.degraded.store(None);
+        self.last_good.store(None);
+    }
+
+    pub fn last_good_taken(&self, which: String) {
+        self.last_good.store(Some(Arc::new(which)));
+    }
+
+    pub fn last_good(&self) -> Option<Arc<String>> {
+        self.last_good.load_full()
+    }
+
+    /// `None`: no configuration is on trial.
+    pub fn set_trial(&self, which: Option<String>) {
+        self.trial.store(which.map(Arc::new));
+    }
+
+    pub fn trial(&self) -> Option<Arc<String>> {
+        self.trial.load_full()
+    }
+
+    /// Counts a request on the control socket.
+    pub fn asked(&self, was_done: bool) {
+        let counter = if was_done { &self.controlled } else { &self.control_refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests on the control socket: done, refused.
+    pub fn control_requests(&self) -> (u64, u64) {
+        (self.controlled.load(Ordering::Relaxed), self.control_refused.load(Ordering::Relaxed))
     }
 
     pub fn reload_failed(&self, why: String) {

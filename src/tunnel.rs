@@ -75,73 +75,91 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
 }
 
-/// Copies until both directions have ended, or one broke, or nothing moved for as long as `settings` permit. `prefix` is what the
-/// client sent already (its ClientHello) and goes first. The end of the side that ended last is passed on by dropping the sockets.
-///
-/// Made before the future begins, as [`copy`] is: a future that moves what it was given keeps room for both places.
-pub fn relay<'a>(
-    prefix: BytesMut,
-    client: &'a TcpStream,
-    upstream: &'a TcpStream,
-    counters: &'a Counters,
-    settings: &'a Settings,
-    subjects: &Arc<Subjects>,
-    memory: &'a Arc<Memory>,
-) -> impl Future<Output = TunnelEnd> {
-    let way = |source, sink, way| {
-        let pace = Pace::new(subjects, way);
-        Direction { source, sink, counters, memory, pace, held: Held::Nothing, open: true }
-    };
-    let (mut up, down) = (way(client, upstream, Way::Upload), way(upstream, client, Way::Download));
-    if !prefix.is_empty() {
-        // What a connection that is not established is charged for.
-        up.held = Held::Octets(Box::new(Rest { octets: prefix, _charge: None }));
-    }
-    copy(up, down, settings)
+/// A tunnel between its two sockets. What has been read and not been written stays in it while nothing copies.
+pub struct Tunnel<'a> {
+    up: Direction<'a>,
+    down: Direction<'a>,
 }
 
-#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and the variables they become")]
-fn copy<'a>(
-    mut up: Direction<'a>,
-    mut down: Direction<'a>,
-    settings: &'a Settings,
-) -> impl Future<Output = TunnelEnd> + 'a {
-    async move {
-        let (counters, mut halves) = (up.counters, Halves::Both);
-        loop {
-            let limit = match halves {
-                Halves::Both => settings.idle,
-                Halves::One => settings.half_closed.min(settings.idle),
-            };
-            let step = poll_fn(|cx| {
-                if let Poll::Ready(Err(broken)) = up.poll(cx) {
-                    return Poll::Ready(Some(end(&broken, &up, &down)));
-                }
-                if let Poll::Ready(Err(broken)) = down.poll(cx) {
-                    return Poll::Ready(Some(end(&broken, &up, &down)));
-                }
-                let ended = match (up.open, down.open) {
-                    (false, false) => return Poll::Ready(Some(TunnelEnd::Finished)),
-                    (true, true) => return Poll::Pending,
-                    _ if halves == Halves::One => return Poll::Pending,
-                    (false, true) => &up,
-                    (true, false) => &down,
+/// One way of a tunnel that is to go on elsewhere.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Half {
+    /// Its source has said its end, and the sink has been told.
+    pub ended: bool,
+    /// Octets that were read and not written.
+    pub unsent: BytesMut,
+}
+
+impl<'a> Tunnel<'a> {
+    /// `up` is the way from the client: at the beginning what it sent already (its ClientHello), which goes first.
+    pub fn new(
+        (client, upstream): (&'a TcpStream, &'a TcpStream),
+        (up, down): (Half, Half),
+        counters: &'a Counters,
+        subjects: &Arc<Subjects>,
+        memory: &'a Arc<Memory>,
+    ) -> Self {
+        let way = |source, sink, way, half: Half| {
+            let pace = Pace::new(subjects, way);
+            // What a connection that is not established is charged for.
+            let held = (!half.unsent.is_empty()).then(|| Box::new(Rest { octets: half.unsent, _charge: None }));
+            let held = held.map_or(Held::Nothing, Held::Octets);
+            Direction { source, sink, counters, memory, pace, held, open: !half.ended }
+        };
+        Self { up: way(client, upstream, Way::Upload, up), down: way(upstream, client, Way::Download, down) }
+    }
+
+    /// Where it has come to. It can go on after this.
+    ///
+    /// # Errors
+    /// A pipe could not be read.
+    pub fn halves(&mut self) -> io::Result<(Half, Half)> {
+        Ok((self.up.half()?, self.down.half()?))
+    }
+
+    /// Copies until both directions have ended, or one broke, or nothing moved for as long as `settings` permit. The end of the side that
+    /// ended last is passed on by dropping the sockets.
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and the variables they become")]
+    pub fn copy(&mut self, settings: &Settings) -> impl Future<Output = TunnelEnd> {
+        async move {
+            let Self { up, down } = self;
+            let counters = up.counters;
+            let mut halves = if up.open && down.open { Halves::Both } else { Halves::One };
+            loop {
+                let limit = match halves {
+                    Halves::Both => settings.idle,
+                    Halves::One => settings.half_closed.min(settings.idle),
                 };
-                // The half that ended is closed onwards; the other may go on for as long as it moves. Its own end is followed by the close
-                // of both sockets, which says the same.
-                match SockRef::from(ended.sink).shutdown(Shutdown::Write) {
-                    Ok(()) => Poll::Ready(None),
-                    Err(_) => Poll::Ready(Some(end(&Broken(ended.sink), &up, &down))),
+                let step = poll_fn(|cx| {
+                    if let Poll::Ready(Err(broken)) = up.poll(cx) {
+                        return Poll::Ready(Some(end(&broken, up, down)));
+                    }
+                    if let Poll::Ready(Err(broken)) = down.poll(cx) {
+                        return Poll::Ready(Some(end(&broken, up, down)));
+                    }
+                    let ended = match (up.open, down.open) {
+                        (false, false) => return Poll::Ready(Some(TunnelEnd::Finished)),
+                        (true, true) => return Poll::Pending,
+                        _ if halves == Halves::One => return Poll::Pending,
+                        (false, true) => &*up,
+                        (true, false) => &*down,
+                    };
+                    // The half that ended is closed onwards; the other may go on for as long as it moves. Its own end is followed by the
+                    // close of both sockets, which says the same.
+                    match SockRef::from(ended.sink).shutdown(Shutdown::Write) {
+                        Ok(()) => Poll::Ready(None),
+                        Err(_) => Poll::Ready(Some(end(&Broken(ended.sink), up, down))),
+                    }
+                });
+                let idle = pin!(idle_for(limit, counters));
+                tokio::select! {
+                    biased;
+                    end = step => match end {
+                        Some(end) => return end,
+                        None => halves = Halves::One,
+                    },
+                    () = Seldom::new(idle) => return TunnelEnd::Idle,
                 }
-            });
-            let idle = pin!(idle_for(limit, counters));
-            tokio::select! {
-                biased;
-                end = step => match end {
-                    Some(end) => return end,
-                    None => halves = Halves::One,
-                },
-                () = Seldom::new(idle) => return TunnelEnd::Idle,
             }
         }
     }
@@ -240,6 +258,16 @@ impl<'a> Direction<'a> {
             }
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// What is in a pipe is taken out of it.
+    fn half(&mut self) -> io::Result<Half> {
+        if let Held::Pipe(pipe) = &mut self.held {
+            let octets = pipe.empty()?;
+            self.held = if octets.is_empty() { Held::Nothing } else { Held::Octets(Box::new(self.rest(&octets))) };
+        }
+        let unsent = if let Held::Octets(rest) = &self.held { rest.octets.clone() } else { BytesMut::new() };
+        Ok(Half { ended: !self.open, unsent })
     }
 
     fn rest(&self, octets: &[u8]) -> Rest {

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use sekisho::admit::Subjects;
 use sekisho::pressure::Memory;
-use sekisho::tunnel::{Counters, Settings, relay};
+use sekisho::tunnel::{Counters, Half, Settings, Tunnel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -31,7 +30,8 @@ fn ends() -> Ends {
         let settings = Settings { idle: IDLE, half_closed: IDLE };
         let (counters, subjects) = (Counters::default(), Subjects::unlimited());
         let memory = Arc::new(Memory::new(0));
-        relay(BytesMut::new(), &near_client, &near_upstream, &counters, &settings, &subjects, &memory).await
+        let halves = (Half::default(), Half::default());
+        Tunnel::new((&near_client, &near_upstream), halves, &counters, &subjects, &memory).copy(&settings).await
     });
     Ends { runtime, client, upstream }
 }

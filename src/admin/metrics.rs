@@ -148,8 +148,24 @@ fn service(registry: &mut Registry, views: &Views) {
     let (reloads, failed) = views.health.reloads();
     registry.register("reloads", "Reloads that took effect", counter(reloads));
     registry.register("reloads_failed", "Reloads that were refused", counter(failed));
-    let degraded = u64::from(views.health.degraded().is_some());
+    let last_good = views.health.last_good().is_some();
+    let degraded = u64::from(views.health.degraded().is_some() || last_good);
     registry.register("degraded", "1 while the configuration in force is not the file's", gauge(degraded));
+    let on_trial = u64::from(views.health.trial().is_some());
+    registry.register("trial", "1 while a configuration is on trial", gauge(on_trial));
+    registry.register("last_good", "1 while the last good configuration is in force", gauge(last_good.into()));
+    let asked = Family::<ByResult, Counter>::default();
+    let (done, refused) = views.health.control_requests();
+    for (result, count) in [("done", done), ("refused", refused)] {
+        asked.get_or_create(&ByResult { result: Word(result) }).inc_by(count);
+    }
+    registry.register("control_requests", "Requests on the control socket, by what became of them", asked);
+    let numbers = views.gate.sessions().numbers();
+    let sessions = Family::<ByMode, Gauge>::default();
+    for (mode, number) in [("tunnel", numbers.tunnels), ("inspect", numbers.inspected), ("plain_http", numbers.plain)] {
+        sessions.get_or_create(&ByMode { mode: Word(mode) }).set(signed(number));
+    }
+    registry.register("sessions", "Attempts being relayed, by mode", sessions);
     registry.register("connections", "Client connections open", gauge(views.gate.connections() as u64));
     let admitted = views.gate.limits().held(Counted::Connections);
     registry.register("admitted", "Connection slots held", gauge(admitted.into()));

@@ -88,12 +88,28 @@ impl Subjects {
             let Some(before) = subject.meter.0.take(what, subject.terms.0.load().quotas.most(what)) else {
                 return Err(self.limits.refuse(what.limit(), *whose));
             };
-            if before == 0 && (*whose, what) == A_CLIENTS_CONNECTIONS {
-                self.limits.holders.fetch_add(1, Ordering::Relaxed);
-            }
+            self.note_holder(*whose, what, before);
             slots.with |= bit(*whose);
         }
         Ok(slots)
+    }
+
+    /// As [`Self::hold_with`], for what is there already and is not to be refused.
+    pub(super) fn hold_anyway(self: &Arc<Self>, those: &[Whose], what: Counted) -> Slots {
+        let mut slots = Slots { subjects: Arc::clone(self), what, with: 0 };
+        for whose in those {
+            if let Some(before) = self.get(*whose).and_then(|subject| subject.meter.0.take(what, None)) {
+                self.note_holder(*whose, what, before);
+                slots.with |= bit(*whose);
+            }
+        }
+        slots
+    }
+
+    fn note_holder(&self, whose: Whose, what: Counted, before: u32) {
+        if before == 0 && (whose, what) == A_CLIENTS_CONNECTIONS {
+            self.limits.holders.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn charge_to(&self, those: &[Whose], what: Rated) -> Result<(), Refused> {

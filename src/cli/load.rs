@@ -139,7 +139,7 @@ fn dns_name(text: &str) -> Result<DnsName, String> {
     DnsName::parse(text.as_bytes()).map_err(|error| error.to_string())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| "a number and ms, s, m or h is due, such as 30s".to_owned())?;
     match &text[digits.len()..] {

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -18,6 +18,11 @@ pub(super) struct Records {
 }
 
 impl Records {
+    /// The one record at `path`.
+    pub fn at(path: &Path) -> Self {
+        Self { paths: vec![path.to_owned()] }
+    }
+
     /// Calls `each` for every attempt in them, in their order.
     ///
     /// # Errors

@@ -66,19 +66,33 @@ pub(super) fn replay(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let mut replay = Replay::of(&config.policy, config.site.enforcement.at(SystemTime::now()));
-    let seen = match arguments.records.each(|attempt| replay.note(attempt)) {
-        Ok(seen) => seen,
+    let (rows, compared, seen) = match compare(&config, &arguments.records) {
+        Ok(compared) => compared,
         Err(error) => return fail(&error),
     };
-    let compared = replay.compared;
-    let rows: Vec<Row> = replay.into_changes().into_iter().map(|change| row(&config, change)).collect();
     let told = if arguments.json { json(&rows, &compared, &seen) } else { Ok(text(&rows, &compared, &seen)) };
     match told {
         Ok(told) => say(&told),
         Err(error) => return fail(&error),
     }
     if compared.changed == 0 { DONE.into() } else { DENIED.into() }
+}
+
+/// What would be decided otherwise than the records have it, in words.
+///
+/// # Errors
+/// As [`Records::each`].
+pub(super) fn replayed(config: &Config, records: &Records) -> Result<String, String> {
+    let (rows, compared, seen) = compare(config, records)?;
+    Ok(text(&rows, &compared, &seen))
+}
+
+fn compare(config: &Config, records: &Records) -> Result<(Vec<Row>, Compared, Seen), String> {
+    let mut replay = Replay::of(&config.policy, config.site.enforcement.at(SystemTime::now()));
+    let seen = records.each(|attempt| replay.note(attempt))?;
+    let compared = replay.compared;
+    let rows = replay.into_changes().into_iter().map(|change| row(config, change)).collect();
+    Ok((rows, compared, seen))
 }
 
 fn row(config: &Config, (change, hits): (Change, Hits)) -> Row {

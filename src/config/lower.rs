@@ -20,8 +20,8 @@ use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
 use super::{
-    Case, IssuingFiles, Listener, ListenerMode, OwnEntries, Site, Steering, enforcement, finding, issuing, limits, pac,
-    schema, shadowed, units,
+    Case, IssuingFiles, Listener, ListenerMode, OwnEntries, Site, Steering, control, enforcement, finding, issuing,
+    limits, pac, schema, shadowed, units,
 };
 use crate::addrs::ListenAddr;
 use crate::catalog::Catalogue;
@@ -38,6 +38,7 @@ pub(super) struct Lowered<'t> {
     pub restricted: Vec<HostPattern>,
     pub listeners: Vec<Listener>,
     pub admin: Option<ListenAddr>,
+    pub control: Option<control::Lowered<'t>>,
     /// `None` only where there is an error.
     pub policy: Option<Policy>,
     /// Every inspected pattern and where it stands.
@@ -92,6 +93,7 @@ pub(super) fn lower<'t>(
     let of_services = services.iter_mut().map(|service| (service.name.clone(), std::mem::take(&mut service.limits)));
     let limits = limits::with(limits, of_groups, of_services);
     let record = settings::record(&root, base, problems);
+    let control = control::control(&root, base, problems);
     let pac = pac::pac(&root, &services, &taken_addresses, problems);
     let policy = compile(groups, services, &catalogue, problems);
     Lowered {
@@ -100,6 +102,7 @@ pub(super) fn lower<'t>(
         restricted,
         listeners,
         admin,
+        control,
         policy,
         inspected,
         resolver,

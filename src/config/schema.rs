@@ -16,6 +16,7 @@ pub(super) static ROOT: Keys = Keys {
         "site",
         "listener",
         "admin",
+        "control",
         "clients",
         "resolver",
         "upstream",
@@ -50,6 +51,7 @@ pub(super) static SITE: Keys = Keys {
 };
 pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "steering", "address"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
+pub(super) static CONTROL: Keys = Keys { section: "[control]", names: &["socket", "viewers", "operators"] };
 pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks", "limits"] };
 pub(super) static RESOLVER: Keys = Keys { section: "[resolver]", names: &["servers", "hosts"] };
 pub(super) static UPSTREAM: Keys = Keys {
@@ -159,13 +161,14 @@ pub(super) static TIMEOUTS: Keys = Keys {
 pub(super) static RECORD: Keys = Keys { section: "[record]", names: &["path", "when_unwritable"] };
 
 /// Where a key that stands in the wrong table may belong. Keys that stand in several sections (`name`) are no help there.
-pub(super) static SECTIONS: [&Keys; 20] = [
+pub(super) static SECTIONS: [&Keys; 21] = [
     &CATALOG,
     &PAC,
     &PAC_NETWORK,
     &SITE,
     &LISTENER,
     &ADMIN,
+    &CONTROL,
     &CLIENTS,
     &RESOLVER,
     &UPSTREAM,

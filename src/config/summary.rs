@@ -34,6 +34,13 @@ pub fn summary(config: &Config) -> String {
         config.listeners.iter().map(|listener| format!("{} ({})", listener.address, listener.mode.as_str())),
     );
     screen.row("admin", [config.admin.map_or_else(|| "none".to_owned(), |address| address.to_string())]);
+    if let Some(control) = &config.control {
+        let group = |what: &str, group: &Option<crate::control::Group>| {
+            format!("{what} {}", group.as_ref().map_or("root only", |group| &group.name))
+        };
+        let socket = control.socket.display().to_string();
+        screen.row("control", [socket, group("viewers", &control.viewers), group("operators", &control.operators)]);
+    }
     if let Some(pac) = &config.pac {
         let address = pac.address.map_or_else(|| "served nowhere".to_owned(), |address| address.to_string());
         screen.row("pac", [address, few(pac.proxies.iter().map(ToString::to_string), 4, "no proxy")]);
@@ -209,7 +216,7 @@ fn memory(config: &Config) -> String {
     }
 }
 
-fn timeouts(config: &Config) -> [(&'static str, std::time::Duration); 13] {
+pub(super) fn timeouts(config: &Config) -> [(&'static str, std::time::Duration); 13] {
     [
         ("client_hello", config.identify.client_hello),
         ("request_head", config.identify.request_head),

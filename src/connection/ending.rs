@@ -85,4 +85,6 @@ pub enum Next {
     Request,
     Close,
     Abort,
+    /// Another process has it.
+    Moved,
 }

@@ -1,14 +1,16 @@
 //! What every connection shares: the configuration in force with what is built from it, the limits, the record, the drain.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::moving::Mover;
 use super::observance::Observance;
+use super::sessions::Sessions;
 use crate::addrs::ClientAddr;
 use crate::admit::{Admission, Limits, Refused};
 use crate::client::Client;
@@ -94,6 +96,9 @@ pub struct Gate {
     pressure: Arc<Pressure>,
     recorder: Recorder,
     drain: Drain,
+    /// Where tunnels go when another process has taken over.
+    mover: OnceLock<Mover>,
+    sessions: Arc<Sessions>,
     connections: AtomicUsize,
     left: Notify,
 }
@@ -111,6 +116,8 @@ impl Gate {
             pressure,
             recorder,
             drain,
+            mover: OnceLock::new(),
+            sessions: Arc::default(),
             connections: AtomicUsize::new(0),
             left: Notify::new(),
         })
@@ -155,8 +162,22 @@ impl Gate {
         &self.recorder
     }
 
+    /// What is being relayed.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
     pub fn drain(&self) -> &Drain {
         &self.drain
+    }
+
+    /// Where the service's tunnels go as soon as it moves. False: it moves already.
+    pub fn move_to(&self, mover: Mover) -> bool {
+        self.mover.set(mover).is_ok()
+    }
+
+    pub(super) fn mover(&self) -> Option<&Mover> {
+        self.mover.get()
     }
 
     /// A slot and a place for the client, or why there is none. Under pressure who has its share comes first to be turned away, so

@@ -1,4 +1,4 @@
-//! The ends of the journey: a tunnel, an inspected connection, a page in its place, a plain request.
+//! The ends of the journey where HTTP is spoken: an inspected connection, a page in its place, a plain request.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use bytes::BytesMut;
+use futures_util::future::{Either, select};
 use rustls::{AlertDescription, Error as TlsError, PeerMisbehaved};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -14,6 +15,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::ending::{Ended, Next, Stage};
 use super::plain;
+use super::protocols::page_protocol;
+use super::sessions::Kind;
 use super::trip::Trip;
 use crate::admit::{Rated, Subjects, Visit};
 use crate::client::{Client, Far, Prefixed};
@@ -25,101 +28,13 @@ use crate::identify::client_hello::ClientHello;
 use crate::inspect::leaf::{Alpn, LeafError};
 use crate::inspect::scope::Scope;
 use crate::inspect::{self, h1, h2, page};
-use crate::policy::{Agreed, Decision, Destination, Inspect, Permit, Plain, Tunnel};
+use crate::policy::{Agreed, Destination, Inspect, Permit, Plain};
 use crate::reason::{Outcome, Reason, Side};
 use crate::seldom::Seldom;
-use crate::tunnel::{self, TunnelEnd};
 use crate::upstream;
 use crate::upstream::verify::{ClientCertificate, VerifiedUpstream};
 
 impl Trip {
-    /// Copies both ways until both sides have ended, a reload takes the permission away, or the service is cut.
-    ///
-    /// The future holds the two sockets and none of the evidence, as there are many and they are idle.
-    pub fn tunnel(
-        &mut self,
-        _agreed: Agreed<Tunnel>,
-        client: &mut Client,
-        upstream: VerifiedUpstream<Tunnel>,
-        visit: &Visit,
-    ) -> impl Future<Output = Result<Next, Ended>> {
-        let stream = upstream.into_stream();
-        async move {
-            self.begin_relay();
-            client.spread_probes();
-            self.attempt.established();
-            let counters = tunnel::Counters::default();
-            let (prefix, socket) = client.stream().into_parts();
-            let (settings, memory) = (&self.live.config.tunnel, self.gate.pressure().memory());
-            let end = {
-                let stopped = pin!(self.stopped());
-                tokio::select! {
-                    biased;
-                    end = tunnel::relay(prefix, socket.tcp(), &stream, &counters, settings, visit.subjects(), memory) => {
-                        Ok(end)
-                    }
-                    reason = Seldom::new(stopped) => Err(reason),
-                }
-            };
-            self.tunnelled(&counters, end, client)
-        }
-    }
-
-    fn tunnelled(
-        &mut self,
-        counters: &tunnel::Counters,
-        end: Result<TunnelEnd, Reason>,
-        client: &mut Client,
-    ) -> Result<Next, Ended> {
-        let fields = &mut self.attempt.fields;
-        fields.source_bytes = Some(counters.sent.load(Ordering::Relaxed));
-        fields.destination_bytes = Some(counters.received.load(Ordering::Relaxed));
-        if end == Ok(TunnelEnd::Finished) {
-            client.ended();
-        }
-        let (side, reason, next) = match end {
-            // What the client was sent may not have been taken yet: its connection is closed with patience.
-            Ok(TunnelEnd::Finished | TunnelEnd::UpstreamFinished) => (None, None, Next::Close),
-            Ok(TunnelEnd::Idle) => (Some(Side::Sekisho), Some(Reason::IdleTimeout), Next::Abort),
-            Ok(TunnelEnd::ClientClosed) => (Some(Side::Client), Some(Reason::ClientClosed), Next::Abort),
-            Ok(TunnelEnd::UpstreamClosed) => (Some(Side::Upstream), Some(Reason::UpstreamClosed), Next::Abort),
-            Err(reason) => (Some(Side::Sekisho), Some(reason), Next::Abort),
-        };
-        self.conclude(side, Outcome::Allowed, reason);
-        Ok(next)
-    }
-
-    /// Resolves when this tunnel is not to go on.
-    async fn stopped(&self) -> Reason {
-        tokio::select! {
-            () = self.withdrawn() => Reason::PolicyWithdrawn,
-            () = self.drain.cut() => self.cut_short(),
-        }
-    }
-
-    /// Resolves when this tunnel is no longer permitted: after a reload it is asked of the new policy as it was of the old, and when
-    /// observing ends.
-    async fn withdrawn(&self) {
-        let mut reloads = self.gate.reloads();
-        // Asked once at the start too: a reload may have come between the decision and this tunnel's first byte.
-        loop {
-            if !self.may_tunnel() || reloads.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn may_tunnel(&self) -> bool {
-        let decide = |claim| self.gate.live().decide(self.client, claim);
-        match self.claim.as_ref().map(decide) {
-            // What a rule permitted does not go on as observed, since its record does not say so: it is begun anew.
-            Some(Decision::Tunnel(permit)) => {
-                permit.would_refuse().is_none() || self.attempt.fields.would_refuse.is_some()
-            }
-            Some(Decision::Deny(_) | Decision::Inspect(_) | Decision::Plain(_)) | None => false,
-        }
-    }
-
     /// The client's handshake, last, with a leaf for a destination that has been verified; then the request loop.
     pub async fn inspect(
         &mut self,
@@ -144,6 +59,7 @@ impl Trip {
         self.attempt.established();
         let scope = Arc::new(self.scope(&agreed, visit, None));
         scope.connection.client_certificate_asked.store(asked, Ordering::Relaxed);
+        let session = self.session(Kind::Inspected(Arc::clone(&scope.connection)));
         let head_limit = self.live.config.identify.request_head;
         let mut requests = pin!(async {
             match upstream {
@@ -155,13 +71,15 @@ impl Trip {
             }
         });
         let cut = pin!(self.drain.cut());
+        let cut = select(session.cut(), cut);
         let ended = tokio::select! {
             biased;
             ended = &mut requests => ended,
             // Said before the requests are dropped, so that each of them knows what ended it.
-            () = Seldom::new(cut) => {
-                scope.connection.end_with(scope.leave());
-                inspect::Ended { side: Side::Sekisho, reason: Some(scope.leave()) }
+            cut = Seldom::new(cut) => {
+                let reason = by_operator(cut).unwrap_or_else(|| scope.leave());
+                scope.connection.end_with(reason);
+                inspect::Ended { side: Side::Sekisho, reason: Some(reason) }
             }
         };
         let withdrawn = scope.withdrawn.load(Ordering::Relaxed).then_some(Reason::PolicyWithdrawn);
@@ -297,6 +215,7 @@ impl Trip {
         self.begin_relay();
         // A long answer must leave a trace if the process is killed under it.
         self.attempt.established();
+        let session = self.session(Kind::Plain(Arc::clone(&state)));
         let attempt = self.attempt.hand_over();
         let mut exchange = Exchange::new(attempt, Ok(()), Arc::new(Restrictions::default()), host, Arc::clone(&state));
         let (deadlines, subjects) = (self.live.config.inspect.deadlines, Arc::clone(visit.subjects()));
@@ -307,10 +226,11 @@ impl Trip {
         let mut far = Leg::new(connection.into_plain(&permit), BytesMut::new());
         let next = {
             let mut forwarding = pin!(forward(head, &mut exchange, &mut near, &mut far, &terms));
+            let cut = pin!(self.drain.cut());
             tokio::select! {
                 next = &mut forwarding => next,
-                () = self.drain.cut() => {
-                    state.end_with(self.cut_short());
+                cut = select(session.cut(), cut) => {
+                    state.end_with(by_operator(cut).unwrap_or_else(|| self.cut_short()));
                     return Ok(Next::Abort);
                 }
             }
@@ -328,7 +248,7 @@ impl Trip {
         })
     }
 
-    fn conclude(&mut self, side: Option<Side>, outcome: Outcome, reason: Option<Reason>) {
+    pub(super) fn conclude(&mut self, side: Option<Side>, outcome: Outcome, reason: Option<Reason>) {
         if reason.is_some() {
             self.attempt.fields.side = side.map(Side::as_str);
             self.attempt.fields.stage = Some(Stage::Relay.as_str());
@@ -343,27 +263,9 @@ enum Spoken {
     H2(h2::Upstream),
 }
 
-/// What is offered to the upstream: of the client's protocols those that are inspected, in its order. `None`: it has some,
-/// and none of ours. A client without ALPN speaks HTTP/1.1.
-pub(super) fn mirrored(hello: &ClientHello) -> Option<Vec<Vec<u8>>> {
-    if hello.alpn.is_empty() {
-        return Some(vec![Alpn::Http11.as_bytes().to_vec()]);
-    }
-    let known = [Alpn::H2.as_bytes(), Alpn::Http11.as_bytes()];
-    let offered: Vec<_> =
-        hello.alpn.iter().filter(|offer| known.contains(&&***offer)).map(|offer| offer.to_vec()).collect();
-    if offered.is_empty() { None } else { Some(offered) }
-}
-
-/// The protocol of a page: the simplest the client offers. The outer `None`: none that we speak.
-fn page_protocol(hello: &ClientHello) -> Option<Option<Alpn>> {
-    let offered = |alpn: Alpn| hello.alpn.iter().any(|offer| **offer == *alpn.as_bytes());
-    match hello.alpn.is_empty() {
-        true => Some(None),
-        false if offered(Alpn::Http11) => Some(Some(Alpn::Http11)),
-        false if offered(Alpn::H2) => Some(Some(Alpn::H2)),
-        false => None,
-    }
+/// The reason where an operator's word came first, and not the service's.
+fn by_operator<T, U>(cut: Either<T, U>) -> Option<Reason> {
+    matches!(cut, Either::Left(_)).then_some(Reason::CutByOperator)
 }
 
 /// How a handshake with the client failed, and what the client has been told of it.

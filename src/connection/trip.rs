@@ -5,9 +5,13 @@ use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::time::Instant;
+
 use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
-use super::{plain, relay};
+use super::plain;
+use super::protocols::mirrored;
+use super::sessions::{Entered, Kind, Session};
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::admit::{Admission, Counted, Rated, Slots, Visit};
 use crate::client::{Client, Established};
@@ -126,6 +130,39 @@ impl Trip {
         }
     }
 
+    /// One of the process that was taken over from, behind its last phase.
+    pub(super) fn resume(
+        gate: &Arc<Gate>,
+        client: ClientAddr,
+        attempt: Attempt,
+        claim: Claim,
+        ends: Option<Instant>,
+    ) -> Self {
+        let live = gate.live();
+        let drain = gate.drain().at(ends, live.config.drain);
+        Self {
+            gate: Arc::clone(gate),
+            relaying: Relaying::after(gate.pressure().newcomer()),
+            live,
+            client,
+            attempt,
+            action: Action::Connection,
+            stage: Stage::Relay,
+            drain,
+            handshake: None,
+            keep_alive: KeepAlive::No,
+            head_only: false,
+            claim: Some(claim),
+            steered: None,
+        }
+    }
+
+    /// False: there is no memory for it.
+    pub(super) fn relay_resumed(&mut self) -> bool {
+        self.begin_relay();
+        self.relaying.0.newcomer.is_some()
+    }
+
     /// Asks the policy, where the record can take what follows.
     pub fn decide(&mut self, asked: Asked) -> Result<Way, Ended> {
         self.stage = Stage::Decide;
@@ -204,6 +241,13 @@ impl Trip {
         self.relaying.begin();
     }
 
+    /// From here on it can be listed, and cut.
+    pub(super) fn session(&self, kind: Kind) -> Entered {
+        let fields = &self.attempt.fields;
+        let session = Session::new(self.attempt.id(), self.attempt.began(), self.client, fields, kind);
+        self.gate.sessions().enter(session)
+    }
+
     /// resolve → vet → connect.
     pub async fn dial(&mut self, destination: &Destination, visit: &Visit) -> Result<Connection, Ended> {
         self.stage = Stage::Dial;
@@ -248,8 +292,8 @@ impl Trip {
         hello: &ClientHello,
     ) -> Result<VerifiedUpstream<Inspect>, Ended> {
         self.stage = Stage::Verify;
-        let alpn = relay::mirrored(hello)
-            .ok_or_else(|| Ended::new(Side::Client, Stage::Verify, Reason::NoApplicationProtocol))?;
+        let alpn =
+            mirrored(hello).ok_or_else(|| Ended::new(Side::Client, Stage::Verify, Reason::NoApplicationProtocol))?;
         let upstream = verify::inspect(connection, destination, alpn, &self.live.config.verify)
             .await
             .map_err(|error| self.unverified(&error))?;

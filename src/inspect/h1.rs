@@ -105,7 +105,7 @@ where
     }
     // Boxed, as a connection is idle for most of its life.
     match Box::pin(forward(head, &mut exchange, client, upstream, terms)).await {
-        Next::KeepAlive if scope.drain.is_draining() => Step::End(drained(scope)),
+        Next::KeepAlive if scope.drain.is_leaving() => Step::End(drained(scope)),
         Next::KeepAlive => Step::Again,
         Next::UpstreamEnds | Next::Close => Step::End(FINISHED),
         Next::Abort => Step::Abort,
@@ -174,7 +174,7 @@ where
             } else {
                 ended(Side::Sekisho, Reason::IdleTimeout)
             }),
-            () = scope.drain.draining(), if !begun => Some(drained(scope)),
+            () = scope.drain.leaving(), if !begun => Some(drained(scope)),
         };
         if let Some(ended) = over {
             return Waited::Over(ended);

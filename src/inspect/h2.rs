@@ -58,7 +58,7 @@ where
     select! {
         client = handshake => client.map_err(|error| client_ended(&error)),
         result = &mut upstream.driver => Err(upstream_ended(result, Streams::None)),
-        () = scope.drain.draining() => Err(Ended { side: Side::Sekisho, reason: Some(scope.leave()) }),
+        () = scope.drain.leaving() => Err(Ended { side: Side::Sekisho, reason: Some(scope.leave()) }),
         () = sleep(scope.deadlines.idle) => Err(Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) }),
     }
 }
@@ -136,7 +136,7 @@ where
 
     async fn run(&mut self) -> Ended {
         let drain = self.shared.scope.drain.clone();
-        let mut draining = pin!(drain.draining());
+        let mut draining = pin!(drain.leaving());
         loop {
             let event = select! {
                 // The upstream before the client, so that what it has answered is known before more is asked of it.

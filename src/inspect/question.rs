@@ -4,7 +4,7 @@
 //!
 //! | question | behind it |
 //! |---|---|
-//! | 1 take up | which file (1 octet: 0 the configuration, 1 its trial), the public key of the leaves (65 octets, an uncompressed point of P-256) |
+//! | 1 take up | which file (1 octet: 0 the configuration, 1 its trial, 2 the last good one), the public key of the leaves (65 octets, an uncompressed point of P-256) |
 //! | 2 keep | the generation that is in force from now on (4 octets), 0 where nothing is inspected any more |
 //! | 3 mint | the generation (4 octets), which of its issuing CAs (1 octet), the name (ASCII) |
 //!
@@ -17,8 +17,6 @@
 //!
 //! No path, no policy, no key, no field of a certificate but its name: whoever holds the asking end chooses among what the other has
 //! read. What is too long, too short or of an unknown kind is no message, and ends the conversation.
-
-use std::path::{Path, PathBuf};
 
 use super::issuer::Which;
 use crate::names::DnsName;
@@ -40,17 +38,20 @@ pub enum Source {
     File,
     /// Beside it, the same name with `.trial` behind it.
     Trial,
+    /// What the service keeps in its state directory, where it was started with that because the file is broken.
+    LastGood,
 }
 
 impl Source {
-    /// Where it is, for the service of the configuration at `file`.
-    pub fn path(self, file: &Path) -> PathBuf {
-        let mut path = file.as_os_str().to_owned();
+    const ALL: [Self; 3] = [Self::File, Self::Trial, Self::LastGood];
+
+    /// Its octet in a message.
+    fn octet(self) -> u8 {
         match self {
-            Self::File => {}
-            Self::Trial => path.push(".trial"),
+            Self::File => 0,
+            Self::Trial => 1,
+            Self::LastGood => 2,
         }
-        path.into()
     }
 }
 
@@ -79,7 +80,7 @@ impl Question {
         let mut octets = number.to_be_bytes().to_vec();
         match self {
             Self::TakeUp { source, point } => {
-                octets.extend([1, u8::from(*source == Source::Trial)]);
+                octets.extend([1, source.octet()]);
                 octets.extend(point);
             }
             Self::Keep { generation } => {
@@ -105,7 +106,7 @@ impl Question {
         let question = match kind {
             1 => {
                 let (source, point) = rest.split_first()?;
-                let source = either(*source, Source::File, Source::Trial)?;
+                let source = Source::ALL.into_iter().find(|known| known.octet() == *source)?;
                 let point: [u8; POINT] = point.try_into().ok()?;
                 // SEC 1 section 2.3.3: 04 begins an uncompressed point.
                 (point[0] == 4).then_some(Self::TakeUp { source, point })?
@@ -114,7 +115,11 @@ impl Question {
             3 => {
                 let (generation, rest) = rest.split_first_chunk()?;
                 let (which, name) = rest.split_first()?;
-                let which = either(*which, Which::First, Which::Next)?;
+                let which = match which {
+                    0 => Which::First,
+                    1 => Which::Next,
+                    _ => return None,
+                };
                 let parsed = DnsName::parse(name).ok()?;
                 // Only the normal form, which is what the other end has.
                 let normal = parsed.as_str().as_bytes() == name;
@@ -177,14 +182,6 @@ fn head(octets: &[u8]) -> Option<(u64, u8, &[u8])> {
     Some((u64::from_be_bytes(*number), *kind, rest))
 }
 
-fn either<T>(octet: u8, zero: T, one: T) -> Option<T> {
-    match octet {
-        0 => Some(zero),
-        1 => Some(one),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -202,6 +199,7 @@ mod tests {
         vec![
             Question::TakeUp { source: Source::File, point },
             Question::TakeUp { source: Source::Trial, point },
+            Question::TakeUp { source: Source::LastGood, point },
             Question::Keep { generation: u32::MAX },
             Question::Mint { generation: 1, which: Which::First, name: name("a.example.com") },
             Question::Mint { generation: 2, which: Which::Next, name: name(&longest) },
@@ -248,7 +246,7 @@ mod tests {
         for other in [0, 4, 5, 0x7f, 0xff] {
             assert_eq!(Question::decode(&kind(other)), None, "{other}");
         }
-        for (place, octet) in [(HEAD, 2), (HEAD + 1, 2), (HEAD + 1, 0)] {
+        for (place, octet) in [(HEAD, 3), (HEAD + 1, 2), (HEAD + 1, 0)] {
             let mut octets = questions()[0].encode(1);
             octets[place] = octet;
             assert_eq!(Question::decode(&octets), None, "{place}");

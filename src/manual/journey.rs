@@ -53,7 +53,7 @@
 //! segments. [`reconcile_tunnel`] compares its name with the destination's; a tunnel's hello must have one. The result is an
 //! [`Agreed`]`<`[`Tunnel`]`>`.
 //!
-//! **relay.** The `established` line is queued, then [`tunnel::relay`](crate::tunnel::relay) copies both ways, the hello first,
+//! **relay.** The `established` line is queued, then [`Tunnel::copy`](crate::tunnel::Tunnel::copy) copies both ways, the hello first,
 //! until both sides have ended, or nothing moved for `timeouts.tunnel_idle`, or for `timeouts.tunnel_half_closed` after one has ended.
 //!
 //! # Inspect

@@ -208,6 +208,7 @@
 //! | `too_slow` | 408 http_request_error | close | the client sent or took its content more slowly than it must | one now and then is a bad line or a download left alone; many from one client deserve a look; `timeouts.body_progress` |
 //! | `client_rejected_certificate` | 499 connection_terminated | close | the client does not trust the issuing CA, or pins another | install the root there; tunnel the hosts of applications that pin |
 //! | `policy_withdrawn` | 403 http_request_denied | alert 49 | a reload, or the end of a registration, took the permission away | nothing |
+//! | `cut_by_operator` | 403 http_request_denied | alert 49 | an operator ended it: [`sekisho sessions cut`](super::changes) | ask who did: the record's `control` line says it |
 //!
 //! # Limits and timeouts
 //!

@@ -38,8 +38,12 @@
 //! | `event.reason` | keyword | Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally. |
 //! | `event.duration` | long | Nanoseconds since `@timestamp`, by a clock that never jumps. |
 //! | `sekisho.count` | long | How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1. |
-//! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, minting_ended or unrestricted. |
+//! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back, last_good, minting_ended or unrestricted. |
 //! | `message` | keyword | A lifecycle event in a sentence. |
+//! | `sekisho.control` | keyword | What was asked for on the control socket: status, sessions, cut, reload, trial, confirm or rollback. Absent where the request could not be read. |
+//! | `user.id` | keyword | Number of the user who asked, as the kernel says it. |
+//! | `user.name` | keyword | Name of that user, where /etc/passwd has it. |
+//! | `process.pid` | long | Process that asked. |
 //! | `service.version` | keyword | Version of sekisho, in the lines of start and reload. |
 //! | `sekisho.config_revision` | keyword | Revision of the configuration that decided. |
 //! | `source.ip` | ip | Address of the client that connected. Nothing a client sends can change it. |

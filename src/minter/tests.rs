@@ -46,7 +46,7 @@ fn site() -> (TempDir, Minting) {
     };
     authority::init(&request).expect("a CA");
     fs::write(path("sekisho.toml"), POLICY).expect("written");
-    let minting = Minting::new(path("sekisho.toml"));
+    let minting = Minting::new(path("sekisho.toml"), None);
     (directory, minting)
 }
 

@@ -53,6 +53,11 @@ impl Attempt {
         self.id
     }
 
+    /// When it began, by the wall clock.
+    pub fn began(&self) -> SystemTime {
+        self.at
+    }
+
     /// That it began earlier than its record was asked for: when its connection was accepted.
     pub fn began_at(&mut self, at: SystemTime, began: Instant) {
         (self.at, self.began) = (at, began);

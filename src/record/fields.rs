@@ -16,7 +16,7 @@ use crate::record::id::EventId;
 use crate::record::lifecycle::Lifecycle;
 use crate::record::line;
 use crate::record::read::Read;
-use crate::record::values::{AskedAuthority, Names, Text, UrlPath, Value};
+use crate::record::values::{AskedAuthority, Names, Text, UrlPath, UserId, Value};
 
 /// One row of the manual's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +81,12 @@ fields! {
     pub(super) reason: Reason = "event.reason", "Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally.";
     pub(super) duration: Duration = "event.duration", "Nanoseconds since `@timestamp`, by a clock that never jumps.";
     pub(super) count: u64 = "sekisho.count", "How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1.";
-    pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, minting_ended or unrestricted.";
+    pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back, last_good, minting_ended or unrestricted.";
     pub message: Text = "message", "A lifecycle event in a sentence.";
+    pub control: &'static str = "sekisho.control", "What was asked for on the control socket: status, sessions, cut, reload, trial, confirm or rollback. Absent where the request could not be read.";
+    pub user_id: UserId = "user.id", "Number of the user who asked, as the kernel says it.";
+    pub user_name: Text = "user.name", "Name of that user, where /etc/passwd has it.";
+    pub process: u32 = "process.pid", "Process that asked.";
     pub version: &'static str = "service.version", "Version of sekisho, in the lines of start and reload.";
     pub config_revision: Text = "sekisho.config_revision", "Revision of the configuration that decided.";
 

@@ -2,7 +2,7 @@
 //!
 //! The old process completes the file and lets go of it ([`Recorder::release`]). What comes later it holds, and then sends on
 //! ([`Recorder::forward`]) to the new one, which begins its run in the file and lays every line of the old one under a number of its own
-//! ([`Recorder::relay`]). Where the new one fails before it has begun, the old one opens the file again ([`Recorder::reopen`]); where it
+//! ([`Recorder::relay`]). Where the new one fails before it has begun, the old one opens the file again ([`Recorder::reclaim`]); where it
 //! ends later, the lines that are left go into the file as soon as that is free.
 
 use std::io;
@@ -80,6 +80,15 @@ impl Recorder {
     /// [`RecordError`]: nothing has changed.
     pub async fn release(&self) -> Result<(), RecordError> {
         self.switch(To::Nowhere).await
+    }
+
+    /// The file is this process's again: opened anew at once, or as soon as the other has closed it.
+    pub async fn reclaim(&self) {
+        if let Err(error) = self.reopen().await {
+            tracing::warn!("the record is tried again: {error}");
+            // It fails only where the record is closed, and then nothing is held.
+            let _ = self.switch(To::Itself).await;
+        }
     }
 
     /// Sends what is held, and all that comes later, to the process that goes on with the file.

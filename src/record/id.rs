@@ -15,14 +15,19 @@ use aws_lc_rs::rand;
 use crate::record::values::Value;
 
 /// The identifier of one attempt (`event.id`). [`fmt::Display`] is the form of the record, the pages and `Proxy-Status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId([u8; 10]);
 
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl EventId {
+    /// A number that is as likely as any other, for who spreads them.
+    pub fn spread(self) -> usize {
+        self.0[9].into()
+    }
+
     /// From the form of the record.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let mut bits = 0_u128;
         for byte in text.bytes().filter(|byte| *byte != b'-') {
             bits = (bits << 5) | DIGITS.iter().position(|digit| *digit == byte)? as u128;

@@ -51,6 +51,22 @@ pub enum Lifecycle {
     MintingEnded,
     /// The service could not restrict itself in some way when it began. `message` says in which, and why.
     Unrestricted,
+    /// Another process wanted to take over, and did not come as far as to serve. `message` says why.
+    TakeoverFailed,
+    /// The process that was taken over from has ended. `message` says what came from it.
+    TakenOver,
+    /// Somebody asked for something on the control socket and was given it. `message` says what.
+    Control,
+    /// Somebody asked and was refused. `message` says what and why.
+    ControlRefused,
+    /// A configuration is on trial: in force until it is confirmed or its time is over. `message` says until when.
+    TrialBegun,
+    /// It was confirmed, and is the file's now.
+    TrialConfirmed,
+    /// It is over: the file is in force again. `message` says why.
+    TrialRolledBack,
+    /// The configuration's file is broken, and the last good one is in force, as `--last-good` asks. `message` says which.
+    LastGood,
 }
 
 impl Lifecycle {
@@ -76,6 +92,14 @@ impl Lifecycle {
             Self::Enforcing => "enforcing",
             Self::MintingEnded => "minting_ended",
             Self::Unrestricted => "unrestricted",
+            Self::TakeoverFailed => "takeover_failed",
+            Self::TakenOver => "taken_over",
+            Self::Control => "control",
+            Self::ControlRefused => "control_refused",
+            Self::TrialBegun => "trial_begun",
+            Self::TrialConfirmed => "trial_confirmed",
+            Self::TrialRolledBack => "trial_rolled_back",
+            Self::LastGood => "last_good",
         }
     }
 }

@@ -55,6 +55,8 @@ pub(super) enum To {
     Nowhere,
     /// To that process.
     Process(UnixStream),
+    /// The path again, as soon as it can be opened.
+    Itself,
 }
 
 /// The end of the run has been asked for.

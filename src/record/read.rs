@@ -13,7 +13,7 @@ use crate::addrs::{ListenAddr, OriginalAddr};
 use crate::reason::{Outcome, Reason};
 use crate::record::id::EventId;
 use crate::record::lifecycle::Lifecycle;
-use crate::record::values::{AskedAuthority, Names, Text, UrlPath};
+use crate::record::values::{AskedAuthority, Names, Text, UrlPath, UserId};
 
 /// The words of fields that hold one of a closed list and can stand in the line of an attempt that is under way.
 /// A tunnel's `sekisho.upstream_verdict` is one that was probed or kept.
@@ -124,5 +124,19 @@ impl Read for OriginalAddr {
 impl Read for EventId {
     fn read(value: Json) -> Option<Self> {
         Self::parse(text(&value)?)
+    }
+}
+
+/// No attempt has one.
+impl Read for u32 {
+    fn read(_: Json) -> Option<Self> {
+        None
+    }
+}
+
+/// No attempt has one.
+impl Read for UserId {
+    fn read(_: Json) -> Option<Self> {
+        None
     }
 }

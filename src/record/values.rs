@@ -158,7 +158,7 @@ impl AskedAuthority {
         Self(text)
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 }
@@ -248,6 +248,26 @@ impl Value for u64 {
 
     fn write(&self, out: &mut Vec<u8>) {
         line::number(out, *self);
+    }
+}
+
+impl Value for u32 {
+    const KIND: &'static str = "long";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        u64::from(*self).write(out);
+    }
+}
+
+/// The number of a user, which ECS has as a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserId(pub u32);
+
+impl Value for UserId {
+    const KIND: &'static str = "keyword";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        line::string(out, &self.0.to_string());
     }
 }
 

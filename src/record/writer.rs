@@ -133,6 +133,10 @@ impl Writer {
                 self.shared.go_on(true);
                 return Ok(());
             }
+            To::Itself => {
+                self.shared.go_on(false);
+                return Ok(());
+            }
             To::Reopened => None,
             To::File(settings) => Some(settings),
         };

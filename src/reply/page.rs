@@ -152,6 +152,7 @@ fn words(reason: Reason) -> (&'static str, &'static str) {
             "ゲートウェイに問題が起きているため、安全のため接続を止めています。",
             "The gateway has a problem of its own; for safety it connects to nothing until that is mended.",
         ),
+        R::CutByOperator => ("管理者がこの接続を切断しました。", "An administrator has ended this connection."),
         R::PolicyWithdrawn => {
             ("この接続先の許可が取り消されました。", "The permission to reach this destination was withdrawn.")
         }

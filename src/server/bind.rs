@@ -7,10 +7,10 @@ use std::net::{self, SocketAddr};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
 
 use super::ServerError;
 use super::inherited::Inherited;
+use super::serving::{Serving, Sockets};
 use super::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::config::{Config, Listener, ListenerMode, Steering};
@@ -21,16 +21,16 @@ pub(super) const BACKLOG: i32 = 4096;
 
 /// Sockets newly bound for a configuration, before anything else of it takes effect.
 pub(super) struct Bound {
-    pub(super) proxying: Vec<(Listener, Vec<TcpListener>)>,
-    pub(super) admin: Option<(ListenAddr, TcpListener)>,
-    pub(super) pac: Option<(ListenAddr, TcpListener)>,
+    pub(super) proxying: Vec<(Listener, Sockets)>,
+    pub(super) admin: Option<(ListenAddr, Sockets)>,
+    pub(super) pac: Option<(ListenAddr, Sockets)>,
 }
 
 impl Bound {
     pub(super) fn new(
         config: &Config,
         workers: &Workers,
-        listeners: &HashMap<Listener, Vec<AbortHandle>>,
+        listeners: &HashMap<Listener, Serving>,
         held: Held,
         inherited: &mut Inherited,
     ) -> Result<Self, ServerError> {
@@ -40,7 +40,7 @@ impl Bound {
             let own = listeners.keys().map(|held| held.address).find(|held| held.port() == address.port());
             let sockets = bind("listener.address", address, workers.handles(), own, inherited)?;
             if listener.mode == ListenerMode::Transparent(Steering::Tproxy) {
-                let taking = sockets.iter().try_for_each(|socket| take_what_is_for_others(socket, address));
+                let taking = sockets.accepting.iter().try_for_each(|socket| take_what_is_for_others(socket, address));
                 taking.map_err(|source| ServerError::Tproxy { address, source })?;
             }
             proxying.push((*listener, sockets));
@@ -67,10 +67,9 @@ fn single(
     wanted: Option<ListenAddr>,
     held: Option<ListenAddr>,
     inherited: &mut Inherited,
-) -> Result<Option<(ListenAddr, TcpListener)>, ServerError> {
+) -> Result<Option<(ListenAddr, Sockets)>, ServerError> {
     let Some(address) = wanted.filter(|address| Some(*address) != held) else { return Ok(None) };
-    let mut bound = bind(key, address, [&Handle::current()].into_iter(), None, inherited)?;
-    Ok(bound.pop().map(|listener| (address, listener)))
+    Ok(Some((address, bind(key, address, [&Handle::current()].into_iter(), None, inherited)?)))
 }
 
 /// Connections to any address that the packet filter hands to this socket (`IP_TRANSPARENT`, ip(7)).
@@ -86,10 +85,10 @@ fn bind<'a>(
     runtimes: impl Iterator<Item = &'a Handle>,
     own: Option<ListenAddr>,
     inherited: &mut Inherited,
-) -> Result<Vec<TcpListener>, ServerError> {
+) -> Result<Sockets, ServerError> {
     let there = inherited.take(address);
     let opened = if there.is_empty() { open(address.socket(), runtimes) } else { adopt(there, runtimes) };
-    opened.map_err(|source| match own {
+    opened.and_then(Sockets::new).map_err(|source| match own {
         Some(own) if source.kind() == io::ErrorKind::AddrInUse => ServerError::OwnPort { address, own },
         Some(_) | None => ServerError::Bind { key, address, source },
     })

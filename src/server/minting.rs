@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Server, ServerError, about};
-use crate::config::{Config, Scope};
-use crate::inspect::question::Source;
+use crate::config::{Config, Scope, Source};
 use crate::minter::{Minter, TakeUpError, TakenUp};
 use crate::record::Lifecycle;
+use crate::restrict::Restriction;
 
 /// Who has the issuing key.
 pub enum Minting {
@@ -18,9 +18,41 @@ pub enum Minting {
     Elsewhere(Minter, TakenUp),
 }
 
+impl Minting {
+    /// What `config` is read for from here on, and who signs for it.
+    pub(super) async fn begin(self, config: &mut Config) -> (Scope, Option<Minter>) {
+        match self {
+            Self::Here => (Scope::Full, None),
+            Self::Nowhere => (Scope::WithoutIssuingKey, None),
+            Self::Elsewhere(minter, taken_up) => {
+                minter.keep(Some(&taken_up)).await;
+                config.issuing = Some(taken_up.issuer);
+                (Scope::WithoutIssuingKey, Some(minter))
+            }
+        }
+    }
+}
+
+/// What the process is without: the issuing key, and what it has given up.
+pub struct Apart {
+    pub minting: Minting,
+    pub restriction: Restriction,
+}
+
+impl Apart {
+    /// Of a process that serves whoever has started it: nothing.
+    pub fn nothing() -> Self {
+        Self { minting: Minting::Here, restriction: Restriction::default() }
+    }
+}
+
 impl Server {
     /// Has the minting process read what `config` was read from, where the key is there.
-    pub(super) async fn take_up(&self, config: &mut Config, source: Source) -> Result<Option<TakenUp>, ServerError> {
+    pub(super) async fn have_minted(
+        &self,
+        config: &mut Config,
+        source: Source,
+    ) -> Result<Option<TakenUp>, ServerError> {
         let Some(minter) = &self.minter else {
             let held_nowhere = self.scope == Scope::WithoutIssuingKey && config.issuing.is_some();
             return if held_nowhere { Err(TakeUpError::None.into()) } else { Ok(None) };

@@ -1,14 +1,21 @@
 //! What signals ask of the service.
 
+use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::ServerError;
+use super::desk::Command;
+use crate::control::role::Peer;
 
 /// What a signal or the clock asks for.
 pub(super) enum Asked {
     Reload,
     Reopen,
     Look(time::Date),
+    Change(Command),
+    /// The peer wants this process's place.
+    Place(UnixStream, Peer),
+    TrialOver,
     Stop,
 }
 

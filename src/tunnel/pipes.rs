@@ -104,6 +104,24 @@ impl Lent {
         self.held -= octets;
         Ok(octets)
     }
+
+    /// Takes everything out of it.
+    ///
+    /// # Errors
+    /// The system's; octets are lost then.
+    pub(super) fn empty(&mut self) -> io::Result<Vec<u8>> {
+        let mut octets = vec![0; self.held];
+        let Some(pipe) = &self.pipe else { return Ok(Vec::new()) };
+        let mut filled = 0;
+        while let Some(room) = octets.get_mut(filled..).filter(|room| !room.is_empty()) {
+            match rustix::io::read(&pipe.read, room)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                read => filled += read,
+            }
+        }
+        self.held = 0;
+        Ok(octets)
+    }
 }
 
 const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);

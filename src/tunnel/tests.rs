@@ -35,6 +35,21 @@ fn settings(idle: Duration) -> Settings {
     Settings { idle, half_closed: Duration::from_secs(60) }
 }
 
+/// From the first octet to the end.
+async fn relay(
+    prefix: BytesMut,
+    client: &TcpStream,
+    upstream: &TcpStream,
+    counters: &Counters,
+    settings: &Settings,
+    subjects: &Arc<Subjects>,
+    memory: &Arc<Memory>,
+) -> TunnelEnd {
+    let up = Half { unsent: prefix, ended: false };
+    let mut tunnel = Tunnel::new((client, upstream), (up, Half::default()), counters, subjects, memory);
+    tunnel.copy(settings).await
+}
+
 #[tokio::test]
 async fn n05_half_close_passes_on_and_the_other_half_goes_on() {
     let ((ours_client, mut client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
@@ -286,4 +301,67 @@ async fn n02_an_upstream_that_ended_and_is_gone_leaves_the_client_its_time() {
         () = peers => unreachable!("the relay ends first"),
     };
     assert_eq!(end, TunnelEnd::UpstreamFinished);
+}
+
+/// As another process would: at whatever moment the copying is given up, nothing is lost and nothing comes twice.
+#[tokio::test]
+async fn a_tunnel_goes_on_elsewhere_from_where_it_was() {
+    let ((ours_client, mut client), (ours_upstream, mut upstream)) = tokio::join!(pair(), pair());
+    SockRef::from(&ours_client).set_send_buffer_size(4096).expect("a small buffer");
+    let sent: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
+    let expected = sent.clone();
+    let peers = async move {
+        let writing = async {
+            upstream.write_all(&sent).await.expect("write");
+            upstream.shutdown().await.expect("half-close");
+            let mut asked = Vec::new();
+            upstream.read_to_end(&mut asked).await.expect("read");
+            assert_eq!(asked, b"hello, and more");
+        };
+        let reading = async {
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).await.expect("read");
+            assert!(got == expected, "bytes differ");
+            client.write_all(b", and more").await.expect("write");
+            client.shutdown().await.expect("end");
+        };
+        tokio::join!(writing, reading);
+    };
+    let (memory, subjects, settings) = (unbounded(), unlimited(), settings(Duration::from_secs(60)));
+    // Its sockets are its own: their end is the last that the peers are told.
+    let relaying = async move {
+        let mut halves = (Half { unsent: b"hello".as_slice().into(), ended: false }, Half::default());
+        let (mut moves, mut with_octets, mut half_closed) = (0_u32, 0_u32, 0_u32);
+        let mut total = 0;
+        loop {
+            let counters = Counters::default();
+            let mut tunnel = Tunnel::new((&ours_client, &ours_upstream), halves, &counters, &subjects, &memory);
+            // Given up behind a few of its own turns, another number each time.
+            let mut turns = moves % 7;
+            let given_up = poll_fn(|cx| {
+                turns = turns.saturating_sub(1);
+                if turns > 0 {
+                    cx.waker().wake_by_ref();
+                }
+                if turns == 0 { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let end = tokio::select! {
+                biased;
+                end = tunnel.copy(&settings) => Some(end),
+                () = given_up => None,
+            };
+            halves = tunnel.halves().expect("a pipe that is read");
+            total += counters.received.load(Ordering::Relaxed);
+            with_octets += u32::from(!halves.1.unsent.is_empty());
+            half_closed += u32::from(halves.1.ended && !halves.0.ended);
+            moves += 1;
+            if let Some(end) = end {
+                return (end, total, with_octets, half_closed);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let ((end, total, with_octets, half_closed), ()) = tokio::join!(relaying, peers);
+    assert_eq!((end, total), (TunnelEnd::Finished, 8_000_000));
+    assert!(with_octets > 10 && half_closed > 0, "{with_octets} {half_closed}");
 }

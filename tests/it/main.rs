@@ -42,4 +42,5 @@ mod steered;
 mod structure;
 mod tenant;
 mod tunnel;
+mod upgrade;
 mod upstream;

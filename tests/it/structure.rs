@@ -10,7 +10,7 @@ const MAX_FUNCTION_LINES: usize = 60;
 
 /// Every module, each with those it imports. A module may import only what stands above it, so there is no cycle; what it imports
 /// must stand in its row, and what stands there must be imported. `cli` may ask anyone.
-const MODULES: [(&str, &[&str]); 40] = [
+const MODULES: [(&str, &[&str]); 41] = [
     // A literal table.
     ("names", &[]),
     ("addrs", &[]),
@@ -32,6 +32,7 @@ const MODULES: [(&str, &[&str]); 40] = [
     ("policy", &["addrs", "names", "reason"]),
     ("catalog", &["names", "policy"]),
     ("feed", &["catalog", "names", "policy"]),
+    ("control", &["feed"]),
     ("pac", &["addrs", "names", "policy"]),
     ("learning", &["addrs", "catalog", "names", "policy", "reason"]),
     ("identify", &["client", "http1", "names", "policy", "reason"]),
@@ -48,8 +49,8 @@ const MODULES: [(&str, &[&str]); 40] = [
     (
         "config",
         &[
-            "addrs", "admit", "catalog", "exchange", "feed", "identify", "inspect", "names", "pac", "policy",
-            "pressure", "record", "tunnel", "upstream",
+            "addrs", "admit", "catalog", "control", "exchange", "feed", "identify", "inspect", "names", "pac",
+            "policy", "pressure", "record", "tunnel", "upstream",
         ],
     ),
     ("restrict", &["config", "sockets", "upstream"]),
@@ -110,6 +111,7 @@ const MODULES: [(&str, &[&str]); 40] = [
             "autoconfig",
             "config",
             "connection",
+            "control",
             "drain",
             "inspect",
             "minter",

@@ -97,7 +97,7 @@ async fn where_the_new_one_does_not_begin_the_old_one_goes_on() {
     let old = start(&dir).expect("a record");
     old.release().await.expect("let go of");
     refuse(&old, Reason::DnsFailed).await;
-    old.reopen().await.expect("its own again");
+    old.reclaim().await;
     refuse(&old, Reason::IpLiteral).await;
     old.shutdown(WITHIN).expect("all written");
     let words = [(1, "start"), (2, "continued"), (3, "dns_failed"), (4, "reopen"), (5, "ip_literal"), (6, "stop")];

@@ -127,6 +127,22 @@ impl Sekisho {
         sekisho
     }
 
+    /// A new process takes over from this one, which is given back: it ends by itself.
+    pub async fn take_over(&mut self) -> Child {
+        let starts =
+            |records: Vec<Record>| records.iter().filter(|record| record.text("sekisho.lifecycle") == "start").count();
+        let before = starts(self.records());
+        let mut new = spawn_with(self.dir.path(), &["--take-over"], &self.environment, None);
+        until("the new process's first line", || {
+            if let Some(status) = new.try_wait().expect("wait") {
+                panic!("the new process ended with {status}: {}", self.stderr());
+            }
+            (starts(self.records()) > before).then_some(())
+        })
+        .await;
+        std::mem::replace(&mut self.child, new)
+    }
+
     /// A connection to its admin listener.
     async fn to_admin(&self) -> std::io::Result<Wire<tokio::net::TcpStream>> {
         match &self.namespace {
@@ -399,6 +415,10 @@ impl Sekisho {
 }
 
 fn spawn(dir: &Path, environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
+    spawn_with(dir, &[], environment, limits)
+}
+
+pub fn spawn_with(dir: &Path, more: &[&str], environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
     let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).expect("stderr.log");
     let mut command = match limits {
         None => Command::new(binary()),
@@ -410,6 +430,7 @@ fn spawn(dir: &Path, environment: &[(&'static str, OsString)], limits: Option<&s
     };
     command
         .args(["run", "--config", "sekisho.toml"])
+        .args(more)
         .current_dir(dir)
         .env("NO_COLOR", "1")
         .env_remove("NOTIFY_SOCKET")

@@ -1,0 +1,105 @@
+//! `sekisho upgrade`: this program takes the place of the process that runs, without a refused connection or a broken tunnel.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::{ConfigFile, DONE, fail, say};
+use crate::config::Scope;
+use crate::control;
+use crate::control::client::ask;
+use crate::control::protocol::{Ask, Status};
+
+pub(super) const HELP: &str = "The new process loads the configuration, takes the listening sockets over, goes on with the record, and \
+    gets the tunnels. The old one lets inspected connections finish, within timeouts.drain, and ends. Where anything fails before the \
+    new one serves, the old one goes on.\n\nExamples:\n  sekisho upgrade --config /etc/sekisho/sekisho.toml\n  \
+    systemctl reload sekisho    does it, where the package has been upgraded";
+
+/// For a configuration with a million names, and the record to be written out.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Do nothing where the process that runs is of this very program file
+    #[arg(long)]
+    if_changed: bool,
+    /// Handed on to `run`: where the last good configuration is kept [default: $STATE_DIRECTORY]
+    #[arg(long, value_name = "DIR")]
+    state_directory: Option<PathBuf>,
+}
+
+pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
+    // With the eyes of the new program: what it does not take is said before anything is started.
+    let config = match arguments.config.load(Scope::Full) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let Some(at) = config.control else {
+        return fail(
+            &"the service that runs is asked by its control socket, and the configuration has none: add [control] socket, and restart once",
+        );
+    };
+    let before: Status = match ask(&at.socket, &Ask::Status {}) {
+        Ok(status) => status,
+        Err(error) => return fail(&error),
+    };
+    if arguments.if_changed
+        && before.program.is_some()
+        && before.program == control::program(Path::new("/proc/self/exe"))
+    {
+        say(&format!("process {} runs this program already: nothing to upgrade\n", before.pid));
+        return DONE.into();
+    }
+    let child = match start(arguments) {
+        Ok(child) => child,
+        Err(error) => return fail(&format!("the new process cannot be started: {error}")),
+    };
+    match wait(child, &at.socket) {
+        Ok(after) => {
+            say(&format!(
+                "process {} (version {}) has taken over from process {} (version {}), which ends as soon as its connections have\n",
+                after.pid, after.version, before.pid, before.version
+            ));
+            DONE.into()
+        }
+        Err(why) => fail(&format!("{why}: process {} goes on", before.pid)),
+    }
+}
+
+fn start(arguments: &Arguments) -> std::io::Result<Child> {
+    let mut new = Command::new(std::env::current_exe()?);
+    new.arg("run").arg("--take-over").arg("--config").arg(arguments.config.path());
+    if let Some(directory) = &arguments.state_directory {
+        new.arg("--state-directory").arg(directory);
+    }
+    // In a group of its own: it stays when the terminal's foreground group is interrupted.
+    new.stdin(Stdio::null()).process_group(0).spawn()
+}
+
+/// Until the new process is the one that answers, or has ended.
+fn wait(mut child: Child, socket: &Path) -> Result<Status, String> {
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        match child.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => {
+                return Err(format!("the new process ended with {status}, for the reason that it gave"));
+            }
+            Err(error) => return Err(format!("the new process cannot be waited for: {error}")),
+        }
+        // While one takes the other's place, neither may answer for a moment.
+        if let Ok(status) = ask::<Status>(socket, &Ask::Status {})
+            && status.pid == child.id()
+        {
+            return Ok(status);
+        }
+        sleep(PAUSE);
+    }
+    let _ = child.kill();
+    Err(format!("the new process does not serve after {} s and was ended", PATIENCE.as_secs()))
+}

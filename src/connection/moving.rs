@@ -1,0 +1,223 @@
+//! A tunnel on its way from a process to the one that takes over from it: what it is, written down beside its two sockets, and how
+//! it goes on there.
+//!
+//! The new process decides by its own policy whether it may go on. What the old one found out of it (that the two names agree, that the
+//! certificate was verified) is not asked again: the parcel comes from a process of the same user, over a socket that nobody else may use.
+
+use std::io;
+use std::net::{self, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::ending::Next;
+use super::gate::{Gate, Present};
+use super::trip::Trip;
+use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
+use crate::client::Client;
+use crate::names::Authority;
+use crate::policy::{Claim, Decision};
+use crate::reason::{Outcome, Reason, Side};
+use crate::record::{Attempt, NotALine};
+use crate::tunnel::{Counters, Half};
+
+/// A parcel for the process that takes over, and who waits to hear whether it has it.
+pub struct Handed {
+    pub parcel: Parcel,
+    pub taken: oneshot::Sender<bool>,
+}
+
+impl Handed {
+    pub(super) fn new(parcel: Parcel) -> (Self, oneshot::Receiver<bool>) {
+        let (taken, answer) = oneshot::channel();
+        (Self { parcel, taken }, answer)
+    }
+}
+
+/// A tunnel without its two sockets, and these.
+pub struct Parcel {
+    about: About,
+    /// The line that would end its attempt.
+    record: Vec<u8>,
+    /// Octets that were read and not written, from the client and to it.
+    unsent: (BytesMut, BytesMut),
+    /// The client's, and the upstream's.
+    sockets: (OwnedFd, OwnedFd),
+}
+
+/// What is known of it. A process reads what one of another version wrote: a field is added with a default, and none is renamed.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    client: SocketAddr,
+    listener: SocketAddr,
+    #[serde(default)]
+    original: Option<SocketAddr>,
+    authority: String,
+    /// Of its connection's life (`timeouts.connection_life`), in milliseconds.
+    #[serde(default)]
+    left: Option<u64>,
+    sent: u64,
+    received: u64,
+    /// Which ways have ended.
+    ended: (bool, bool),
+    /// Octets of the parts behind this.
+    record: usize,
+    unsent: (usize, usize),
+}
+
+/// What came is no parcel.
+#[derive(Debug, thiserror::Error)]
+pub enum ParcelError {
+    #[error("it is not what this version reads: {0}")]
+    Form(#[from] serde_json::Error),
+    #[error("its parts are not as long as it says")]
+    Length,
+    #[error("its authority is none: {0}")]
+    Authority(#[from] crate::names::AuthorityError),
+    #[error("its record: {0}")]
+    Record(#[from] NotALine),
+    #[error("its sockets cannot be used: {0}")]
+    Sockets(#[from] io::Error),
+}
+
+impl Parcel {
+    pub(super) fn of(
+        trip: &mut Trip,
+        (client, upstream): (&TcpStream, &TcpStream),
+        (up, down): &(Half, Half),
+        counters: &Counters,
+    ) -> io::Result<Self> {
+        let Some(Claim::Connect(authority)) = &trip.claim else { return Err(io::ErrorKind::InvalidInput.into()) };
+        let listener = trip.attempt.fields.listener.ok_or(io::ErrorKind::InvalidInput)?;
+        let authority = authority.to_string();
+        let record = trip.attempt.portable();
+        let about = About {
+            client: trip.client.socket(),
+            listener: listener.socket(),
+            original: trip.attempt.fields.original.map(OriginalAddr::socket),
+            authority,
+            left: trip.drain.left().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            sent: counters.sent.load(Ordering::Relaxed),
+            received: counters.received.load(Ordering::Relaxed),
+            ended: (up.ended, down.ended),
+            record: record.len(),
+            unsent: (up.unsent.len(), down.unsent.len()),
+        };
+        let sockets = (client.as_fd().try_clone_to_owned()?, upstream.as_fd().try_clone_to_owned()?);
+        Ok(Self { about, record, unsent: (up.unsent.clone(), down.unsent.clone()), sockets })
+    }
+
+    /// All of it but the sockets: a line that says what it is, and the parts it names.
+    pub fn octets(&self) -> Vec<u8> {
+        // A map of numbers, addresses and a name: it can be written.
+        let mut octets = serde_json::to_vec(&self.about).unwrap_or_default();
+        octets.push(b'\n');
+        for part in [&*self.record, &*self.unsent.0, &*self.unsent.1] {
+            octets.extend_from_slice(part);
+        }
+        octets
+    }
+
+    pub fn sockets(&self) -> [&OwnedFd; 2] {
+        [&self.sockets.0, &self.sockets.1]
+    }
+
+    /// # Errors
+    /// [`ParcelError`].
+    pub fn read(octets: &[u8], sockets: (OwnedFd, OwnedFd)) -> Result<Self, ParcelError> {
+        let line = memchr::memchr(b'\n', octets).ok_or(ParcelError::Length)?;
+        let (line, parts) = octets.split_at(line);
+        let about: About = serde_json::from_slice(line)?;
+        let parts = parts.get(1..).unwrap_or_default();
+        let (record, unsent) = parts.split_at_checked(about.record).ok_or(ParcelError::Length)?;
+        let (up, down) = unsent.split_at_checked(about.unsent.0).ok_or(ParcelError::Length)?;
+        if down.len() != about.unsent.1 {
+            return Err(ParcelError::Length);
+        }
+        Ok(Self { record: record.to_vec(), unsent: (up.into(), down.into()), about, sockets })
+    }
+
+    /// Takes its attempt up. Within the runtime on which it is to go on.
+    ///
+    /// # Errors
+    /// [`ParcelError`]: nothing has happened, and its attempt is that of who sent it.
+    pub async fn resume(self, gate: &Gate) -> Result<Resumed, ParcelError> {
+        let authority = Authority::parse(self.about.authority.as_bytes())?;
+        let stream = |socket: OwnedFd| TcpStream::from_std(net::TcpStream::from(socket));
+        let (client, upstream) = (stream(self.sockets.0)?, stream(self.sockets.1)?);
+        let attempt = gate.recorder().resume(&self.record).await?;
+        Ok(Resumed {
+            about: self.about,
+            unsent: self.unsent,
+            claim: Claim::Connect(authority),
+            client,
+            upstream,
+            attempt,
+        })
+    }
+}
+
+/// A tunnel of the process before, which is to go on here.
+pub struct Resumed {
+    about: About,
+    unsent: (BytesMut, BytesMut),
+    claim: Claim,
+    client: TcpStream,
+    upstream: TcpStream,
+    attempt: Attempt,
+}
+
+/// Serves it to its end.
+pub async fn serve_moved(present: Present, resumed: Resumed) {
+    let gate = present.gate();
+    let Resumed { about, unsent, claim, client, upstream, attempt } = resumed;
+    let (addr, listener) = (ClientAddr::new(about.client), ListenAddr::new(about.listener));
+    let original = about.original.map(OriginalAddr::new);
+    let mut client = match original {
+        Some(original) => Client::steered(client, addr, listener, original),
+        None => Client::new(client, addr, listener),
+    };
+    let live = gate.live();
+    let admission = gate.limits().readmit(addr, live.config.policy.group_of(addr));
+    let ends = about.left.map(|left| Instant::now() + Duration::from_millis(left));
+    let mut trip = Box::new(Trip::resume(gate, addr, attempt, claim, ends));
+    let decision = trip.claim.as_ref().map(|claim| live.decide(addr, claim));
+    let Some(Decision::Tunnel(permit)) = decision else {
+        return trip.leave(client, Reason::PolicyWithdrawn);
+    };
+    if !trip.relay_resumed() {
+        return trip.leave(client, Reason::Overloaded);
+    }
+    let visit = admission.revisit(permit.rule().name());
+    let half = |unsent, ended| Half { unsent, ended };
+    let halves = (half(unsent.0, about.ended.0), half(unsent.1, about.ended.1));
+    let from = trip.from(halves, (about.sent, about.received));
+    let (_, socket) = client.stream().into_parts();
+    let next = Box::pin(trip.go_on(&mut client, (socket, upstream), from, &visit)).await;
+    drop(trip);
+    match next {
+        Ok(Next::Moved) => {}
+        Ok(Next::Close | Next::Request) => client.close().await,
+        Ok(Next::Abort) | Err(_) => client.abort(),
+    }
+}
+
+impl Trip {
+    /// It does not go on here: the reason is in its record.
+    fn leave(mut self: Box<Self>, client: Client, reason: Reason) {
+        self.conclude(Some(Side::Sekisho), Outcome::Allowed, Some(reason));
+        client.abort();
+    }
+}
+
+/// The way to the process that takes over.
+pub type Mover = tokio::sync::mpsc::Sender<Handed>;
+
+/// What may be on that way at once: two descriptors each, beside the connections'.
+pub const ON_THE_WAY: usize = 16;

@@ -1,0 +1,128 @@
+//! How many converse on the control socket at a time, and how often who may not is recorded.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Conversations at a time: of one user, of all, and of all with those that are kept for root and the service's own user.
+const OF_ONE: usize = 8;
+const OF_ALL: usize = 48;
+pub(super) const WITH_RESERVE: usize = 64;
+/// How often a user without a role is recorded, and of how many users that is remembered.
+const COMPLAINT: Duration = Duration::from_secs(1);
+const COMPLAINERS: usize = 64;
+
+/// Those who are there, by user.
+#[derive(Default)]
+pub(super) struct Crowd {
+    held: Mutex<HashMap<u32, usize>>,
+    complaints: Mutex<HashMap<u32, (Instant, u64)>>,
+}
+
+/// A conversation's place, given back when it is dropped.
+pub(super) struct Place<'a> {
+    crowd: &'a Crowd,
+    user: u32,
+}
+
+impl Crowd {
+    /// `None`: too many are there. `own`: it is root or the service's own user.
+    pub(super) fn place(&self, user: u32, own: bool) -> Option<Place<'_>> {
+        let mut held = locked(&self.held);
+        let (of_one, of_all) = if own { (WITH_RESERVE, WITH_RESERVE) } else { (OF_ONE, OF_ALL) };
+        let of_user = held.get(&user).copied().unwrap_or(0);
+        if of_user >= of_one || held.values().sum::<usize>() >= of_all {
+            return None;
+        }
+        held.insert(user, of_user + 1);
+        Some(Place { crowd: self, user })
+    }
+
+    /// Whether a user without a role is to be recorded now, and then how often he came since the last time. Users beyond those that
+    /// are remembered are one.
+    pub(super) fn complain(&self, user: u32, now: Instant) -> Option<u64> {
+        let mut complaints = locked(&self.complaints);
+        let is_new = !complaints.contains_key(&user);
+        if is_new && complaints.len() >= COMPLAINERS {
+            complaints.retain(|_, (at, _)| now.duration_since(*at) < COMPLAINT);
+        }
+        let crowded = is_new && complaints.len() >= COMPLAINERS;
+        match complaints.entry(if crowded { u32::MAX } else { user }) {
+            Entry::Vacant(vacant) => {
+                vacant.insert((now, 0));
+                Some(0)
+            }
+            Entry::Occupied(mut known) => {
+                let (at, more) = known.get_mut();
+                if now.duration_since(*at) < COMPLAINT {
+                    *more += 1;
+                    return None;
+                }
+                *at = now;
+                Some(std::mem::take(more))
+            }
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut held = locked(&self.crowd.held);
+        if let Entry::Occupied(mut of_user) = held.entry(self.user) {
+            *of_user.get_mut() -= 1;
+            if *of_user.get() == 0 {
+                of_user.remove();
+            }
+        }
+    }
+}
+
+/// Nothing is left half done in a map by a panic.
+fn locked<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_the_places_of_root() {
+        let crowd = Crowd::default();
+        let mut places = Vec::new();
+        for user in 1..=100 {
+            for n in 0..OF_ONE + 1 {
+                let place = crowd.place(user, false);
+                assert_eq!(place.is_some(), n < OF_ONE && places.len() < OF_ALL, "user {user}, {n}");
+                places.extend(place);
+            }
+        }
+        assert_eq!(places.len(), OF_ALL);
+        for n in 0..WITH_RESERVE - OF_ALL + 1 {
+            let place = crowd.place(0, true);
+            assert_eq!(place.is_some(), n < WITH_RESERVE - OF_ALL, "root, {n}");
+            places.extend(place);
+        }
+        drop(places);
+        assert!(crowd.held.lock().expect("whole").is_empty(), "nothing is kept of who has left");
+    }
+
+    #[test]
+    fn who_may_not_is_recorded_once_a_second_and_counted() {
+        let (crowd, now) = (Crowd::default(), Instant::now());
+        let after = |millis| now + Duration::from_millis(millis);
+        assert_eq!(crowd.complain(7, now), Some(0));
+        assert_eq!([crowd.complain(7, after(1)), crowd.complain(7, after(999))], [None, None]);
+        assert_eq!(crowd.complain(8, after(999)), Some(0));
+        assert_eq!(crowd.complain(7, after(1000)), Some(2));
+        assert_eq!(crowd.complain(7, after(2000)), Some(0));
+        for user in 100..10_000 {
+            let _ = crowd.complain(user, after(2500));
+        }
+        assert!(crowd.complaints.lock().expect("whole").len() <= COMPLAINERS + 1);
+        assert!(crowd.complain(4, after(9000)).is_some(), "who was quiet for long is forgotten");
+    }
+}

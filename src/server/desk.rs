@@ -1,0 +1,289 @@
+//! What is answered on the control socket. Changes go on to the task that reloads.
+//!
+//! Every request leaves a line in the record, refused ones too.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::about;
+use super::crowd::Crowd;
+use super::signals::Asked;
+use crate::admin::{Views, readiness};
+use crate::config::{Config, hexadecimal};
+use crate::connection::{Session, Wanted, Whom};
+use crate::control;
+use crate::control::protocol::{
+    Ask, Done, ListenerStatus, MAX_REQUEST, PAGE, Page, RecordStatus, Refusal, SessionRow, Status, TrialStatus, Word,
+    answer, read_request,
+};
+use crate::control::role::{Peer, Role};
+use crate::record::{EventId, Lifecycle, State, UserId, WhenUnwritable};
+
+/// What a request asks of the task that reloads.
+pub(super) enum Change {
+    Reload { revision: String },
+    Trial { revision: String, seconds: u64 },
+    Confirm { revision: String },
+    Rollback,
+}
+
+/// A change, and who waits for what becomes of it.
+pub(super) struct Command {
+    pub(super) change: Change,
+    pub(super) peer: Peer,
+    pub(super) reply: oneshot::Sender<Result<Done, Refusal>>,
+}
+
+/// What is in force, beside the configuration itself.
+pub(super) struct InForce {
+    /// Taken up then.
+    pub(super) since: SystemTime,
+    pub(super) trial: Option<OnTrial>,
+}
+
+pub(super) struct OnTrial {
+    pub(super) revision: Arc<str>,
+    pub(super) ends: Instant,
+    pub(super) until: SystemTime,
+    pub(super) by: String,
+}
+
+/// What requests are answered from.
+pub(super) struct Desk {
+    pub(super) views: Views,
+    began: SystemTime,
+    program: Option<String>,
+    pub(super) in_force: ArcSwap<InForce>,
+    commands: mpsc::Sender<Asked>,
+    pub(super) crowd: Crowd,
+}
+
+impl Desk {
+    pub(super) fn new(views: Views) -> (Arc<Self>, mpsc::Receiver<Asked>) {
+        let (commands, receiver) = mpsc::channel(1);
+        let began = SystemTime::now();
+        let in_force = ArcSwap::from_pointee(InForce { since: began, trial: None });
+        let program = control::program(Path::new("/proc/self/exe"));
+        (Arc::new(Self { views, began, program, in_force, commands, crowd: Crowd::default() }), receiver)
+    }
+
+    /// The answer to who has no role. He is recorded once a second at most, with how often he came meanwhile.
+    pub(super) fn turn_away(&self, peer: &Peer) -> Vec<u8> {
+        self.views.health.asked(false);
+        let message = format!("{peer} is neither a viewer nor an operator");
+        if let Some(more) = self.crowd.complain(peer.user, Instant::now()) {
+            let since =
+                if more > 0 { format!(", and {more} times more since the last such line") } else { String::new() };
+            self.record(Lifecycle::ControlRefused, &format!("{message}{since}"), peer, None);
+        }
+        let hint = "be root, or of the group [control] viewers or operators";
+        answer::<Done>(Err(Refusal::new(Word::NotPermitted, format!("{message}: {hint}"))))
+    }
+
+    /// The answer to a request of who has this role.
+    pub(super) async fn answer(&self, line: &[u8], peer: &Peer, role: Role) -> Vec<u8> {
+        let asked = if line.len() > MAX_REQUEST {
+            Err(Refusal::new(Word::Malformed, format!("no request: more than {MAX_REQUEST} octets")))
+        } else {
+            read_request(line)
+        };
+        let word = asked.as_ref().ok().map(Ask::word);
+        let permitted = asked.and_then(|ask| match role >= Role::for_asking(&ask) {
+            true => Ok(ask),
+            false => {
+                let message = format!("{peer} is a {} and may not {}", role.as_str(), ask.word());
+                Err(Refusal::new(Word::NotPermitted, message))
+            }
+        });
+        let outcome = match permitted {
+            Ok(ask) => self.carry_out(ask, peer).await,
+            Err(refusal) => Err(refusal),
+        };
+        self.views.health.asked(outcome.is_ok());
+        match outcome {
+            Ok((what, line)) => {
+                self.record(Lifecycle::Control, &format!("{peer}: {what}"), peer, word);
+                line
+            }
+            Err(refusal) => {
+                self.record(Lifecycle::ControlRefused, &format!("{peer}: {refusal}"), peer, word);
+                answer::<Done>(Err(refusal))
+            }
+        }
+    }
+
+    /// What was done, for the record, and the line of the answer.
+    async fn carry_out(&self, ask: Ask, peer: &Peer) -> Result<(String, Vec<u8>), Refusal> {
+        let change = match ask {
+            Ask::Status {} => return Ok(("asked for the status".to_owned(), answer(Ok(self.status())))),
+            Ask::Sessions { client, service, after } => {
+                let of = |what: &str, whom: &Option<String>| whom.as_ref().map(|whom| format!(" of {what} {whom:?}"));
+                let of = [of("client", &client), of("service", &service)].into_iter().flatten().collect::<String>();
+                let page = self.sessions(client, service, after)?;
+                let what = format!("listed {} sessions{of}", page.sessions.len());
+                return Ok((what, answer(Ok(page))));
+            }
+            Ask::Cut { id } => {
+                let message = self.cut(&id)?;
+                let revision = self.views.gate.live().config.revision.to_string();
+                return Ok((message.clone(), answer(Ok(Done { message, revision }))));
+            }
+            Ask::Reload { revision } => Change::Reload { revision },
+            Ask::Trial { revision, seconds } => Change::Trial { revision, seconds },
+            Ask::Confirm { revision } => Change::Confirm { revision },
+            Ask::Rollback {} => Change::Rollback,
+            // Only of the service's own user, to whom nothing is answered here.
+            Ask::TakeOver {} => return Err(Refusal::new(Word::NotPermitted, "not asked in this way")),
+        };
+        let stopping = || Refusal::new(Word::Busy, "the service is stopping: nothing is changed any more");
+        let (reply, done) = oneshot::channel();
+        let command = Command { change, peer: peer.clone(), reply };
+        self.commands.send(Asked::Change(command)).await.map_err(|_| stopping())?;
+        let done = done.await.map_err(|_| stopping())??;
+        Ok((done.message.clone(), answer(Ok(done))))
+    }
+
+    /// The peer wants the place of this process.
+    pub(super) async fn give_place(&self, stream: UnixStream, peer: Peer) {
+        self.views.health.asked(true);
+        self.record(Lifecycle::Control, &format!("{peer}: wants to take over"), &peer, Some(Ask::TakeOver {}.word()));
+        // Closed without an answer where the service is stopping.
+        let _ = self.commands.send(Asked::Place(stream, peer)).await;
+    }
+
+    fn status(&self) -> Status {
+        let Views { health, gate, .. } = &self.views;
+        let (live, in_force) = (gate.live(), self.in_force.load());
+        let Config { listeners, admin, pac, record, .. } = &live.config;
+        let (http, body) = readiness(&self.views);
+        let (assessment, _) = gate.pressure().last();
+        let (numbers, snapshot) = (gate.sessions().numbers(), gate.recorder().snapshot());
+        let (reloads, failed_reloads) = health.reloads();
+        let listener = |listener: &crate::config::Listener| ListenerStatus {
+            address: listener.address.to_string(),
+            mode: listener.mode.as_str().to_owned(),
+        };
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            program: self.program.clone(),
+            since: stamp(self.began),
+            revision: live.config.revision.to_string(),
+            revision_since: stamp(in_force.since),
+            file: absolute(&live.config.file),
+            text_sha256: hexadecimal(&live.config.text_sha256),
+            ready: http.is_success(),
+            readiness: body.lines().map(str::to_owned).collect(),
+            degraded: health.degraded().or_else(|| health.last_good()).map(|why| why.to_string()),
+            trial: in_force.trial.as_ref().map(|trial| TrialStatus {
+                revision: trial.revision.to_string(),
+                until: stamp(trial.until),
+                seconds_left: trial.ends.saturating_duration_since(Instant::now()).as_secs(),
+                by: trial.by.clone(),
+            }),
+            last_good: health.last_good().is_some(),
+            listeners: listeners.iter().map(listener).collect(),
+            admin: admin.map(|address| address.to_string()),
+            pac: pac.as_ref().and_then(|pac| pac.address).map(|address| address.to_string()),
+            connections: gate.connections() as u64,
+            tunnels: numbers.tunnels,
+            inspected: numbers.inspected,
+            plain: numbers.plain,
+            pressure: assessment.state().as_str().to_owned(),
+            pressure_cause: assessment.cause().map(|cause| cause.as_str().to_owned()),
+            record: RecordStatus {
+                path: absolute(&record.path),
+                writable: gate.recorder().state() == State::Writable,
+                when_unwritable: match record.when_unwritable {
+                    WhenUnwritable::Deny => "deny".to_owned(),
+                    WhenUnwritable::Continue => "continue".to_owned(),
+                },
+                waiting: snapshot.queue_length as u64,
+                lost: snapshot.lost,
+            },
+            reloads,
+            failed_reloads,
+        }
+    }
+
+    fn sessions(
+        &self,
+        client: Option<String>,
+        service: Option<String>,
+        after: Option<String>,
+    ) -> Result<Page, Refusal> {
+        let after = after.map(|after| identifier(&after)).transpose()?;
+        let wanted = Wanted { client: client.as_deref().map(Whom::parse), service };
+        let (sessions, more) = self.views.gate.sessions().page(&wanted, after, PAGE);
+        let next = sessions.last().filter(|_| more).map(|session| session.id.to_string());
+        Ok(Page { sessions: sessions.iter().map(|session| row(session)).collect(), next })
+    }
+
+    fn cut(&self, id: &str) -> Result<String, Refusal> {
+        let Some(session) = self.views.gate.sessions().cut(identifier(id)?) else {
+            let message = format!("no session {id}: it has ended, or never was one");
+            return Err(Refusal::new(Word::NoSuchSession, message));
+        };
+        let to = session.authority.as_ref().map_or("an unknown destination", |authority| authority.as_str());
+        Ok(format!("cut {}: {} of {} to {to}", session.id, session.mode(), session.client.ip()))
+    }
+
+    fn record(&self, kind: Lifecycle, message: &str, peer: &Peer, word: Option<&'static str>) {
+        match kind {
+            Lifecycle::ControlRefused => tracing::warn!("control: {message}"),
+            _ => tracing::info!("control: {message}"),
+        }
+        let mut fields = about(&self.views.gate.live().config);
+        fields.message = Some(message.into());
+        fields.control = word;
+        fields.user_id = Some(UserId(peer.user));
+        fields.user_name = peer.name.as_deref().map(Into::into);
+        fields.process = peer.process;
+        self.views.gate.recorder().lifecycle(kind, fields);
+    }
+}
+
+/// As it is shown; small letters too, as it may have been read out.
+fn identifier(text: &str) -> Result<EventId, Refusal> {
+    EventId::parse(&text.to_ascii_uppercase()).ok_or_else(|| {
+        let message = format!("{text:?} is no session's identifier, such as 7ZK3-0Q9M-V2XD-TB61");
+        Refusal::new(Word::Malformed, message)
+    })
+}
+
+fn row(session: &Session) -> SessionRow {
+    let (sent, received) = session.octets();
+    let text = |text: &Option<crate::record::Text>| text.as_ref().map(|text| text.as_str().to_owned());
+    SessionRow {
+        id: session.id.to_string(),
+        at: stamp(session.at),
+        source_ip: session.client.ip().to_string(),
+        source_port: session.client.port(),
+        client: text(&session.group),
+        authority: session.authority.as_ref().map(|authority| authority.as_str().to_owned()),
+        server_name: text(&session.server_name),
+        service: text(&session.service),
+        mode: session.mode().to_owned(),
+        observed: session.observed,
+        sent,
+        received,
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+/// UTC, to the second (RFC 3339).
+pub(super) fn stamp(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    at.format(&Rfc3339).unwrap_or_default()
+}

@@ -1,0 +1,176 @@
+//! Another process takes this one's place: it gets the listening sockets, then the record, then the tunnels.
+//!
+//! Until it says that it serves, nothing is given up: whatever goes wrong before, this process goes on as if nobody had asked. From then
+//! on this one accepts nothing, serves what waits with it already, sends each tunnel over as soon as there is room on the way, and
+//! lets inspected connections finish. What has not ended or gone at `timeouts.drain` is cut.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt::socket_peercred;
+use sd_notify::NotifyState;
+use tokio::sync::mpsc;
+
+use super::{Server, about, feeds_watchdog, tell_systemd};
+use crate::connection::{Handed, ON_THE_WAY};
+use crate::control::frames::{self, MOST_DESCRIPTORS};
+use crate::control::protocol::{Done, Place, Refusal, Word, answer};
+use crate::control::role::Peer;
+use crate::record::{Lifecycle, RecordError};
+
+/// For each step of the other process, which has loaded its configuration before it asks.
+const STEP: Duration = Duration::from_secs(10);
+
+/// What the two say to each other.
+pub(super) const SOCKETS: &[u8] = b"sockets";
+pub(super) const RECORD: &[u8] = b"record";
+pub(super) const RELEASED: &[u8] = b"released";
+pub(super) const SERVING: &[u8] = b"serving";
+pub(super) const TAKEN: &[u8] = b"taken";
+pub(super) const NOT_TAKEN: &[u8] = b"not taken";
+
+#[derive(Debug, thiserror::Error)]
+enum HandoverError {
+    #[error("it said {0:?} where something else is due")]
+    Unexpected(String),
+    #[error("it did not come as far as to serve: {0}")]
+    Ended(#[from] io::Error),
+    #[error("the record cannot be given to it: {0}")]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+impl Server {
+    /// Gives this process's place to the one at the other end. False: it has it still.
+    pub(super) async fn hand_over(&mut self, stream: tokio::net::UnixStream, peer: &Peer) -> bool {
+        if let Some(trial) = &self.trial {
+            let refusal = Refusal::new(Word::OnTrial, format!("{trial}: confirm it or roll it back first"));
+            let _ = stream.try_write(&answer::<Done>(Err(refusal)));
+            return false;
+        }
+        let who = peer.process.map_or_else(|| "a process".to_owned(), |process| format!("process {process}"));
+        match self.give(stream).await {
+            Ok(stream) => {
+                tracing::info!("{who} has taken over");
+                self.move_out(stream).await;
+                true
+            }
+            Err(error) => {
+                let what = format!("{who} wanted to take over, and this one goes on: {error}");
+                tracing::error!("{what}");
+                let mut fields = about(&self.gate.live().config);
+                fields.message = Some(what.into());
+                self.gate.recorder().lifecycle(Lifecycle::TakeoverFailed, fields);
+                false
+            }
+        }
+    }
+
+    /// Everything up to the other's word that it serves.
+    async fn give(&self, stream: tokio::net::UnixStream) -> Result<UnixStream, HandoverError> {
+        let stream = stream.into_std()?;
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(STEP))?;
+        stream.set_write_timeout(Some(STEP))?;
+        let sockets = self.sockets()?;
+        let place = Place {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            sockets: sockets.len(),
+            watchdog: feeds_watchdog(),
+        };
+        let stream = blocking(move || offer(stream, place, &sockets)).await?;
+        let recorder = self.gate.recorder();
+        recorder.release().await?;
+        let (ours, theirs) = UnixStream::pair()?;
+        match blocking(move || release(stream, &theirs.into())).await {
+            Ok(stream) => {
+                if let Err(error) = recorder.forward(ours).await {
+                    tracing::error!(%error, "what this process still records cannot be given to the other");
+                }
+                Ok(stream)
+            }
+            Err(error) => {
+                recorder.reclaim().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Every socket that is accepted on.
+    fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let single = [&self.admin, &self.pac].into_iter().flatten().map(|(_, serving)| serving);
+        self.listeners.values().chain(single).flat_map(|serving| serving.sockets()).map(OwnedFd::try_clone).collect()
+    }
+
+    async fn move_out(&mut self, stream: UnixStream) {
+        if let Ok(other) = socket_peercred(&stream) {
+            tell_systemd(&[NotifyState::MainPid(other.pid.as_raw_nonzero().get().unsigned_abs())]);
+        }
+        self.tending.drain(..).for_each(|task| task.abort());
+        let (mover, handed) = mpsc::channel(ON_THE_WAY);
+        let carrier = thread::Builder::new().name("handover".to_owned()).spawn(move || carry(&stream, handed));
+        match carrier {
+            Ok(_) => {
+                self.gate.move_to(mover);
+            }
+            Err(error) => tracing::error!(%error, "the tunnels cannot be handed over, and end with this process"),
+        }
+        self.stopper.move_out();
+        self.commands.close();
+        self.listeners.clear();
+        (self.admin, self.pac) = (None, None);
+        if let Some((_, serving)) = self.control.take() {
+            serving.abort();
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    step: impl FnOnce() -> Result<T, HandoverError> + Send + 'static,
+) -> Result<T, HandoverError> {
+    tokio::task::spawn_blocking(step).await?
+}
+
+/// The answer, the sockets, and the other's word that it has them.
+fn offer(stream: UnixStream, place: Place, sockets: &[OwnedFd]) -> Result<UnixStream, HandoverError> {
+    io::Write::write_all(&mut &stream, &answer(Ok(place)))?;
+    for some in sockets.chunks(MOST_DESCRIPTORS) {
+        let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+        frames::send(&stream, SOCKETS, &some)?;
+    }
+    expect(&stream, RECORD)?;
+    Ok(stream)
+}
+
+/// The record is the other's; its word that it serves.
+fn release(stream: UnixStream, lines: &OwnedFd) -> Result<UnixStream, HandoverError> {
+    frames::send(&stream, RELEASED, &[lines.as_fd()])?;
+    expect(&stream, SERVING)?;
+    // A process that is gone is noticed without; of one that hangs nothing is certain.
+    stream.set_read_timeout(None)?;
+    Ok(stream)
+}
+
+fn expect(stream: &UnixStream, word: &[u8]) -> Result<(), HandoverError> {
+    let (said, _) = frames::receive(stream)?;
+    if said == word { Ok(()) } else { Err(HandoverError::Unexpected(String::from_utf8_lossy(&said).into_owned())) }
+}
+
+/// Carries tunnels over, one after the other, until this process ends or the other does.
+fn carry(stream: &UnixStream, mut handed: mpsc::Receiver<Handed>) {
+    while let Some(Handed { parcel, taken }) = handed.blocking_recv() {
+        let sockets = parcel.sockets().map(AsFd::as_fd);
+        let answer = frames::send(stream, &parcel.octets(), &sockets).and_then(|()| frames::receive(stream));
+        // Whoever waits may have been cut.
+        let _ = taken.send(matches!(&answer, Ok((said, _)) if said == TAKEN));
+        if let Err(error) = answer {
+            tracing::error!(%error, "the process that took over takes no more tunnels: they end with this one");
+            return;
+        }
+    }
+}
