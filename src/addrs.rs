@@ -1,6 +1,6 @@
 //! The vocabulary of addresses: who is who in a flow, and which special-purpose block an address lies in.
 //!
-//! No signature takes a bare `SocketAddr`: [`ClientAddr`] is who connected, [`ListenAddr`] where we accepted,
+//! No signature takes a bare `SocketAddr`: [`ClientAddr`] is who connected, [`BalancerAddr`] who passed that on, [`ListenAddr`] where we accepted,
 //! [`UpstreamAddr`] where we connected. IPv4-mapped IPv6 addresses become IPv4 here, once, for policy, limits and record alike.
 //! [`AddressClass`] names the block; whether a class may be dialled is `upstream::vet`'s decision.
 
@@ -44,8 +44,13 @@ macro_rules! endpoint {
 }
 
 endpoint!(
-    /// The peer of an accepted connection. Nothing a client sends (`X-Forwarded-For`, `Forwarded`) can change it.
+    /// The peer of an accepted connection, or of a [`BalancerAddr`]'s the client that it names. Nothing a client sends (`X-Forwarded-For`,
+    /// `Forwarded`, a PROXY header) can change it.
     ClientAddr
+);
+endpoint!(
+    /// The peer of an accepted connection that `proxy_protocol` names: it says whose connection it is, and is believed.
+    BalancerAddr
 );
 endpoint!(
     /// A local address we accept on.

@@ -1,11 +1,12 @@
 //! The admin listener: `/livez`, `/readyz`, `/metrics`. Read-only, and nothing of policy, keys or clients is in any answer.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -81,6 +82,10 @@ fn answer(request: &Request<Incoming>, views: &Views) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
     }
+    let on_loopback = views.gate.live().config.admin.is_some_and(|address| address.ip().is_loopback());
+    if let Err(why) = is_no_foreign_page(request.headers(), on_loopback) {
+        return plain(StatusCode::FORBIDDEN, format!("{why}\n"));
+    }
     match request.uri().path() {
         "/livez" => plain(StatusCode::OK, "ok\n".into()),
         "/readyz" => {
@@ -95,6 +100,29 @@ fn answer(request: &Request<Incoming>, views: &Views) -> Response<Full<Bytes>> {
         }
         _ => plain(StatusCode::NOT_FOUND, "not found: /livez, /readyz and /metrics are here\n".into()),
     }
+}
+
+/// A page of somebody else's in a browser of this machine must not read what is here: not by a request of its own (`Origin`), and not
+/// by a name of its own that it has made to lead here (DNS rebinding, M02). On loopback nothing but the machine itself is meant.
+fn is_no_foreign_page(fields: &HeaderMap, on_loopback: bool) -> Result<(), &'static str> {
+    if fields.contains_key(header::ORIGIN) {
+        return Err("not for pages: the request has an Origin");
+    }
+    if !on_loopback {
+        return Ok(());
+    }
+    for host in fields.get_all(header::HOST) {
+        let name = host.to_str().ok().and_then(|host| host.parse::<http::uri::Authority>().ok());
+        let is_here = name.is_some_and(|name| {
+            let name = name.host();
+            let literal = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+            literal.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+        });
+        if !is_here {
+            return Err("Host is another's: ask for an IP address or localhost");
+        }
+    }
+    Ok(())
 }
 
 /// What `/readyz` says: 503 only where new traffic cannot be served safely, or is not served at all; a failed reload is told in the body of a 200, and

@@ -55,7 +55,9 @@ Examples:
   sekisho quickstart                                  try it: no root, no internet, no configuration
   sekisho check --config /etc/sekisho/sekisho.toml    every problem at once, or the policy on one screen
   sekisho explain --client 10.20.0.7 login.microsoftonline.com
-  sekisho ca init && sekisho run";
+  sekisho ca init && sekisho run
+  sekisho status                                      what the running service says of itself
+  sekisho apply new.toml --confirm 5m                 try a new configuration, and go back by itself";
 
 #[derive(Subcommand)]
 enum Command {
@@ -71,7 +73,9 @@ enum Command {
         config: ConfigFile,
     },
     /// Run the service: SIGHUP reloads, SIGUSR1 reopens the record, SIGTERM drains (twice: cuts)
-    #[command(after_help = "Examples:\n  sekisho run --config /etc/sekisho/sekisho.toml\n  kill -HUP PID    reload")]
+    #[command(
+        after_help = "Examples:\n  sekisho run --config /etc/sekisho/sekisho.toml\n  sekisho run --last-good --state-directory /var/lib/sekisho\n  kill -HUP PID    reload"
+    )]
     Run(run::Arguments),
     /// The process that `run` starts for the issuing key
     #[command(hide = true)]

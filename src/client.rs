@@ -4,6 +4,8 @@
 //! nothing a client glued behind a head is lost. [`Established`] is the proof that a client has been sent its 200, made only by
 //! [`Client::establish`].
 
+mod unannounced;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub use self::unannounced::{Balanced, Unannounced};
 use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::sockets::{bound_unsent, receive, spread_probes};
 
@@ -51,6 +54,8 @@ pub struct Client {
     ended: bool,
     /// Boxed: of an explicit client, which most are, it is a word.
     original: Option<Box<OriginalAddr>>,
+    /// Boxed, as most come by themselves.
+    balanced: Option<Box<Balanced>>,
 }
 
 /// The client has been answered 200, or was steered here and has asked for nothing: from here on it speaks TLS, or nothing.
@@ -62,13 +67,23 @@ const HTTP: u16 = 80;
 impl Client {
     pub fn new(io: TcpStream, addr: ClientAddr, listener: ListenAddr) -> Self {
         let socket = Socket(Arc::new(io));
-        Self { addr, listener, socket, buffer: BytesMut::new(), far: Far::Head, ended: false, original: None }
+        let (buffer, far) = (BytesMut::new(), Far::Head);
+        Self { addr, listener, socket, buffer, far, ended: false, original: None, balanced: None }
     }
 
     /// A client that the network steered here, on its way to `original`: it knows of no proxy and has to be told nothing.
     pub fn steered(io: TcpStream, addr: ClientAddr, listener: ListenAddr, original: OriginalAddr) -> Self {
+        Self::new(io, addr, listener).meaning(original)
+    }
+
+    fn meaning(self, original: OriginalAddr) -> Self {
         let far = if original.port() == HTTP { Far::Head } else { Far::Established };
-        Self { far, original: Some(Box::new(original)), ..Self::new(io, addr, listener) }
+        Self { far, original: Some(Box::new(original)), ..self }
+    }
+
+    /// By whom its connection was passed on; `None` for one that came by itself.
+    pub fn balanced(&self) -> Option<&Balanced> {
+        self.balanced.as_deref()
     }
 
     /// Where a steered client meant to go; `None` for one that names this proxy.

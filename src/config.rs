@@ -1,7 +1,7 @@
 //! The configuration: one TOML file in, one immutable [`Config`] out, or every problem at once.
 //!
 //! `document` is the text as TOML, `reader` (with `quantity`) the typed reading of it, `schema` its keys, `lower` (with `service`,
-//! `taken`, `tenant`, `profiles`, `header`, `settings`, `issuing`, `limits`, `pac`, `enforcement`, `finding`, `shadowed`, `ismap`) the rules that need
+//! `taken`, `tenant`, `profiles`, `header`, `settings`, `issuing`, `limits`, `balancers`, `pac`, `enforcement`, `finding`, `shadowed`, `ismap`) the rules that need
 //! no other file, `approval` what follows from a registration on a day, `catalogue` (with `feed`) the files of the catalogue, `files` the files it names, `problem` what is
 //! wrong,
 //! `summary` the screen of `sekisho check`. No phase imports this module: a [`Config`] is a struct of the phases' `Settings`.
@@ -11,6 +11,7 @@
 //! is missing, broken or holds an unknown key gives no `Config` at all (L02, L05, L06).
 
 mod approval;
+mod balancers;
 mod catalogue;
 mod control;
 mod difference;
@@ -59,7 +60,7 @@ pub use self::control::control_socket;
 pub use self::difference::difference;
 pub use self::feed::{CatalogSettings, add_folder, catalog_settings};
 pub use self::limits::{quotas_in_words, quotas_shown};
-pub use self::listener::{Listener, ListenerMode, Steering};
+pub use self::listener::{Balancers, Listener, ListenerMode, Steering};
 use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
 pub use self::profiles::tenant_example;
@@ -94,6 +95,7 @@ pub struct Config {
     pub site: Site,
     /// At least one.
     pub listeners: Vec<Listener>,
+    pub balancers: Balancers,
     /// `None`: no admin listener.
     pub admin: Option<ListenAddr>,
     /// `None`: no control socket.
@@ -328,6 +330,7 @@ fn assemble(
         text_sha256: source::sha256(text.as_bytes()),
         site: Site { enforcement, ..lowered.site },
         listeners: lowered.listeners,
+        balancers: lowered.balancers,
         admin: lowered.admin,
         control,
         policy: Arc::new(policy),

@@ -1,9 +1,10 @@
 //! THE SPINE: one connection's journey, phase by phase, in the order they run.
 //!
-//! [`serve`] holds the client's connection: admit, then one attempt after the other. `drive` is one attempt. It forks once, on
+//! [`serve`] holds the client's connection: admit, then one attempt after the other. Of a balancer's connection it is first read whose it is. `drive` is one attempt. It forks once, on
 //! the type of the permit; each phase takes what only the phase before can make, so that none can be left out. No phase calls
 //! another: only this file knows them all.
 
+mod announce;
 mod ending;
 mod front;
 mod gate;
@@ -22,15 +23,15 @@ use tokio::net::TcpStream;
 
 use self::ending::{Ended, Next};
 use self::front::Waiting;
-pub use self::front::pass_over;
+pub use self::front::{PassedOver, pass_over};
 pub use self::gate::{Gate, Live, Present};
 pub use self::moving::{Handed, Mover, ON_THE_WAY, Parcel, ParcelError, Resumed, serve_moved};
 pub use self::observance::Observance;
 pub use self::sessions::{Session, Wanted, Whom};
 use self::trip::{Claimed, Trip, Way};
-use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
+use crate::addrs::{BalancerAddr, ClientAddr, ListenAddr, OriginalAddr};
 use crate::admit::Admission;
-use crate::client::Client;
+use crate::client::{Client, Unannounced};
 use crate::policy::{reconcile_inspect, reconcile_tunnel};
 use crate::seldom::Seldom;
 
@@ -50,6 +51,24 @@ pub fn serve_steered(
     original: OriginalAddr,
 ) -> impl Future<Output = ()> {
     serve_client(present, Client::steered(stream, addr, listener, original))
+}
+
+/// The same for a connection that a balancer passes on: its first octets say whose it is, and only then there is a client. `original` is
+/// present on a transparent listener.
+pub fn serve_balanced(
+    present: Present,
+    stream: TcpStream,
+    by: BalancerAddr,
+    listener: ListenAddr,
+    original: Option<OriginalAddr>,
+) -> impl Future<Output = ()> {
+    let unannounced = Unannounced::new(stream, by, listener, original);
+    async move {
+        let announced = Box::pin(announce::announce(present.gate(), unannounced)).await;
+        if let Some(client) = announced {
+            serve_client(present, client).await;
+        }
+    }
 }
 
 fn serve_client(present: Present, client: Client) -> impl Future<Output = ()> {

@@ -2,9 +2,11 @@
 //!
 //! On the explicit listener a head comes first: CONNECT, or an absolute-form `http:` request; behind a CONNECT comes the
 //! ClientHello. On a transparent one the ClientHello comes first, and its name with the port that was meant is the claim, or a request
-//! in origin-form, with its `Host`. Both are read by sans-IO parsers (`http1`, `client_hello`) fed here, under a time limit.
+//! in origin-form, with its `Host`. Before either, a balancer says whose connection it is. All are read by sans-IO parsers (`http1`,
+//! `client_hello`, `proxy_protocol`) fed here, under a time limit.
 
 pub mod client_hello;
+pub mod proxy_protocol;
 mod records;
 
 use std::time::Duration;
@@ -12,7 +14,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::client_hello::{ClientHello, HelloError, HelloReader, Progress, Sni};
-use crate::client::{Client, Established, Far};
+use self::proxy_protocol::{Behind, HeaderError};
+use crate::client::{Client, Established, Far, Unannounced};
 use crate::http1::{self, HeadError, Limits, RequestHead, RequestReader, Target};
 use crate::names::{Authority, AuthorityError, Host};
 use crate::policy::{Claim, Method};
@@ -82,6 +85,8 @@ pub enum ClaimError {
     Timeout(Duration),
     #[error("{0}")]
     Head(#[from] HeadError),
+    #[error("TLS came where a request head is due")]
+    Tls,
     /// With the authority as it was written.
     #[error("{error}")]
     Authority { error: AuthorityError, written: Vec<u8> },
@@ -103,12 +108,59 @@ impl ClaimError {
             Self::Timeout(_) => Reason::RequestHeadTimeout,
             Self::Head(error) => error.reason(),
             Self::Authority { error: AuthorityError::Host(_), .. } => Reason::MalformedName,
-            Self::Authority { .. } | Self::Form(_) => Reason::MalformedRequest,
+            Self::Authority { .. } | Self::Form(_) | Self::Tls => Reason::MalformedRequest,
             Self::Hello(error) => error.reason(),
             Self::NoName => Reason::NoSni,
             Self::NeitherTlsNorHttp => Reason::NotTls,
         }
     }
+}
+
+/// For a balancer's header, which comes with the connection: time enough for what is sent once more (the specification asks for three
+/// seconds). It is no client's to spend.
+const PROXY_HEADER: Duration = Duration::from_secs(5);
+
+/// Why it is not known whose a balancer's connection is.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyHeaderError {
+    #[error("the balancer closed the connection within its PROXY header")]
+    Closed,
+    #[error("no whole PROXY header of the balancer within {PROXY_HEADER:?}")]
+    Timeout,
+    #[error("the balancer is in proxy_protocol, but {0}")]
+    Header(#[from] HeaderError),
+}
+
+impl ProxyHeaderError {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Closed => Reason::ClientClosed,
+            Self::Timeout => Reason::RequestHeadTimeout,
+            Self::Header(_) => Reason::MalformedRequest,
+        }
+    }
+}
+
+/// Reads whose connection it is, and how many octets say so: none where it ends before the first. They stay in the buffer.
+///
+/// # Errors
+/// [`ProxyHeaderError`]: there is nobody to answer.
+pub async fn proxy_header(connection: &mut Unannounced) -> Result<(Behind, usize), ProxyHeaderError> {
+    let reading = async {
+        loop {
+            match proxy_protocol::read(connection.buffer()) {
+                proxy_protocol::Progress::Done(behind, octets) => return Ok((behind, octets)),
+                proxy_protocol::Progress::Invalid(error) => return Err(error.into()),
+                proxy_protocol::Progress::Incomplete => {}
+            }
+            match connection.fill().await {
+                Ok(0) | Err(_) if connection.buffer().is_empty() => return Ok((Behind::Nobody, 0)),
+                Ok(0) | Err(_) => return Err(ProxyHeaderError::Closed),
+                Ok(_) => {}
+            }
+        }
+    };
+    timeout(PROXY_HEADER, reading).await.unwrap_or(Err(ProxyHeaderError::Timeout))
 }
 
 /// What waiting for a head came to.
@@ -126,6 +178,9 @@ pub async fn next_head(client: &mut Client, reader: &mut RequestReader, settings
     let limits = Limits::default();
     let reading = async {
         loop {
+            if client.speaks_tls() {
+                return Awaited::Failed(ClaimError::Tls);
+            }
             match reader.read(client.buffer(), &limits) {
                 Ok(Some(head)) => return Awaited::Head(Box::new(head)),
                 Ok(None) => {}

@@ -2,7 +2,8 @@
 //! line, lets clients reach exactly the cloud services that were approved, and refuses and records everything else.
 //!
 //! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
-//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::hardening`] (the minting process, what is given up), [`manual::catalog`], [`manual::proof`],
+//! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::hardening`] (the minting process, what is given up), [`manual::changes`] (status, sessions, apply, trial, who may do
+//! what), [`manual::deployment`] (units, packet filter, package), [`manual::failover`] (two boxes, balancers), [`manual::catalog`], [`manual::proof`],
 //! [`manual::feeds`] (a vendor's list of endpoints), [`manual::pac`], [`manual::learning`] (finding out what is used), [`manual::ismap`]
 //! (registration of services and its dates), [`manual::record`] (every field), [`manual::performance`] (what it costs, and how that is
 //! measured), [`manual::load`] (measuring it yourself).
@@ -22,7 +23,7 @@
 //! | [`cli`] | arguments → one function per subcommand → exit code |
 //! | [`minter`] | the other process, which has the issuing key and signs what is inspected |
 //! | [`restrict`] | what a process takes from itself before it meets anybody |
-//! | [`server`] | bind, accept, spawn, reload, drain; knows no protocol |
+//! | [`server`] | bind, accept, spawn, reload, drain, the desk behind the control socket; knows no protocol of clients |
 //! | [`drain`] | running → draining → cut |
 //! | [`connection`] | the spine: `serve` and `drive`, the only code that knows every phase |
 //! | [`admit`] | limits: a slot is a value |
@@ -63,6 +64,8 @@
 //! * **Observing is one denial let through.** [`policy::Policy::judge`] asks [`policy::Policy::decide`] first, and makes of the one denial of
 //!   a CONNECT to port 443 that no pattern matches a [`policy::Permit`] of [`policy::Tunnel`], where there is a [`policy::Observing`], which
 //!   only [`policy::Enforcement::at`] gives, before its end. So an inspected host cannot be observed, and no header left out.
+//! * **Who it is comes before anything else.** A balancer's connection is a [`client::Unannounced`], which no limit and no decision takes, until
+//!   its header has named the client; only [`config::Balancers`] makes a [`addrs::BalancerAddr`], and nobody else's header is read.
 //! * **One name.** The CONNECT authority, a URI, `Host`, `:authority`, the SNI and the configuration all pass
 //!   [`names::DnsName::parse`]; equality is then equality of bytes, and what was judged is what is resolved, verified and recorded.
 //! * **The destination never changes.** [`policy::Destination`] is immutable and comes out of a decision only. A difference

@@ -4,10 +4,13 @@
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`hardening`]: the minting process, what is given up and by which kernel, the issuing key and its rotation.
+//! * [`changes`]: a running service: status, sessions, apply, trial, confirm, the last good configuration; who may do what.
+//! * [`deployment`]: units, packet filter, package, monitoring; what was run of them, and what was not.
 //! * [`catalog`]: the catalogue of services, `catalog` and `tenant_name`, files of one's own.
 //! * [`feeds`]: a vendor's own list of endpoints: imported, compared, approved, put back.
 //! * [`learning`]: finding out what is used: observe, `suggest`, `check`, `replay`, enforce.
 //! * [`proof`]: the tenant proof, what it shows and what it does not.
+//! * [`failover`]: two boxes of which one may die, and balancers in front.
 //! * [`pac`]: the script for browsers, and its listener.
 //! * [`ismap`]: registration of services, their dates, what a passed date does.
 //! * [`record`]: every field of the access record.
@@ -17,6 +20,9 @@
 //! No code may be here but the tests that compare the pages with what they describe.
 
 pub mod catalog;
+pub mod changes;
+pub mod deployment;
+pub mod failover;
 pub mod feeds;
 pub mod hardening;
 pub mod ismap;

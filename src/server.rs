@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -88,6 +88,8 @@ pub enum ServerError {
     OwnPort { address: ListenAddr, own: ListenAddr },
     #[error("{0} (control.socket)")]
     Control(#[from] crate::control::socket::SocketError),
+    #[error("a trial cannot move control.socket or take it away: nobody could confirm it; apply it without --confirm")]
+    TrialMovesControl,
     #[error(
         "it was read as revision {found} and not as {expected}: the file, one it names, or the version of sekisho is another \
          than for whoever checked it"
@@ -142,8 +144,8 @@ pub struct Server {
     listeners: HashMap<Listener, Serving>,
     admin: Option<(ListenAddr, Serving)>,
     pac: Option<(ListenAddr, Serving)>,
-    /// At this path.
-    control: Option<(PathBuf, AbortHandle)>,
+    /// At this path. Dropped, nobody is taken up any more, and who is there gets his answer.
+    control: Option<(PathBuf, oneshot::Sender<()>)>,
     desk: Arc<Desk>,
     commands: mpsc::Receiver<Asked>,
     trial: Option<Trial>,

@@ -99,6 +99,7 @@ pub(super) fn text(views: &Views) -> String {
     scripts(&mut registry, views);
     tenant_proof(&mut registry, views);
     registrations(&mut registry, views);
+    revocation(&mut registry, views);
     let mut out = String::new();
     if let Err(error) = encode(&mut out, &registry) {
         tracing::error!(%error, "the metrics could not be written");
@@ -167,6 +168,8 @@ fn service(registry: &mut Registry, views: &Views) {
     }
     registry.register("sessions", "Attempts being relayed, by mode", sessions);
     registry.register("connections", "Client connections open", gauge(views.gate.connections() as u64));
+    let checks = counter(views.gate.balancer_checks());
+    registry.register("balancer_checks", "Connections of balancers' own that asked for nothing; not attempts", checks);
     let admitted = views.gate.limits().held(Counted::Connections);
     registry.register("admitted", "Connection slots held", gauge(admitted.into()));
     let live = views.gate.live();
@@ -322,6 +325,16 @@ fn registrations(registry: &mut Registry, views: &Views) {
     );
     registry.register("ismap_valid_until_timestamp_seconds", "When the registration's last day is over", ends);
     registry.register("ismap_refused", "1 while the service is refused, because its registration is over", refused);
+}
+
+/// Absent where there are no CRLs.
+fn revocation(registry: &mut Registry, views: &Views) {
+    let live = views.gate.live();
+    let first = live.config.verify.trust.first_next_update();
+    if let Some(end) = first.and_then(|end| end.duration_since(UNIX_EPOCH).ok()) {
+        let text = "The earliest nextUpdate of the revocation lists, in seconds since 1970";
+        registry.register("crl_next_update_timestamp_seconds", text, gauge(end.as_secs()));
+    }
 }
 
 fn counter(value: u64) -> Counter {

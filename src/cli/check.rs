@@ -18,6 +18,9 @@ pub(super) fn check(file: &ConfigFile) -> ExitCode {
     if let Some(trouble) = trouble_with(&config.record.path) {
         complain(&format!("warning: record.path: {trouble}; `run` would refuse to start"));
     }
+    if let Some(folder) = config.control.as_ref().and_then(|control| missing_folder(&control.socket)) {
+        complain(&format!("warning: control.socket: {folder}; `run` would refuse to start"));
+    }
     let configured = config.limits.all.connections;
     fit_connections(&mut config);
     if let (Some(configured), Some(carried)) = (configured, config.limits.all.connections)
@@ -36,16 +39,17 @@ pub(super) fn check(file: &ConfigFile) -> ExitCode {
 /// Why the record could not be opened here and now, as far as looking shows.
 fn trouble_with(path: &Path) -> Option<String> {
     let shown = path.display();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match path.symlink_metadata() {
         Ok(found) if found.is_file() => None,
         Ok(found) if found.is_symlink() => Some(format!("{shown} is a symbolic link, it must be an ordinary file")),
         Ok(_) => Some(format!("{shown} is there and is no ordinary file")),
-        Err(_) if folder.is_dir() => None,
-        Err(_) => Some(format!(
-            "the directory {} is not there (for example: install -d -m 0750 -o USER {})",
-            folder.display(),
-            folder.display()
-        )),
+        Err(_) => missing_folder(path),
     }
+}
+
+fn missing_folder(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let shown = folder.display();
+    let missing = || format!("the directory {shown} is not there (for example: install -d -m 0750 -o USER {shown})");
+    (!folder.is_dir()).then(missing)
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::approval::Approval;
+use super::balancers::{self, Believed};
 use super::catalogue::{self, Shelf};
 use super::enforcement::Observed;
 use super::feed::{self, CatalogSettings};
@@ -20,8 +21,8 @@ use super::reader::Table;
 use super::service::{self, Service};
 use super::settings::{self, Timeouts, Upstream};
 use super::{
-    Case, IssuingFiles, Listener, ListenerMode, OwnEntries, Site, Steering, control, enforcement, finding, issuing,
-    limits, pac, schema, shadowed, units,
+    Balancers, Case, IssuingFiles, Listener, ListenerMode, OwnEntries, Site, Steering, control, enforcement, finding,
+    issuing, limits, pac, schema, shadowed, units,
 };
 use crate::addrs::ListenAddr;
 use crate::catalog::Catalogue;
@@ -37,6 +38,7 @@ pub(super) struct Lowered<'t> {
     /// Hosts that a tenant restriction of some service is for.
     pub restricted: Vec<HostPattern>,
     pub listeners: Vec<Listener>,
+    pub balancers: Balancers,
     pub admin: Option<ListenAddr>,
     pub control: Option<control::Lowered<'t>>,
     /// `None` only where there is an error.
@@ -71,9 +73,10 @@ pub(super) fn lower<'t>(
     let mut catalog = feed::settings(&root, base, problems);
     let catalogue = catalogue::of_site(&mut catalog, shelf, problems);
     let (site, case_at, observed) = site(&root, problems);
-    let (listeners, admin, taken_addresses) = doors(&root, problems);
+    let (listeners, believed, admin, taken_addresses) = doors(&root, problems);
     let limits = limits::limits(&root, problems);
     let mut groups = service::groups(&root, &limits, problems);
+    let balancers = balancers::judge(believed, &groups, problems);
     let mut services = service::services(&root, &groups, &limits, &catalogue, problems);
     finding::look(&site, &case_at, &services, &catalogue, problems);
     ismap::judge(&site, &services, problems);
@@ -101,6 +104,7 @@ pub(super) fn lower<'t>(
         observed,
         restricted,
         listeners,
+        balancers,
         admin,
         control,
         policy,
@@ -121,14 +125,17 @@ pub(super) fn lower<'t>(
     }
 }
 
-/// Where clients and the monitoring come in, and every address that is taken by it.
-fn doors<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> (Vec<Listener>, Option<ListenAddr>, Vec<pac::Taken>) {
-    let opened = listeners(root, problems);
+type Doors = (Vec<Listener>, Vec<(ListenAddr, Vec<Believed>)>, Option<ListenAddr>, Vec<pac::Taken>);
+
+/// Where clients and the monitoring come in, who is believed there, and every address that is taken by it.
+fn doors<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Doors {
+    let (opened, believed) = listeners(root, problems);
     let addresses: Vec<_> = opened.iter().map(|(listener, at)| (listener.address, at.clone())).collect();
     let admin = admin(root, &addresses, problems);
     let mut taken: Vec<pac::Taken> = addresses.into_iter().map(|(address, at)| (address, "listener", at)).collect();
     taken.extend(admin.iter().map(|(address, at)| (*address, "admin listener", at.clone())));
-    (opened.into_iter().map(|(listener, _)| listener).collect(), admin.map(|(address, _)| address), taken)
+    let opened = opened.into_iter().map(|(listener, _)| listener).collect();
+    (opened, believed, admin.map(|(address, _)| address), taken)
 }
 
 fn own_entries(catalogue: &Catalogue) -> OwnEntries {
@@ -195,14 +202,16 @@ fn last_line<'t>(site: &Table<'t>, problems: &mut Problems<'_>) {
     }
 }
 
-fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(Listener, At)> {
+type Opened = (Vec<(Listener, At)>, Vec<(ListenAddr, Vec<Believed>)>);
+
+fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Opened {
     let tables = root.tables("listener", &schema::LISTENER, problems);
     if !root.has("listener") || root.is_empty_list("listener") {
         root.missing("listener", "at least one [[listener]] with an address, such as \"0.0.0.0:8080\"", problems);
     }
-    let mut listeners: Vec<(Listener, At)> = Vec::new();
+    let (mut listeners, mut believed): Opened = (Vec::new(), Vec::new());
     for table in tables {
-        let mode = mode(&table, problems);
+        let (mode, of_this) = (mode(&table, problems), balancers::believed(&table, problems));
         let Some((address, at)) = address(&table, problems) else { continue };
         if let Some((other, first)) = listeners.iter().find(|(other, _)| collide(other.address, address)) {
             let line = problems.line(first.offset);
@@ -210,8 +219,9 @@ fn listeners<'t>(root: &Table<'t>, problems: &mut Problems<'_>) -> Vec<(Listener
             problems.error(&at, found, "an address and port of its own for each listener");
         }
         listeners.push((Listener { address, mode }, at));
+        believed.push((address, of_this));
     }
-    listeners
+    (listeners, believed)
 }
 
 fn mode(table: &Table<'_>, problems: &mut Problems<'_>) -> ListenerMode {

@@ -49,7 +49,8 @@ pub(super) static SITE: Keys = Keys {
     section: "[site]",
     names: &["name", "case", "enforcement", "observe_until", "require_ismap", "accept_liu", "last_line"],
 };
-pub(super) static LISTENER: Keys = Keys { section: "[[listener]]", names: &["mode", "steering", "address"] };
+pub(super) static LISTENER: Keys =
+    Keys { section: "[[listener]]", names: &["mode", "steering", "address", "proxy_protocol"] };
 pub(super) static ADMIN: Keys = Keys { section: "[admin]", names: &["address"] };
 pub(super) static CONTROL: Keys = Keys { section: "[control]", names: &["socket", "viewers", "operators"] };
 pub(super) static CLIENTS: Keys = Keys { section: "[[clients]]", names: &["name", "networks", "limits"] };

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::{Approval, Config, Demand, OwnEntries, quotas_in_words, show_duration};
+use super::{Approval, Config, Demand, Listener, OwnEntries, quotas_in_words, show_duration};
 use crate::admit::{Quotas, Settings};
 use crate::policy::{Enforcement, ServiceSummary};
 use crate::pressure::{Ceiling, shown};
@@ -29,10 +29,7 @@ pub fn summary(config: &Config) -> String {
     }
     screen.row("file", [config.file.display().to_string()]);
     screen.row("revision", [config.revision.to_string()]);
-    screen.row(
-        "listen",
-        config.listeners.iter().map(|listener| format!("{} ({})", listener.address, listener.mode.as_str())),
-    );
+    screen.row("listen", config.listeners.iter().map(|listener| listen(config, *listener)));
     screen.row("admin", [config.admin.map_or_else(|| "none".to_owned(), |address| address.to_string())]);
     if let Some(control) = &config.control {
         let group = |what: &str, group: &Option<crate::control::Group>| {
@@ -58,6 +55,15 @@ pub fn summary(config: &Config) -> String {
     };
     screen.row("record", [config.record.path.display().to_string(), unwritable.to_owned()]);
     screen.text
+}
+
+fn listen(config: &Config, listener: Listener) -> String {
+    let (address, mode) = (listener.address, listener.mode.as_str());
+    let balancers = config.balancers.networks(address).iter().map(ToString::to_string);
+    match few(balancers, 4, "") {
+        none if none.is_empty() => format!("{address} ({mode})"),
+        balancers => format!("{address} ({mode}, PROXY protocol from {balancers})"),
+    }
 }
 
 fn clients(config: &Config, screen: &mut Screen) {

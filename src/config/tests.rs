@@ -114,7 +114,7 @@ fn every_invalid_file_is_told_exactly() {
         let expected = fs::read_to_string(file.with_extension("expected")).expect("the .expected file");
         assert_eq!(shown(&error.problems), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 86);
+    assert_eq!(files.len(), 87);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn every_valid_file_loads_with_exactly_its_warnings() {
         let expected = fs::read_to_string(file.with_extension("warnings")).unwrap_or_default();
         assert_eq!(shown(&config.warnings), expected, "{}", file.display());
     }
-    assert_eq!(files.len(), 24);
+    assert_eq!(files.len(), 25);
 }
 
 #[test]
@@ -201,6 +201,10 @@ fn every_key_arrives_where_it_belongs() {
         ["0.0.0.0:3128", "[::1]:3129"]
     );
     assert_eq!(config.admin.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9091"));
+    let control = config.control.as_ref().expect("[control]");
+    let group = |group: &Option<crate::control::Group>| group.as_ref().map(|group| group.id);
+    assert_eq!((group(&control.viewers), group(&control.operators)), (Some(991), Some(990)));
+    assert_eq!(control.socket, Path::new("/run/sekisho/control.sock"));
     let servers: Vec<_> = config.resolver.servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["10.0.0.53:5353", "[2001:db8::53]:53"]);
     let host = DnsName::parse(b"allowed.test").expect("name");
@@ -228,6 +232,16 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!(services.iter().map(|service| service.groups.len()).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(config.inspected().map(ToString::to_string).collect::<Vec<_>>(), ["*.example.com"]);
     assert_eq!(header_names(&config, "www.example.com"), ["X-Allowed-Org"]);
+}
+
+#[test]
+fn b09_who_is_believed_is_on_the_screen() {
+    let config =
+        load(&package("tests/configs/valid/proxy_protocol.toml"), Scope::WithoutIssuingCa, now()).expect("loads");
+    let screen = summary(&config).split_whitespace().collect::<Vec<_>>().join(" ");
+    let one = "0.0.0.0:8080 (explicit, PROXY protocol from 10.20.0.5/32, fd00:20::5/128,";
+    assert!(screen.contains(one), "{screen}");
+    assert!(screen.contains("0.0.0.0:8443 (transparent, redirect, PROXY protocol from"), "{screen}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The client's end of an attempt: the claim it begins with, and the answer where it is refused.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
@@ -10,7 +10,7 @@ use super::ending::{Ended, Next, Stage};
 use super::gate::{Gate, NotAdmitted, Present};
 use super::plain;
 use super::trip::{Claimed, Trip};
-use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
+use crate::addrs::{BalancerAddr, ClientAddr, ListenAddr, OriginalAddr};
 use crate::admit::{Admission, Rated};
 use crate::client::{Client, Established, Far};
 use crate::http1::{Method, RequestHead, RequestReader};
@@ -18,7 +18,7 @@ use crate::identify::client_hello::ClientHello;
 use crate::identify::{self, Asked, Awaited, ClaimError};
 use crate::pressure::{Newcomer, Shed};
 use crate::reason::{Reason, Side};
-use crate::record::Action;
+use crate::record::{Action, Fields};
 use crate::reply::{self, KeepAlive, Manner, Page};
 
 /// Connections without a slot that are answered at a time. They hold descriptors outside of every limit, so the ones past this
@@ -82,6 +82,11 @@ impl Trip {
         {
             return None;
         }
+        if matches!(waited, Waited::Over) && client.balanced().is_some_and(|balanced| balanced.own) {
+            gate.balancer_checked();
+            return None;
+        }
+        let astray = first && matches!(waited, Waited::Failed(ClaimError::Tls));
         let (head, claimed) = read(waited, client.original().map(OriginalAddr::port));
         // A request that is none of CONNECT's is one of plain HTTP, however little of it can be used.
         let plain = head.as_ref().is_some_and(|(method, _)| *method != Method::Connect);
@@ -89,7 +94,7 @@ impl Trip {
         // The configuration of the moment at which the claim was complete, not of the one at which the wait for it began.
         let who = (client.addr(), client.listener());
         let mut trip = Box::new(Self::begin(gate, who, newcomer, action).await);
-        trip.attempt.fields.original = client.original();
+        note_route(&mut trip.attempt.fields, client);
         trip.drain = gate.drain().at(waiting.ends, trip.live.config.drain);
         if let Some(accepted) = accepted {
             let (at, began) = *accepted;
@@ -100,6 +105,7 @@ impl Trip {
             trip.keep_alive = if keep_alive { KeepAlive::Yes } else { KeepAlive::No };
         }
         let claimed = claimed.and_then(|asked| asked.map_err(|error| trip.no_claim(&error)));
+        let claimed = if astray { claimed.map_err(|ended| went_astray(ended, client)) } else { claimed };
         let claimed = trip.not_to_itself(client).and(claimed);
         let charged = if first { Ok(()) } else { charge(admitted, plain) };
         Some((trip, charged.and(claimed)))
@@ -125,6 +131,7 @@ impl Trip {
                 ended
             }
             ClaimError::Closed | ClaimError::Timeout(_) | ClaimError::Head(_) | ClaimError::Form(_) => ended.last(),
+            ClaimError::Tls => ended.last(),
             ClaimError::Hello(_) | ClaimError::NoName | ClaimError::NeitherTlsNorHttp => ended.last(),
         }
     }
@@ -191,6 +198,16 @@ impl Trip {
     }
 }
 
+/// TLS is the first that a client says to an explicit listener: nothing but steering brings one there that knows of no proxy. Each record
+/// says it, the log once.
+fn went_astray(ended: Ended, client: &Client) -> Ended {
+    const HINT: &str = "TLS came where CONNECT is due, as it does when the network steers clients to an explicit listener: steered clients need \
+                        a [[listener]] with mode = \"transparent\"";
+    static SAID: Once = Once::new();
+    SAID.call_once(|| tracing::warn!(client = %client.addr(), listener = %client.listener(), "{HINT}"));
+    ended.because(HINT)
+}
+
 /// With a head, its method and whether the client would go on behind it; and what was claimed.
 type Read = (Option<(Method, bool)>, Result<Result<Asked, ClaimError>, Ended>);
 
@@ -252,11 +269,19 @@ async fn first(client: &mut Client, reader: &mut RequestReader, settings: &ident
     }
 }
 
+/// By what way the client came.
+pub(super) fn note_route(fields: &mut Fields, client: &Client) {
+    fields.original = client.original();
+    if let Some(balanced) = client.balanced() {
+        (fields.balancer, fields.balancer_destination) = (Some(balanced.by), balanced.destination);
+    }
+}
+
 /// Answers a connection that gets no slot, and leaves its record.
 pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, why: NotAdmitted) {
     let who = (client.addr(), client.listener());
     let mut trip = Box::new(Trip::begin(gate, who, None, Action::Connection).await);
-    trip.attempt.fields.original = client.original();
+    note_route(&mut trip.attempt.fields, &client);
     let ended = match why {
         NotAdmitted::ShuttingDown | NotAdmitted::Overloaded => {
             Ended::new(why.reason().side(), Stage::Admit, why.reason())
@@ -275,11 +300,20 @@ pub async fn turn_away(gate: &Arc<Gate>, mut client: Client, why: NotAdmitted) {
     }
 }
 
+/// What is known of a connection that was closed as soon as it was accepted.
+pub struct PassedOver {
+    /// Or the balancer, whose client is not known.
+    pub client: ClientAddr,
+    pub listener: ListenAddr,
+    pub original: Option<OriginalAddr>,
+    pub balancer: Option<BalancerAddr>,
+}
+
 /// Leaves the record of a connection that was closed as soon as it was accepted.
-pub async fn pass_over(present: Present, client: ClientAddr, listener: ListenAddr, original: Option<OriginalAddr>) {
+pub async fn pass_over(present: Present, passed: PassedOver) {
     let gate = present.gate();
     gate.pressure().count(Shed::Connections);
-    let mut trip = Trip::begin(gate, (client, listener), None, Action::Connection).await;
-    trip.attempt.fields.original = original;
+    let mut trip = Trip::begin(gate, (passed.client, passed.listener), None, Action::Connection).await;
+    (trip.attempt.fields.original, trip.attempt.fields.balancer) = (passed.original, passed.balancer);
     trip.record_only(&Ended::cut(Stage::Admit, Reason::Overloaded));
 }

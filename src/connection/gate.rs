@@ -1,6 +1,6 @@
 //! What every connection shares: the configuration in force with what is built from it, the limits, the record, the drain.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::moving::Mover;
 use super::observance::Observance;
 use super::sessions::Sessions;
-use crate::addrs::ClientAddr;
+use crate::addrs::{BalancerAddr, ClientAddr, ListenAddr};
 use crate::admit::{Admission, Limits, Refused};
 use crate::client::Client;
 use crate::config::Config;
@@ -101,6 +101,8 @@ pub struct Gate {
     sessions: Arc<Sessions>,
     connections: AtomicUsize,
     left: Notify,
+    /// Connections of balancers' own that asked for nothing.
+    balancer_checks: AtomicU64,
 }
 
 impl Gate {
@@ -120,6 +122,7 @@ impl Gate {
             sessions: Arc::default(),
             connections: AtomicUsize::new(0),
             left: Notify::new(),
+            balancer_checks: AtomicU64::new(0),
         })
     }
 
@@ -205,6 +208,20 @@ impl Gate {
             NotAdmitted::Overloaded
         })?;
         Ok((admission, newcomer))
+    }
+
+    /// Whether `peer` is a balancer that is believed on this listener, by the configuration of this moment.
+    pub fn balancer(&self, listener: ListenAddr, peer: ClientAddr) -> Option<BalancerAddr> {
+        self.live.load().config.balancers.balancer(listener, peer)
+    }
+
+    /// A balancer looked whether somebody listens, and asked for nothing: counted and not recorded, as it does so every second.
+    pub fn balancer_checked(&self) {
+        self.balancer_checks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn balancer_checks(&self) -> u64 {
+        self.balancer_checks.load(Ordering::Relaxed)
     }
 
     /// Whether the record lets new work begin.

@@ -41,8 +41,10 @@ pub enum ClientError {
 /// [`ClientError`].
 pub fn ask<T: for<'d> Deserialize<'d>>(path: &Path, ask: &Ask) -> Result<T, ClientError> {
     let mut stream = connect(path)?;
+    // Who may ask for nothing is answered before he has asked.
+    let sent = stream.write_all(&request(ask));
     let mut answer = Vec::new();
-    let asked = stream.write_all(&request(ask)).and_then(|()| (&mut stream).take(MAX_ANSWER).read_to_end(&mut answer));
+    let asked = sent.and((&mut stream).take(MAX_ANSWER).read_to_end(&mut answer));
     match (asked, read_answer(&answer)) {
         (_, Some(outcome)) => Ok(outcome?),
         (Err(source), None) => Err(ClientError::Broken { path: path.to_owned(), source }),

@@ -362,6 +362,18 @@ mod tests {
         assert_eq!(read_request(&deep).map_err(|refusal| refusal.word), Err(Word::Malformed));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_octets_are_more_than_refused(octets in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+            let _ = read_request(&octets);
+            let _ = read_answer::<Status>(&octets);
+            let ask = [&b"{\"v\":1,\"ask\":{\"do\":\""[..], &octets, b"\"}}"].concat();
+            if let Ok(ask) = read_request(&ask) {
+                proptest::prop_assert!(matches!(ask, Ask::Status {} | Ask::Rollback {} | Ask::Sessions { .. }), "{ask:?}");
+            }
+        }
+    }
+
     #[test]
     fn answers_read_back_with_keys_that_nobody_knows() {
         let done = Done { message: "done\nand done".to_owned(), revision: "0".to_owned() };

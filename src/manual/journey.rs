@@ -14,6 +14,10 @@
 //! **accept.** [`server`](crate::server) gives the socket a task of its own. From here on the client is a [`ClientAddr`]; nothing
 //! it sends can change that.
 //!
+//! Of a connection from a [balancer](super::failover#balancers) it is not known yet whose it is: it is an [`Unannounced`], in which there is no
+//! client, until its PROXY header has been read ([`proxy_header`](crate::identify::proxy_header), at most 5 s). Then it is a client's like
+//! any other. No limit has been asked before, so that none is used up in the balancer's name.
+//!
 //! **admit.** [`Limits::admit`] asks the rate of new connections, then the slots of all, of the client's group and of this client, and
 //! gives an [`Admission`]. Nothing has been read yet. A client without a slot gets its status (429 or 503) at once. With the slot comes
 //! a place among the [`Newcomers`](crate::pressure::Newcomers): until the relay begins, an [overloaded](super::operations#overload)
@@ -136,6 +140,7 @@
 //! [`Scope::open`]: crate::inspect::scope::Scope::open
 //! [`Tunnel`]: crate::policy::Tunnel
 //! [`Verdicts::tunnel`]: crate::upstream::verify::Verdicts::tunnel
+//! [`Unannounced`]: crate::client::Unannounced
 //! [`VerifiedUpstream`]: crate::upstream::verify::VerifiedUpstream
 //! [`VettedAddr`]: crate::upstream::vet::VettedAddr
 //! [`reconcile_inspect`]: crate::policy::reconcile_inspect()

@@ -11,6 +11,9 @@
 //! | `replay` | nothing would change | a file could not be read, or the configuration has errors | something would ([`learning`](super::learning)) | – |
 //! | `mint` | started by `run` alone ([`hardening`](super::hardening)): ended with it | ended for another reason | – | – |
 //! | `ca init`, `ca show` | done | not done, and nothing overwritten | – | – |
+//! | `status` | ready | no answer | not ready | – |
+//! | `sessions`, `sessions cut`, `confirm`, `rollback` | done | not done; standard error says why ([`changes`](super::changes)) | – | – |
+//! | `apply` | in force, or nothing to change | not done, and everything is as it was | nobody said yes | – |
 //! | `load` | no errors | could not run, or nothing succeeded | – | some requests failed ([`load`](super::load)) |
 //!
 //! Wrong arguments end every command with 1.
@@ -21,7 +24,7 @@
 //!
 //! | signal | does |
 //! |---|---|
-//! | SIGHUP | reloads the configuration and everything it names: trust, CRLs, issuing CA, record |
+//! | SIGHUP | reloads the configuration and everything it names: trust, CRLs, issuing CA, record; refused while one is [on trial](super::changes#a-trial) |
 //! | SIGUSR1 | reopens the record's file, nothing else |
 //! | SIGTERM, SIGINT | drains: not ready, listeners closed, idle connections closed, requests finish, at `timeouts.drain` the rest is cut |
 //! | a second one of these | cuts now |
@@ -42,19 +45,21 @@
 //! # The admin listener
 //!
 //! Plain HTTP, GET and HEAD, three paths, no policy, no names, no keys in any answer. It asks for no password, so bind it to an
-//! address that only the monitoring reaches.
+//! address that only the monitoring reaches. A request with an `Origin` is a page's in a browser, and gets 403; so does on a loopback
+//! address one whose `Host` is neither an IP address nor `localhost`. Whatever tells more or changes something is asked by the
+//! [control socket](super::changes).
 //!
 //! | path | status | body |
 //! |---|---|---|
 //! | `/livez` | 200 | `ok`: the process answers |
-//! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, or the record cannot be written under `continue`; `shedding: …` and what presses ([overload](#overload)); `observing: …` and until when ([`learning`](super::learning)) |
+//! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, the [last good configuration](super::changes#the-last-good-configuration) is in force, or the record cannot be written under `continue`; `trial: …`, its revision and until when; `shedding: …` and what presses ([overload](#overload)); `observing: …` and until when ([`learning`](super::learning)) |
 //! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `tenant_proof_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
-//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, enforcement, connections, limits, overload, [registrations](super::ismap#where-it-shows) |
+//! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, trial, last good configuration, requests on the control socket, enforcement, connections, sessions by mode, limits, overload, [registrations](super::ismap#where-it-shows), the earliest end of a [revocation list](super::deployment#revocation-lists) |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
 //! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
 //! `sekisho_tenant_proof` at 0, `sekisho_minting` at 0, `sekisho_restriction` at 0 ([`hardening`](super::hardening#how-to-see-it)) and
-//! `internal_error` among the reasons.
+//! `internal_error` among the reasons: `deploy/prometheus` has these and others ([`deployment`](super::deployment)).
 //!
 //! # The self-probe
 //!
@@ -122,20 +127,7 @@
 //! # The record's file, and logrotate
 //!
 //! The file is made 0640 and opened for appending without following a link; a second sekisho on the same file is refused. Rotate by
-//! renaming, then SIGUSR1. `copytruncate` would lose lines.
-//!
-//! ```text
-//! /var/log/sekisho/access.jsonl {
-//!     daily
-//!     rotate 400
-//!     compress
-//!     delaycompress
-//!     missingok
-//!     postrotate
-//!         systemctl kill --signal=SIGUSR1 sekisho.service
-//!     endscript
-//! }
-//! ```
+//! renaming, then SIGUSR1, as `deploy/logrotate/sekisho` does. `copytruncate` would lose lines.
 //!
 //! `rotate 400` is an example: how long logs are kept is the body's own rule. A file that was left in order ends in a `stop` or
 //! `continued` line. After a kill at most the last second is missing, and the next `start` line says so (`sekisho.previous_end`). While
@@ -316,6 +308,10 @@
 //! | octets of chunk extensions in one body | 16 * 1024 | `src/http1/body.rs` MAX_CHUNK_EXTENSIONS |
 //! | octets of trailers | 8 * 1024 | `src/http1/body.rs` MAX_TRAILERS |
 //! | octets of a ClientHello on the wire | 64 * 1024 | `src/identify/client_hello.rs` MAX_WIRE |
+//! | octets of a PROXY header | 4096 | `src/identify/proxy_protocol.rs` MAX_WIRE |
+//! | octets of one of version 1 | 107 | `src/identify/proxy_protocol.rs` MAX_LINE |
+//! | balancers' connections that wait for theirs at a time, for 5 s | 256 | `src/connection/announce.rs` UNANNOUNCED |
+//! | networks in `proxy_protocol` | 64 | `src/config/balancers.rs` MOST |
 //! | protocols in one ALPN extension | 1024 | `src/identify/client_hello.rs` MAX_ALPN |
 //! | DNS answers kept | 8192 | `src/upstream/resolve.rs` MAX_KEPT |
 //! | look-ups under way | 512 | `src/upstream/resolve.rs` MAX_RUNNING |

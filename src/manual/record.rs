@@ -46,11 +46,13 @@
 //! | `process.pid` | long | Process that asked. |
 //! | `service.version` | keyword | Version of sekisho, in the lines of start and reload. |
 //! | `sekisho.config_revision` | keyword | Revision of the configuration that decided. |
-//! | `source.ip` | ip | Address of the client that connected. Nothing a client sends can change it. |
+//! | `source.ip` | ip | Address of the client that connected, behind a balancer by its PROXY header. Nothing a client sends can change it. |
 //! | `source.port` | long | Port of the client. |
 //! | `sekisho.client` | keyword | The `[[clients]]` group of the client. |
 //! | `sekisho.listener` | keyword | The `[[listener]]` that accepted the connection. |
-//! | `sekisho.original_destination` | keyword | Where a client meant to go that the network steered to a transparent `[[listener]]`. Evidence only: it is never dialled, the name is. |
+//! | `sekisho.original_destination` | keyword | Where a client meant to go that the network steered to a transparent `[[listener]]`, behind a balancer by its PROXY header. Evidence only: it is never dialled, the name is. |
+//! | `sekisho.balancer` | keyword | The balancer that passed the connection on, where `proxy_protocol` names one: `source.ip` is then what its PROXY header says, or its own address where that names no client or could not be read. |
+//! | `sekisho.balancer_destination` | keyword | Where the client connected to at the balancer, by the PROXY header. Of a steered client that is `sekisho.original_destination`. |
 //! | `sekisho.connection` | keyword | For a request: `event.id` of the connection it came by. |
 //! | `rule.id` | keyword | Identifier of the rule that decided. |
 //! | `rule.name` | keyword | Name of the `[[service]]` that decided. |

@@ -41,7 +41,7 @@
 //! | B06 | search lists, hosts file, single labels | [`Resolver`](crate::upstream::resolve::Resolver) asks for the name under the root only | `not_allowlisted`, 403; `dns_failed`, 502 |
 //! | B07 | IPv6 zone ids | [`Host::parse`](crate::names::Host::parse) | `malformed_name`, 400 |
 //! | B08 | ports out of range, signed, padded, missing | [`Authority::parse`](crate::names::Authority::parse) | `malformed_request`, 400; `port_not_permitted`, 403 |
-//! | B09 | a forged client address in a field | [`ClientAddr`](crate::addrs::ClientAddr) comes from accept alone | no effect |
+//! | B09 | a forged client address in a field, or in a PROXY header | [`ClientAddr`](crate::addrs::ClientAddr) comes from accept, or from a [`BalancerAddr`](crate::addrs::BalancerAddr)'s header, which only [`Balancers`](crate::config::Balancers) makes; of all others a header is [what it is](crate::identify::proxy_protocol): no request | no effect; `malformed_request`, `not_tls` |
 //!
 //! # C. How names are written
 //!
@@ -154,11 +154,11 @@
 //! | H02 | slow heads, hellos, contents and readers | [deadlines](super::operations#slow-peers) for the whole of each: [`Patience`](crate::exchange::patience::Patience) for content; `limits.per_client` | `request_head_timeout`, `client_hello_timeout`, `too_slow` |
 //! | H03 | half-open handshakes, idle and half-closed tunnels | `timeouts.client_handshake`, `timeouts.tunnel_idle`, `timeouts.tunnel_half_closed`, `timeouts.connection_life` | `tls_failed`, `idle_timeout`, `connection_expired` |
 //! | H04 | more addresses than a limiter can remember | a bounded store of [`admit`](crate::admit), `MAX_KEYS`: who is as good as new is forgotten, nobody else | one shared limit for the rest |
-//! | H05 | descriptors run out | `limits.connections` is lowered to what they carry; some are kept for record, admin and reload, and [`pressure`](crate::pressure) sheds before they are needed | `too_many_connections`, `overloaded` |
+//! | H05 | descriptors run out | `limits.connections` is lowered to what they carry; some are kept for record, admin and reload, and [`pressure`](crate::pressure) sheds before they are needed; 256 of balancers may wait for their header, for 5 s | `too_many_connections`, `overloaded` |
 //! | H06 | leaves minted for random names | `leaf_mints_per_second` of [`Rated`](crate::admit::Rated); [`LeafCache`](crate::inspect::leaf::LeafCache): bounded, one work per name | `rate_limited`, alert |
 //! | H07 | one side fast, the other slow | neither is read faster than the other takes: [`forward`](crate::forward), [`tunnel`](crate::tunnel), the windows of HTTP/2 | the fast side waits |
 //! | H08 | parsing that is quadratic or recursive | [`http1`](crate::http1) reads each octet once; small chunks go out together | nothing to see |
-//! | H10 | a flood of refusals fills the record | those of one client within a second are recorded as [counts](super::record#floods-of-refusals) | `sekisho.count` |
+//! | H10 | a flood of refusals fills the record | those of one client within a second are recorded as [counts](super::record#floods-of-refusals); a balancer's checks are a [metric](super::failover#its-own-checks) | `sekisho.count` |
 //! | H11 | more look-ups than a resolver takes | `dns_lookups` of [`Counted`](crate::admit::Counted); [`flight`](crate::flight): bounded runs | `rate_limited`, 429; `overloaded`, 503 |
 //! | H12 | compressed contents that unpack to much | nothing is unpacked | passes as it is |
 //!
@@ -206,20 +206,21 @@
 //! | L01 | an empty list permits all | [`Policy::decide`](crate::policy::Policy::decide) | it permits nothing |
 //! | L02 | no file at start | [`config::load`](crate::config::load) | exit code 1 |
 //! | L03 | a broken file at reload | [`server`](crate::server) keeps the old one and says so: [`Health`](crate::telemetry::Health) | `degraded`, a metric, a line in record and log |
-//! | L04 | a truncated file that still parses | `site.last_line`, where it is set: [`config`](crate::config) | the file is refused |
+//! | L04 | a truncated file that still parses | `site.last_line`, where it is set: [`config`](crate::config); `apply` replaces the file in one step; the [last good text](crate::config::LastGood) has its hash | the file is refused |
 //! | L05 | unknown, misspelt, duplicate keys, wrong types | [`config`](crate::config) | the file is refused |
 //! | L06 | a bad TLS or CA option | [`config`](crate::config) | the file is refused |
 //! | L07 | many reloads under load | one pointer swap: [`Gate::replace`](crate::connection::Gate::replace) | no wrong verdict |
-//! | L08 | a rule removed while connections are open | [`Scope`](crate::inspect::scope::Scope), and the tunnels ask the new policy | `policy_withdrawn` |
+//! | L08 | a rule removed while connections are open | [`Scope`](crate::inspect::scope::Scope), and the tunnels ask the new policy, after a trial too | `policy_withdrawn` |
 //!
 //! # M. Admin
 //!
 //! | row | attack | stopped by | seen |
 //! |---|---|---|---|
+//! | M02 | a page in a browser of the machine that asks the admin listener, under a name that it made to lead there; anything that changes state reached by a network | [`admin`](crate::admin) takes GET and HEAD, no `Origin`, and on loopback no `Host` but an IP address or localhost; what changes is asked on the [`control`](crate::control) socket, a file | 403, 405 |
 //! | M05 | a PAC script that leads astray: names that are script, other hosts' properties, names that take long or are none; the listener's paths, slow and greedy clients, and those who ask and leave | [`pac`](crate::pac) writes parsed names only, matches by hand, and lists nothing for what is no name; [`autoconfig`](crate::autoconfig) has two paths, a deadline for heads, few connections of one client, and makes a script once | 404, 403, 431, or closed |
 //! | M01 | the admin listener through the proxy | as A17: [`SelfAddrs`](crate::upstream::vet::SelfAddrs) holds it; no name is "ours" | `ip_literal`, `not_allowlisted` or `self_connection`, 403 |
 //! | M06 | metric labels by host or user | [`admin`](crate::admin): labels are words of closed lists | bounded |
-//! | M07 | policy or keys read without leave | [`admin`](crate::admin) has no such answer | 404 |
+//! | M07 | policy or keys read without leave | [`admin`](crate::admin) has no such answer; the [`control`](crate::control) socket tells who has a [`Role`](crate::control::role::Role) by the kernel's word, and nobody the keys | 404, `not_permitted` |
 //!
 //! # N. Upstreams that fail
 //!
@@ -236,6 +237,7 @@
 //! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; the end of observing by both, the first of them ([`Observance`](crate::connection::Observance)); certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
 //! | O03 | the process is stopped and goes on, or killed | what was waiting is served; after a kill the next `start` line says what is missing: [`record`](crate::record) | nothing, or `sekisho.previous_end` |
 //! | O06 | packets past a proxy that is stopped or killed | `deploy/nftables`: steered ports refuse where nobody listens, the forward chain passes nothing; a counter on the internet's side of the scene stays at 0 | connection refused |
+//! | O06 | packets past one box of a [pair](super::failover) that is dead, or attracted by it | `deploy/keepalived`: who is not ready gives the address up, both do where both are not; the same counter stays at 0 | the other box within 3 s, or nobody |
 //! | O04 | a thread that serves stands still | [`probe`](crate::probe) goes through each; the watchdog is fed by nothing else | `/readyz` 503 `self_probe_failed`; systemd restarts |
 //!
 //! # Rows left out
@@ -245,12 +247,11 @@
 //! | A20 | cannot be seen: see [residual risks](#residual-risks) |
 //! | H09 | a rule is found by a hash walk over the labels of a name, there are no regular expressions; what a look-up costs is measured ([`performance`](super::performance)), not asserted, and that the verdict is the same at any size is A18 |
 //! | K04 | there is no remote receiver: the record is a file, and a collector reads that |
-//! | M02 | nothing on the admin listener changes state, and what it says is no secret of the policy |
 //! | M03 | there is no login |
 //! | M04 | there is no proxy authentication; `Proxy-Authorization` is removed and never recorded |
 //! | N01 | there is no ICAP |
 //! | N04 | there is no parent proxy, and so no way round one |
-//! | O02 | allocation that fails ends the process, and with it every way out; the memory ceiling is there so that it does not come to that |
+//! | O02 | allocation that fails ends the process, and with it every way out, which is O06's kill; the memory ceiling is there so that it does not come to that |
 //! | O05 | a day under load is measured, not tested |
 //!
 //! While a site [observes](super::learning) (`site.enforcement`, at most thirty days), A15 does not hold for port 443: a name that nothing
@@ -260,11 +261,12 @@
 //!
 //! # Searched by fuzzing
 //!
-//! The targets of `tests/fuzz` search, guided by coverage, for octets that break what must hold of them; `tests/fuzz/run 600` runs each
-//! for ten minutes, on the stable compiler. The ordinary tests replay their seeds, and feed `names` and `policy_decision` from a
-//! generator. *Runs* and *edges* are those of 600 s each on 2026-11-28, two at a time, at the lowest priority beside compilers. What was
-//! found: `connect_head` was given `HTTP/1.?`, which was taken for HTTP/1.1, as the pattern that a version is compared with marks the
-//! digit so; its seed and a test are named after it, and its figures are those of the search behind the correction.
+//! The targets of `tests/fuzz` search, guided by coverage, for octets that break what must hold of them; `tests/fuzz/run 600` runs each for
+//! ten minutes, on the stable compiler. The ordinary tests replay their seeds, and feed `names` and `policy_decision` from a generator, as
+//! `proxy_protocol`, which has not been searched yet (–). *Runs* and *edges* are those of 600 s each on 2026-11-28, two at a time, at the
+//! lowest priority beside compilers. What was found: `connect_head` was given `HTTP/1.?`, which was taken for HTTP/1.1, as the pattern that
+//! a version is compared with marks the digit so; its seed and a test are named after it, and its figures are those of the search behind
+//! the correction.
 //!
 //! | target | fed with | must hold | runs | edges |
 //! |---|---|---|---|---|
@@ -279,6 +281,7 @@
 //! | `names` | what stands where a name is due | six doors, one answer: CONNECT, URI, `Host`, `:authority`, SNI, configuration | 2681404 | 2282 |
 //! | `policy_decision` | a policy and questions | the verdict of a naive reading of the precedence | 2892646 | 2939 |
 //! | `policy_pattern` | a pattern | a normal form is its own | 3039302 | 10193 |
+//! | `proxy_protocol` | a balancer's header | the same verdict wherever it is cut; the addresses that a naive reading finds | – | – |
 //! | `record_line` | every text of a line | one line, one JSON object, nothing a terminal obeys | 661298 | 453 |
 //!
 //! # The scorecard

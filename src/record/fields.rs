@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value as Json;
 
-use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr, UpstreamAddr};
+use crate::addrs::{BalancerAddr, ClientAddr, ListenAddr, OriginalAddr, UpstreamAddr};
 use crate::reason::{Outcome, Reason};
 use crate::record::id::EventId;
 use crate::record::lifecycle::Lifecycle;
@@ -90,11 +90,13 @@ fields! {
     pub version: &'static str = "service.version", "Version of sekisho, in the lines of start and reload.";
     pub config_revision: Text = "sekisho.config_revision", "Revision of the configuration that decided.";
 
-    pub source_ip: IpAddr = "source.ip", "Address of the client that connected. Nothing a client sends can change it.";
+    pub source_ip: IpAddr = "source.ip", "Address of the client that connected, behind a balancer by its PROXY header. Nothing a client sends can change it.";
     pub source_port: u16 = "source.port", "Port of the client.";
     pub client: Text = "sekisho.client", "The `[[clients]]` group of the client.";
     pub listener: ListenAddr = "sekisho.listener", "The `[[listener]]` that accepted the connection.";
-    pub original: OriginalAddr = "sekisho.original_destination", "Where a client meant to go that the network steered to a transparent `[[listener]]`. Evidence only: it is never dialled, the name is.";
+    pub original: OriginalAddr = "sekisho.original_destination", "Where a client meant to go that the network steered to a transparent `[[listener]]`, behind a balancer by its PROXY header. Evidence only: it is never dialled, the name is.";
+    pub balancer: BalancerAddr = "sekisho.balancer", "The balancer that passed the connection on, where `proxy_protocol` names one: `source.ip` is then what its PROXY header says, or its own address where that names no client or could not be read.";
+    pub balancer_destination: OriginalAddr = "sekisho.balancer_destination", "Where the client connected to at the balancer, by the PROXY header. Of a steered client that is `sekisho.original_destination`.";
     pub connection: EventId = "sekisho.connection", "For a request: `event.id` of the connection it came by.";
 
     pub rule_id: Text = "rule.id", "Identifier of the rule that decided.";

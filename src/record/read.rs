@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::addrs::{ListenAddr, OriginalAddr};
+use crate::addrs::{BalancerAddr, ListenAddr, OriginalAddr};
 use crate::reason::{Outcome, Reason};
 use crate::record::id::EventId;
 use crate::record::lifecycle::Lifecycle;
@@ -110,6 +110,12 @@ impl Read for IpAddr {
 }
 
 impl Read for ListenAddr {
+    fn read(value: Json) -> Option<Self> {
+        text(&value)?.parse::<SocketAddr>().ok().map(Self::new)
+    }
+}
+
+impl Read for BalancerAddr {
     fn read(value: Json) -> Option<Self> {
         text(&value)?.parse::<SocketAddr>().ok().map(Self::new)
     }

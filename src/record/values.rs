@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use crate::addrs::{ListenAddr, OriginalAddr};
+use crate::addrs::{BalancerAddr, ListenAddr, OriginalAddr};
 use crate::names::{Authority, DnsName};
 use crate::reason::{Outcome, Reason};
 use crate::record::line;
@@ -322,6 +322,14 @@ impl Value for ListenAddr {
 }
 
 impl Value for OriginalAddr {
+    const KIND: &'static str = "keyword";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        endpoint(out, self.socket());
+    }
+}
+
+impl Value for BalancerAddr {
     const KIND: &'static str = "keyword";
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::config::{Listener, ListenerMode};
-use crate::connection::{Gate, pass_over, serve, serve_steered};
+use crate::connection::{Gate, PassedOver, pass_over, serve, serve_balanced, serve_steered};
 use crate::pressure::State;
 use crate::sockets::is_beyond;
 
@@ -49,16 +49,21 @@ pub(super) async fn accept(socket: TcpListener, listener: Listener, gate: Arc<Ga
             ListenerMode::Explicit => None,
             ListenerMode::Transparent(_) => Some(original(&stream, address)),
         };
+        let balancer = gate.balancer(address, client);
         if gate.pressure().state() == State::Refusing || is_beyond(&stream) {
             drop(stream);
             // Waited for: while the record's queue is full, nobody is accepted. In a task: a drain that begins now leaves the record.
-            let _ = tokio::spawn(pass_over(present, client, address, original)).await;
+            let passed = PassedOver { client, listener: address, original, balancer };
+            let _ = tokio::spawn(pass_over(present, passed)).await;
             sleep(PAUSE_REFUSED).await;
         } else {
             // Boxed: a task that is made, run and finished is moved as a whole each time.
-            match original {
-                None => tokio::spawn(Box::pin(serve(present, stream, client, address))),
-                Some(original) => tokio::spawn(Box::pin(serve_steered(present, stream, client, address, original))),
+            match (balancer, original) {
+                (Some(by), _) => tokio::spawn(Box::pin(serve_balanced(present, stream, by, address, original))),
+                (None, None) => tokio::spawn(Box::pin(serve(present, stream, client, address))),
+                (None, Some(original)) => {
+                    tokio::spawn(Box::pin(serve_steered(present, stream, client, address, original)))
+                }
             };
         }
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::control::Opened;
@@ -30,6 +31,8 @@ pub(super) struct Trial {
     by: String,
     /// What was in force before, for the case that FILE cannot be read at the end.
     before: Arc<Live>,
+    /// And where that was the last good one, which.
+    last_good: Option<Arc<String>>,
 }
 
 impl fmt::Display for Trial {
@@ -83,13 +86,12 @@ impl Server {
     /// Serves the control socket that was opened, and leaves the one that is not wanted any more.
     pub(super) fn serve_control(&mut self, opened: Opened) {
         let keeps = matches!(opened, Opened::Same);
-        if let Some((_, serving)) = self.control.take_if(|_| !keeps) {
-            serving.abort();
-        }
+        drop(self.control.take_if(|_| !keeps));
         if let Opened::New(path, listener, file) = opened {
-            let desk = Arc::clone(&self.desk);
+            let (stop, stopped) = oneshot::channel();
+            self.accepting.spawn(control::serve(listener, file, Arc::clone(&self.desk), stopped));
             tracing::info!(path = %path.display(), "control socket");
-            self.control = Some((path, self.accepting.spawn(control::serve(listener, file, desk))));
+            self.control = Some((path, stop));
         }
     }
 
@@ -126,13 +128,13 @@ impl Server {
             let message = format!("a trial of {seconds} s: 1 to {MAX_TRIAL} are possible");
             return Err(Refusal::new(Word::Malformed, message));
         }
-        let before = self.gate.live();
+        let (before, last_good) = (self.gate.live(), self.health.last_good());
         let revision = self.take_up(Source::Trial, Some(revision)).await.map_err(refusal)?;
         let time = Duration::from_secs(seconds);
         let (ends, until) = (Instant::now() + time, SystemTime::now() + time);
         let on_trial = OnTrial { revision: Arc::clone(&revision), ends, until, by: peer.to_string() };
         self.desk.in_force.store(Arc::new(InForce { since: SystemTime::now(), trial: Some(on_trial) }));
-        let trial = Trial { revision, ends, until, by: peer.to_string(), before };
+        let trial = Trial { revision, ends, until, by: peer.to_string(), before, last_good };
         // Without the name of who began it, which is nobody's business on the admin listener.
         self.health.set_trial(Some(format!("revision {} until {}, then back", trial.revision, stamp(until))));
         let message = trial.to_string();
@@ -188,10 +190,14 @@ impl Server {
     async fn roll_back(&mut self, why: &str, peer: Option<&Peer>) -> Result<String, ServerError> {
         let Some(trial) = self.trial.as_ref() else { return Ok("nothing is on trial".to_owned()) };
         let (tried, before) = (Arc::clone(&trial.revision), Arc::clone(&trial.before));
+        let last_good = trial.last_good.clone();
         let back = match self.take_up(Source::File, None).await {
             // A file that cannot be read is no reason to go on with what nobody wants.
             Err(ServerError::Config(_) | ServerError::GivenUp(_)) => {
                 let revision = self.put_in_force(before.config.clone()).await?;
+                if let Some(which) = last_good {
+                    self.health.last_good_taken(which.to_string());
+                }
                 format!("revision {revision} is in force again, though the file no longer loads")
             }
             taken => format!("revision {} is in force again, as the file has it", taken?),

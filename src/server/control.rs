@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -56,11 +57,21 @@ pub(super) fn open(
     Ok(Opened::New(settings.socket.clone(), listener, file))
 }
 
-/// Serves until it is aborted; its conversations and its file end with it.
-pub(super) async fn serve(listener: UnixListener, _file: SocketFile, desk: Arc<Desk>) {
+/// Serves until the other end of `stopped` is gone. Then its file is removed, and who is there gets his answer: it may be that which took
+/// the socket away.
+pub(super) async fn serve(
+    listener: UnixListener,
+    file: SocketFile,
+    desk: Arc<Desk>,
+    mut stopped: oneshot::Receiver<()>,
+) {
     let mut conversations = JoinSet::new();
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = &mut stopped => break,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "control accept failed");
@@ -75,6 +86,8 @@ pub(super) async fn serve(listener: UnixListener, _file: SocketFile, desk: Arc<D
             conversations.join_next().await;
         }
     }
+    drop((listener, file));
+    let _ = timeout(ANSWER, async { while conversations.join_next().await.is_some() {} }).await;
 }
 
 /// One request and its answer.

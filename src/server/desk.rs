@@ -99,7 +99,7 @@ impl Desk {
         let permitted = asked.and_then(|ask| match role >= Role::for_asking(&ask) {
             true => Ok(ask),
             false => {
-                let message = format!("{peer} is a {} and may not {}", role.as_str(), ask.word());
+                let message = format!("a {} may not ask for {}: an operator may", role.as_str(), ask.word());
                 Err(Refusal::new(Word::NotPermitted, message))
             }
         });

@@ -124,9 +124,7 @@ impl Server {
         self.commands.close();
         self.listeners.clear();
         (self.admin, self.pac) = (None, None);
-        if let Some((_, serving)) = self.control.take() {
-            serving.abort();
-        }
+        self.control = None;
     }
 }
 

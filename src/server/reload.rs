@@ -21,6 +21,7 @@ impl Server {
     pub async fn reload(&mut self) -> bool {
         if let Some(trial) = &self.trial {
             let why = format!("not reloaded: {trial}; confirm it or roll it back first");
+            self.health.reload_failed(why.clone());
             self.not_taken_up(&why);
             return false;
         }
@@ -40,7 +41,13 @@ impl Server {
                 self.gate.recorder().lifecycle(Lifecycle::Reload, about(&self.gate.live().config));
                 self.record_problems();
             }
-            Err(error) => self.not_taken_up(&error.to_string()),
+            Err(error) => {
+                // What was to be tried is no file's: the file is in force as before.
+                if source == Source::File {
+                    self.health.reload_failed(error.to_string());
+                }
+                self.not_taken_up(&error.to_string());
+            }
         }
         if reloaded.is_ok() && source == Source::File {
             self.keep_last_good().await;
@@ -51,7 +58,6 @@ impl Server {
 
     pub(super) fn not_taken_up(&self, why: &str) {
         tracing::error!("reload failed, the old configuration stays in force: {why}");
-        self.health.reload_failed(why.to_owned());
         let mut fields = about(&self.gate.live().config);
         fields.message = Some(why.into());
         self.gate.recorder().lifecycle(Lifecycle::ReloadFailed, fields);
@@ -81,6 +87,10 @@ impl Server {
         let loading = tokio::task::spawn_blocking(move || source.load(&file, scope, SystemTime::now()));
         let loaded = loading.await.map_err(ServerError::Loading)?;
         let mut config = loaded.map_err(|error| self.explained(error))?;
+        let socket = config.control.as_ref().map(|control| &control.socket);
+        if source == Source::Trial && socket != self.control.as_ref().map(|(path, _)| path) {
+            return Err(ServerError::TrialMovesControl);
+        }
         if let Some(expected) = expected.filter(|expected| **expected != *config.as_loaded) {
             return Err(ServerError::AnotherRevision { found: config.as_loaded, expected: expected.to_owned() });
         }

@@ -195,6 +195,11 @@ impl Trust {
     pub(super) fn next_update_after(&self, now: SystemTime) -> Option<SystemTime> {
         self.verifier.next_update_after(now)
     }
+
+    /// The earliest nextUpdate of all CRLs, also where it is past; `None` without CRLs.
+    pub fn first_next_update(&self) -> Option<SystemTime> {
+        self.verifier.next_update_after(SystemTime::UNIX_EPOCH)
+    }
 }
 
 impl fmt::Debug for Trust {

@@ -32,6 +32,12 @@ fn help_version_and_completions() {
         &["quickstart", "--help"],
         &["load", "origin", "--help"],
         &["load", "run", "--help"],
+        &["status", "--help"],
+        &["sessions", "--help"],
+        &["sessions", "cut", "--help"],
+        &["apply", "--help"],
+        &["confirm", "--help"],
+        &["rollback", "--help"],
     ] {
         let out = run(dir.path(), command);
         assert_eq!(out.status.code(), Some(0), "{command:?}: {}", text(&out.stderr));

@@ -52,6 +52,7 @@ targets! {
     names: "../fuzz/fuzz_targets/names.rs", 27;
     policy_decision: "../fuzz/fuzz_targets/policy_decision.rs", 12;
     policy_pattern: "../fuzz/fuzz_targets/policy_pattern.rs", 16;
+    proxy_protocol: "../fuzz/fuzz_targets/proxy_protocol.rs", 25;
     record_line: "../fuzz/fuzz_targets/record_line.rs", 15;
 }
 
@@ -106,6 +107,23 @@ proptest! {
         text in "([a-zA-Z0-9_-]{1,9}|xn--[a-z0-9-]{1,9}|[ -~]{0,4}|[ぁ-ん]{1,3}|[é。．ß\u{200d}\u{202e}]|[0-9]{1,3}|0x[0-9a-f]{0,3})(\\.([a-zA-Z0-9-]{1,4}|[0-9]{1,3}|[ -~]{0,2}|[a-z]{60,66})){0,5}\\.{0,2}"
     ) {
         names::run(text.as_bytes());
+    }
+
+    #[test]
+    fn b09_a_proxy_header_names_whom_a_naive_reader_finds(
+        octets in prop_oneof![
+            "PROXY (TCP4 ([0-9]{1,3}\\.){3}[0-9]{1,3} 10\\.20\\.0\\.1|TCP6 [0-9a-f]{0,4}(:[0-9a-f]{0,4}){2,7} fd00::1) [0-9]{1,5} [0-9]{1,5}\r\n[ -~]{0,4}"
+                .prop_map(String::into_bytes),
+            (any::<[u8; 2]>(), prop_oneof![Just(0x11_u8), Just(0x21), any::<u8>()], prop::collection::vec(any::<u8>(), 0..64)).prop_map(
+                |([command, short], family, block)| {
+                    let length = block.len().saturating_sub(usize::from(short & 0x0f));
+                    let head = [0x20 | (command & 1), family, 0, u8::try_from(length).expect("short")];
+                    [b"\r\n\r\n\0\r\nQUIT\n".as_slice(), &head, &block].concat()
+                }
+            ),
+        ]
+    ) {
+        proxy_protocol::run(&octets);
     }
 
     #[test]

@@ -10,10 +10,14 @@ mod support;
 
 mod admin;
 mod autoconfig;
+mod balanced;
 mod certificates;
 mod cli;
 mod config;
+mod control;
 mod corpus;
+mod deploy;
+mod failover;
 mod faults;
 mod feed;
 mod framing;

@@ -4,7 +4,7 @@
 //! A program that is missing makes its scene say `SKIPPED real client …` on standard error; `tests/run` installs what it can and
 //! counts those lines. Every scene asserts what the client got, what the origin saw, and what the record says.
 
-mod browser;
+pub mod browser;
 mod curl;
 mod scripts;
 pub mod stage;

@@ -1,6 +1,9 @@
 //! Only scenes with clients that the network steers here belong here: terminals, the box and the internet's side in networks of their
 //! own, with the packet filter's rules as they are shipped.
 
+mod browser;
+mod leaving;
+
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::support::client::{Tls, Wire, alert_of};
@@ -253,17 +256,7 @@ async fn a16_o06_nothing_gets_past_the_box_whether_sekisho_runs_or_not() {
     let origin = origin(&office);
     let quic = office.internet.enter(|| UdpSocket::bind(at(ORIGIN4, 443))).expect("a socket");
     quic.set_nonblocking(true).expect("a mode");
-    // Every packet of a terminal that comes to the internet's side, by any means.
-    let watch = "table inet watch {\n counter past {}\n chain seen {\n type filter hook prerouting priority raw;\n\
-                 ip saddr 10.20.0.0/16 counter name past\n ip6 saddr fd00:20::/48 counter name past\n}\n}\n";
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(file.path(), watch).expect("written");
-    office.internet.run("nft", &["-f", file.path().to_str().expect("text")]);
-    let past = || {
-        let text = office.internet.run("nft", &["list", "counter", "inet", "watch", "past"]);
-        let packets = text.split_whitespace().skip_while(|word| *word != "packets").nth(1);
-        packets.map(str::to_owned).expect("a counter")
-    };
+    office.internet.counts_packets_of_clients();
     let mut sekisho = Sekisho::start_inside(&config(""), &office.gate).await;
     let try_everything = |runs: bool| {
         let tcp = |port| office.client.connect(at(ORIGIN4, port)).map(drop);
@@ -290,10 +283,10 @@ async fn a16_o06_nothing_gets_past_the_box_whether_sekisho_runs_or_not() {
     assert!(office.gate.counted("quic_refused") >= 1 && office.gate.counted("steered") >= 2);
     sekisho.kill().await;
     try_everything(false);
-    assert_eq!(past(), "0", "packets of the terminal on the internet's side");
+    assert_eq!(office.internet.packets_of_clients(), 0, "packets of the terminal on the internet's side");
     assert!(quic.recv(&mut [0; 16]).is_err());
     origin.untouched();
     sekisho.start_again().await;
     try_everything(true);
-    assert_eq!(past(), "0", "packets of the terminal on the internet's side");
+    assert_eq!(office.internet.packets_of_clients(), 0, "packets of the terminal on the internet's side");
 }

@@ -35,7 +35,7 @@ const MODULES: [(&str, &[&str]); 41] = [
     ("control", &["feed"]),
     ("pac", &["addrs", "names", "policy"]),
     ("learning", &["addrs", "catalog", "names", "policy", "reason"]),
-    ("identify", &["client", "http1", "names", "policy", "reason"]),
+    ("identify", &["addrs", "client", "http1", "names", "policy", "reason"]),
     ("upstream", &["addrs", "admit", "flight", "names", "policy", "reason", "sockets", "tls"]),
     ("exchange", &["pressure", "reason", "record", "reply"]),
     ("forward", &["admit", "exchange", "http1", "reason"]),
@@ -135,7 +135,7 @@ const MODULES: [(&str, &[&str]); 41] = [
 const ANYONE: &[&str] = &["*"];
 
 /// What may be written in few files only: the text, and the files.
-const MADE_IN: [(&str, &[&str]); 17] = [
+const MADE_IN: [(&str, &[&str]); 18] = [
     // A literal table.
     ("Permit::new(", &["src/policy/decision.rs"]),
     ("Destination {", &["src/policy/decision.rs"]),
@@ -148,6 +148,7 @@ const MADE_IN: [(&str, &[&str]); 17] = [
     ("Slots {", &["src/admit/subjects.rs"]),
     ("Established(())", &["src/client.rs"]),
     ("Attempt::new(", &["src/record.rs"]),
+    ("BalancerAddr::new(", &["src/config/listener.rs"]),
     (".witnessed()", &["src/probe.rs", "src/proof/standing.rs", "src/record.rs"]),
     ("Disagreement::new(", &["src/policy/reconcile.rs"]),
     ("Denial {", &["src/policy/decision.rs"]),
@@ -180,7 +181,7 @@ const GROUPS: [(char, u32); 14] = [
     ('N', 5),
     ('O', 6),
 ];
-const ROWS: [&str; 4] = ["M01", "M05", "M06", "M07"];
+const ROWS: [&str; 5] = ["M01", "M02", "M05", "M06", "M07"];
 
 /// A file of `src`, as far as it is in the program.
 struct Source {

@@ -10,6 +10,7 @@ pub mod hellos;
 pub mod load_origin;
 pub mod netns;
 pub mod origin;
+pub mod pair;
 pub mod pki;
 pub mod record;
 pub mod sekisho;

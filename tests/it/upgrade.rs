@@ -1,16 +1,19 @@
 //! Only scenes about a process that takes over from another belong here: what waits, what runs, what is recorded, and what fails.
 
 use std::collections::HashMap;
+use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::support::client::{Tls, connect};
 use super::support::record::Record;
-use super::support::sekisho::{run, text};
-use super::support::{Config, Origin, Reply, Sekisho, until};
+use super::support::sekisho::{run, spawn, text};
+use super::support::{Config, Origin, Sekisho, Service, until, within};
 
 async fn echo() -> (Origin, Config) {
     let origin = Origin::https(&["allowed.test"]).echoing().start().await;
@@ -72,7 +75,7 @@ async fn what_runs_and_what_waits_goes_on_in_the_new_process() {
     let taken = sekisho.lifecycle("taken_over", 1).await;
     assert!(taken.text("message").contains("has ended: 4 tunnels and "), "{taken:?}");
     sekisho.terminals("connection", 5).await;
-    sekisho.conserved().await;
+    sekisho.counted().await;
     let records = sekisho.records();
     assert_each_ends_once(&records);
     let words: Vec<_> =
@@ -83,4 +86,291 @@ async fn what_runs_and_what_waits_goes_on_in_the_new_process() {
     let first =
         records.iter().find(|record| record.is_terminal() && record.number("source.bytes") > 17).expect("the first");
     first.says("allowed", "");
+}
+
+/// The issue's count. Bulk and small messages move, connections come, others are idle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l07_twenty_upgrades_in_a_row_under_load_refuse_and_break_nothing() {
+    const UPGRADES: usize = 20;
+    let (origin, config) = echo().await;
+    let mut sekisho = Sekisho::start(&config).await;
+    let (at, addr) = (origin.at("allowed.test"), sekisho.addr());
+    let tls = Tls::named("allowed.test");
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        idle.push(tls.over(sekisho.tunnel(&at).await).await);
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let came = Arc::new(AtomicU64::new(0));
+    let mut load = Vec::new();
+    for size in [1, 100, 70_000, 400_000] {
+        let (over, mut inside) = (Arc::clone(&over), tls.over(sekisho.tunnel(&at).await).await);
+        load.push(tokio::spawn(async move {
+            let mut round = 0_u8;
+            while !over.load(Ordering::Relaxed) {
+                let sent: Vec<u8> = (0..size).map(|n: u32| round.wrapping_add((n % 251) as u8)).collect();
+                inside.send(&sent).await;
+                assert!(inside.exactly(sent.len()).await.expect("a whole echo") == sent, "round {round}");
+                round = round.wrapping_add(1);
+            }
+            inside.bye().await;
+        }));
+    }
+    for _ in 0..3 {
+        let (over, came, at) = (Arc::clone(&over), Arc::clone(&came), at.clone());
+        load.push(tokio::spawn(async move {
+            let tls = Tls::named("allowed.test");
+            while !over.load(Ordering::Relaxed) {
+                let mut wire = connect(addr).await.expect("no connection is refused");
+                wire.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
+                assert_eq!(wire.response("CONNECT").await.status, 200);
+                let mut inside = tls.over(wire).await;
+                inside.send("ping").await;
+                assert_eq!(inside.exactly(4).await.expect("an echo"), b"ping");
+                inside.bye().await;
+                came.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    let mut old = Vec::new();
+    for _ in 0..UPGRADES {
+        let before = came.load(Ordering::Relaxed);
+        old.push(sekisho.take_over().await);
+        until("connections that came since", || (came.load(Ordering::Relaxed) > before + 3).then_some(())).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    for task in load {
+        task.await.expect("nothing broke");
+    }
+    for mut inside in idle {
+        inside.send("still").await;
+        assert_eq!(inside.exactly(5).await.expect("an echo"), b"still");
+        inside.bye().await;
+    }
+    for process in old {
+        gone(process).await;
+    }
+    sekisho.lifecycle("taken_over", UPGRADES).await;
+    let expected = 44 + came.load(Ordering::Relaxed);
+    let ended = sekisho.terminals("connection", expected).await;
+    assert_eq!(ended.len() as u64, expected);
+    assert!(ended.iter().all(|record| record.outcome() == "allowed" && record.reason().is_empty()), "{ended:#?}");
+    let records = sekisho.records();
+    assert_each_ends_once(&records);
+    // One writer at a time: the numbers go up by one from each process's first line to the next one's.
+    let mut due = 1;
+    for record in &records {
+        let starts = record.text("sekisho.lifecycle") == "start";
+        assert_eq!(record.number("event.sequence"), if starts { 1 } else { due }, "{record:?}");
+        due = record.number("event.sequence") + 1;
+    }
+    let ends = records.iter().filter(|record| record.has("sekisho.previous_end"));
+    assert!(ends.map(|record| record.text("sekisho.previous_end")).eq(["none"].into_iter().chain(["clean"; UPGRADES])));
+}
+
+#[tokio::test]
+async fn an_inspected_connection_finishes_its_request_in_the_old_process_and_no_other() {
+    let origin = Origin::https(&["allowed.test"]).alpn(&["http/1.1"]).start().await;
+    let config = Config::new().inspect("allowed.test", &origin).set("control", "socket", "\"control.sock\"");
+    let mut sekisho = Sekisho::start(&config).await;
+    let at = origin.at("allowed.test");
+    let tls = Tls::named("allowed.test").trusting(&sekisho.ca());
+    let mut idle = tls.over(sekisho.tunnel(&at).await).await;
+    assert_eq!(idle.get(&at, "/").await.expect("an answer").status, 200);
+    let mut busy = tls.over(sekisho.tunnel(&at).await).await;
+    busy.send(format!("POST /slow HTTP/1.1\r\nHost: {at}\r\nContent-Length: 4\r\n\r\nha")).await;
+    within("the request under way", async {
+        while sekisho.metrics().await["sekisho_attempts_in_progress{action=\"request\"}"] < 1.0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut old = sekisho.take_over().await;
+    idle.closed().await;
+    let mut new = tls.over(sekisho.tunnel(&at).await).await;
+    assert_eq!(new.get(&at, "/").await.expect("an answer of the new process").status, 200);
+    assert!(old.try_wait().expect("wait").is_none(), "a request is under way");
+    busy.send("lf").await;
+    assert_eq!(busy.response("POST").await.status, 200);
+    busy.closed().await;
+    gone(old).await;
+    new.bye().await;
+    let requests = sekisho.terminals("request", 3).await;
+    assert!(requests.iter().all(|request| request.outcome() == "allowed"), "{requests:#?}");
+    sekisho.terminals("connection", 3).await;
+    sekisho.counted().await;
+    assert_each_ends_once(&sekisho.records());
+}
+
+/// What another process says to the one that runs.
+struct Other(UnixStream);
+
+impl Other {
+    fn asks(sekisho: &Sekisho) -> Self {
+        let mut stream = UnixStream::connect(sekisho.path("control.sock")).expect("a control socket");
+        stream.write_all(b"{\"v\":1,\"ask\":{\"do\":\"take_over\"}}\n").expect("written");
+        let mut answer = Vec::new();
+        let mut octet = [0];
+        while !answer.ends_with(b"\n") {
+            stream.read_exact(&mut octet).expect("an answer");
+            answer.extend(octet);
+        }
+        assert!(text(&answer).contains("\"sockets\":"), "{}", text(&answer));
+        Self(stream)
+    }
+
+    fn says(&mut self, word: &[u8]) {
+        self.0.write_all(&u32::try_from(word.len()).expect("short").to_le_bytes()).expect("written");
+        self.0.write_all(word).expect("written");
+    }
+
+    /// A message, without what comes with it.
+    fn hears(&mut self) -> Vec<u8> {
+        let mut length = [0; 4];
+        self.0.read_exact(&mut length).expect("a length");
+        let mut word = vec![0; u32::from_le_bytes(length) as usize];
+        self.0.read_exact(&mut word).expect("a message");
+        word
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_the_place_and_does_not_come_to_serve_changes_nothing() {
+    let (origin, config) = echo().await;
+    let sekisho = Sekisho::start(&config).await;
+    let at = origin.at("allowed.test");
+    let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&at).await).await;
+    for step in 0..4 {
+        let mut other = Other::asks(&sekisho);
+        assert_eq!(other.hears(), b"sockets");
+        match step {
+            0 => {}
+            1 => other.says(b"something else"),
+            2 => other.0.write_all(&u32::MAX.to_le_bytes()).expect("written"),
+            _ => {
+                other.says(b"record");
+                assert_eq!(other.hears(), b"released");
+            }
+        }
+        drop(other);
+        sekisho.lifecycle("takeover_failed", step + 1).await;
+        inside.send("ping").await;
+        assert_eq!(inside.exactly(4).await.expect("an echo"), b"ping");
+        assert_eq!(sekisho.admin("/readyz").await.status, 200);
+        let (_, refused) = sekisho.connect("denied.test:443").await;
+        assert_eq!(refused.status, 403);
+        sekisho.terminals("connection", step as u64 + 1).await;
+    }
+    inside.bye().await;
+    sekisho.terminals("connection", 5).await;
+    sekisho.conserved().await;
+    let said = sekisho.records().into_iter().map(|record| record.text("message").to_owned()).collect::<Vec<_>>();
+    assert!(
+        said.iter().any(|message| message.contains("it said \"something else\" where something else is due")),
+        "{said:#?}"
+    );
+}
+
+#[tokio::test]
+async fn a_new_process_that_cannot_serve_says_why_and_the_old_one_goes_on() {
+    let (origin, config) = echo().await;
+    let mut sekisho = Sekisho::start(&config).await;
+    let at = origin.at("allowed.test");
+    let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&at).await).await;
+    let rows = [
+        (config.clone().set("record", "path", "\"nowhere/access.jsonl\""), "nowhere/access.jsonl cannot be opened"),
+        (config.clone().set("site", "case", "\"none\""), "site.case: found \"none\""),
+        (config.clone().set("control", "socket", "\"other.sock\""), "no service answers at"),
+    ];
+    for (broken, why) in rows {
+        sekisho.replace_config(&broken.render(&sekisho.listeners, sekisho.admin));
+        let mut new = spawn(sekisho.dir.path(), &["--take-over"], &[], None);
+        let status = until("its end", || new.try_wait().expect("wait")).await;
+        assert_eq!(status.code(), Some(1));
+        until("what it says", || sekisho.stderr().contains(why).then_some(())).await;
+        inside.send("ping").await;
+        assert_eq!(inside.exactly(4).await.expect("an echo"), b"ping");
+        assert_eq!(sekisho.connect(&at).await.1.status, 200);
+    }
+    sekisho.replace_config(&config.render(&sekisho.listeners, sekisho.admin));
+    let old = sekisho.take_over().await;
+    gone(old).await;
+    inside.send("ping").await;
+    assert_eq!(inside.exactly(4).await.expect("an echo"), b"ping");
+    inside.bye().await;
+    sekisho.counted().await;
+}
+
+#[tokio::test]
+async fn l08_what_the_new_configuration_does_not_permit_ends_in_the_new_process() {
+    let (origin, config) = echo().await;
+    let mut sekisho = Sekisho::start(&config).await;
+    let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
+    let other = Config::new().service(Service::tunnel("other.test", &["other.test"], 443));
+    let other = other.set("control", "socket", "\"control.sock\"");
+    sekisho.replace_config(&other.render(&sekisho.listeners, sekisho.admin));
+    let old = sekisho.take_over().await;
+    inside.closed().await;
+    gone(old).await;
+    sekisho.next_connection().await.says("allowed", "policy_withdrawn");
+    sekisho.counted().await;
+}
+
+#[tokio::test]
+async fn h03_limits_count_what_came_from_the_process_before() {
+    let (origin, config) = echo().await;
+    let config = config.set("limits.per_client", "connections", "2");
+    let mut sekisho = Sekisho::start(&config).await;
+    let at = origin.at("allowed.test");
+    let tls = Tls::named("allowed.test");
+    let (first, second) = (tls.over(sekisho.tunnel(&at).await).await, tls.over(sekisho.tunnel(&at).await).await);
+    let old = sekisho.take_over().await;
+    gone(old).await;
+    sekisho.refused(&at, 429, "too_many_connections").await;
+    first.bye().await;
+    sekisho.next_connection().await.says("allowed", "");
+    sekisho.tunnel(&at).await;
+    second.bye().await;
+}
+
+#[tokio::test]
+async fn the_command_starts_the_new_process_and_says_who_took_over() {
+    let (origin, config) = echo().await;
+    let mut sekisho = Sekisho::start(&config).await;
+    let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
+    let before = sekisho.pid().as_raw_nonzero();
+    let same = run(sekisho.dir.path(), &["upgrade", "--if-changed"]);
+    assert_eq!(text(&same.stdout), format!("process {before} runs this program already: nothing to upgrade\n"));
+    let (dir, upgrade) = (sekisho.dir.path().to_owned(), &["upgrade"]);
+    let log = fs::File::create(dir.join("upgrade.log")).expect("a file");
+    let mut command = std::process::Command::new(super::support::sekisho::binary());
+    command
+        .args(upgrade)
+        .current_dir(&dir)
+        .stdin(std::process::Stdio::null())
+        .stdout(log.try_clone().expect("a file"))
+        .stderr(log);
+    let status = tokio::task::spawn_blocking(move || command.status()).await.expect("no panic").expect("it runs");
+    let said = fs::read_to_string(dir.join("upgrade.log")).expect("UTF-8");
+    assert!(status.success(), "{said}");
+    let line = said.lines().find(|line| line.contains("has taken over")).expect("a line");
+    let new: i32 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a process");
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        line,
+        format!(
+            "process {new} (version {version}) has taken over from process {before} (version {version}), which ends as soon as its \
+             connections have"
+        )
+    );
+    inside.send("ping").await;
+    assert_eq!(inside.exactly(4).await.expect("an echo"), b"ping");
+    inside.bye().await;
+    assert!(sekisho.exit().await.success());
+    sekisho.terminals("connection", 1).await;
+    kill_process(Pid::from_raw(new).expect("a process"), Signal::TERM).expect("it is there");
+    until("its last line", || {
+        sekisho.records().last().filter(|record| record.text("sekisho.lifecycle") == "stop").map(drop)
+    })
+    .await;
 }

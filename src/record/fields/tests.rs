@@ -33,6 +33,8 @@ fn full(wire: &[u8]) -> Fields {
         client: Some("office".into()),
         listener: Some(ListenAddr::new(([0, 0, 0, 0], 8080).into())),
         original: Some(OriginalAddr::new(([203, 0, 113, 9], 443).into())),
+        balancer: Some(BalancerAddr::new(([10, 0, 0, 5], 40_001).into())),
+        balancer_destination: Some(OriginalAddr::new(([10, 20, 0, 1], 8080).into())),
         connection: Some(ids.next()),
         rule_id: Some("r1".into()),
         rule_name: Some("関所".into()),

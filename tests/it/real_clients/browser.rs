@@ -11,11 +11,13 @@ use crate::support::Record;
 use crate::support::pki::Defect;
 use crate::support::sekisho::free_port;
 
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 8] =
+    ["--disable-quic", STEERED[0], STEERED[1], STEERED[2], STEERED[3], STEERED[4], STEERED[5], STEERED[6]];
+/// Of one that knows of no proxy, and may try QUIC.
+pub const STEERED: [&str; 7] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
-    "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",
@@ -32,7 +34,7 @@ fn have_chromium() -> bool {
 }
 
 /// A new home that trusts `root` for web sites.
-async fn home(root: &Path) -> TempDir {
+pub async fn home(root: &Path) -> TempDir {
     let home = TempDir::new().expect("a directory");
     let database = home.path().join(".pki/nssdb");
     fs::create_dir_all(&database).expect("the database's directory");
@@ -49,6 +51,10 @@ async fn home(root: &Path) -> TempDir {
     home
 }
 
+pub fn profile(home: &TempDir) -> String {
+    format!("--user-data-dir={}", home.path().join("profile").display())
+}
+
 /// The page's document after it was loaded, by a browser that trusts only the scene's root for `host`.
 async fn load(scene: &Scene, host: &str, arguments: &[String]) -> Ran {
     load_path(scene, host, "/", arguments).await
@@ -62,10 +68,7 @@ async fn load_path(scene: &Scene, host: &str, path: &str, arguments: &[String]) 
 async fn load_by(scene: &Scene, host: &str, path: &str, by: &str, arguments: &[String]) -> Ran {
     let home = home(&scene.root(host)).await;
     let mut command = client("chromium");
-    command
-        .env("HOME", home.path())
-        .args(FLAGS)
-        .arg(format!("--user-data-dir={}", home.path().join("profile").display()));
+    command.env("HOME", home.path()).args(FLAGS).arg(profile(&home));
     command.arg(by).args(arguments).arg("--dump-dom").arg(scene.url(host, path));
     let ran = run(command, "").await;
     assert_eq!(ran.code, Some(0), "{ran:?}");

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,7 +50,7 @@ fn must(program: &str, arguments: &[&str]) -> String {
 
 impl Namespace {
     #[track_caller]
-    fn new(role: &str) -> Self {
+    pub fn new(role: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("sk{}-{number}-{role}", std::process::id());
@@ -57,6 +58,10 @@ impl Namespace {
         let new = Self(Arc::new(Named(name)));
         new.ip(&["link", "set", "lo", "up"]);
         new
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0.0
     }
 
     #[track_caller]
@@ -68,6 +73,14 @@ impl Namespace {
     #[track_caller]
     pub fn run(&self, program: &str, arguments: &[&str]) -> String {
         must("ip", &[&["netns", "exec", &self.0.0, program], arguments].concat())
+    }
+
+    /// A program inside, to be run.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0.0, program]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
     }
 
     /// `work` on a thread that is inside: sockets and processes it makes stay there.
@@ -84,13 +97,16 @@ impl Namespace {
     }
 
     /// A connection from inside.
-    #[expect(clippy::disallowed_methods, reason = "the client of these scenes, whose destination is the proxy")]
     pub fn connect(&self, to: SocketAddr) -> io::Result<Wire<TcpStream>> {
-        let limit = std::time::Duration::from_secs(5);
+        self.connect_within(to, Duration::from_secs(5)).map(Wire::new)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the client of these scenes, whose destination is the proxy")]
+    pub fn connect_within(&self, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
         let stream = self.enter(|| std::net::TcpStream::connect_timeout(&to, limit))?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        Ok(Wire::new(TcpStream::from_std(stream)?))
+        TcpStream::from_std(stream)
     }
 
     pub fn listen(&self, at: SocketAddr) -> TcpListener {
@@ -99,12 +115,45 @@ impl Namespace {
         TcpListener::from_std(listener).expect("a listener")
     }
 
+    /// It passes packets on, as far as its filter lets it.
+    pub fn forwards(&self) {
+        self.enter(|| {
+            for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                std::fs::write(Path::new("/proc/sys/net").join(key), "1").expect("root may forward");
+            }
+        });
+    }
+
+    /// Loads a file of `deploy/nftables`.
+    pub fn filters(&self, rules: &str) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nftables").join(rules);
+        self.run("nft", &["-f", file.to_str().expect("text")]);
+    }
+
+    /// Begins to count every packet of a terminal that comes here, by any means.
+    pub fn counts_packets_of_clients(&self) {
+        let watch = "table inet watch {\n counter past {}\n chain seen {\n type filter hook prerouting priority raw;\n\
+                     ip saddr 10.20.0.0/16 counter name past\n ip6 saddr fd00:20::/48 counter name past\n}\n}\n";
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), watch).expect("written");
+        self.run("nft", &["-f", file.path().to_str().expect("text")]);
+    }
+
+    /// How many those were.
+    pub fn packets_of_clients(&self) -> u64 {
+        packets(&self.run("nft", &["list", "counter", "inet", "watch", "past"]))
+    }
+
     /// The packets that this counter of the shipped rules has seen.
     pub fn counted(&self, counter: &str) -> u64 {
-        let text = self.run("nft", &["list", "counter", "inet", "sekisho", counter]);
-        let packets = text.split_whitespace().skip_while(|word| *word != "packets").nth(1);
-        packets.and_then(|number| number.parse().ok()).expect("a counter")
+        packets(&self.run("nft", &["list", "counter", "inet", "sekisho", counter]))
     }
+}
+
+/// Of one counter as nft lists it.
+fn packets(listed: &str) -> u64 {
+    let number = listed.split_whitespace().skip_while(|word| *word != "packets").nth(1);
+    number.and_then(|number| number.parse().ok()).expect("a counter")
 }
 
 /// Terminals, the box that sekisho runs on, and the internet's side of it.
@@ -152,17 +201,22 @@ impl Office {
         internet.ip(&["addr", "add", ORIGIN6, "dev", "lo", "nodad"]);
         internet.ip(&["route", "add", "10.20.0.0/16", "via", "203.0.113.2"]);
         internet.ip(&["-6", "route", "add", "fd00:20::/48", "via", "2001:db8:113::2"]);
-        gate.enter(|| {
+        let office = Self { client, gate, internet };
+        office.forwarding("1");
+        office
+    }
+
+    /// Whether the box forwards packets at all, `"1"` or `"0"`.
+    pub fn forwarding(&self, on: &str) {
+        self.gate.enter(|| {
             for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                std::fs::write(Path::new("/proc/sys/net").join(key), "1").expect("root may forward");
+                std::fs::write(Path::new("/proc/sys/net").join(key), on).expect("root may forward");
             }
         });
-        Self { client, gate, internet }
     }
 
     /// Loads a file of `deploy/nftables` into the box.
     pub fn load(&self, rules: &str) {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nftables").join(rules);
-        self.gate.run("nft", &["-f", file.to_str().expect("text")]);
+        self.gate.filters(rules);
     }
 }

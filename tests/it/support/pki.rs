@@ -135,11 +135,31 @@ pub fn stranger_pem() -> String {
     pki().stranger.pem()
 }
 
+/// Who signs a CRL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signer {
+    /// The issuer of the good leaves.
+    Intermediate,
+    /// Somebody of the same name.
+    Impostor,
+    Stranger,
+}
+
+/// The issuer of the good leaves.
+pub fn intermediate_pem() -> String {
+    pki().intermediate.pem()
+}
+
 /// A CRL of the intermediate with [`REVOKED`] on it, next due `next_update` from now.
 pub fn crl_pem(next_update: Duration) -> String {
+    crl(Signer::Intermediate, Duration::days(-10), next_update)
+}
+
+/// The same by `signer`, of `this_update` from now.
+pub fn crl(signer: Signer, this_update: Duration, next_update: Duration) -> String {
     let now = OffsetDateTime::now_utc();
     let params = CertificateRevocationListParams {
-        this_update: now - Duration::days(10),
+        this_update: now + this_update,
         next_update: now + next_update,
         crl_number: SerialNumber::from_slice(&[1]),
         issuing_distribution_point: None,
@@ -151,7 +171,16 @@ pub fn crl_pem(next_update: Duration) -> String {
         }],
         key_identifier_method: KeyIdMethod::Sha256,
     };
-    params.signed_by(&pki().intermediate).expect("crl").pem().expect("pem")
+    let impostor = || {
+        let key = KeyPair::generate().expect("key");
+        Issuer::signed_by(authority("test intermediate"), key, &pki().stranger).expect("an impostor")
+    };
+    let crl = match signer {
+        Signer::Intermediate => params.signed_by(&pki().intermediate),
+        Signer::Impostor => params.signed_by(&impostor()),
+        Signer::Stranger => params.signed_by(&pki().stranger),
+    };
+    crl.expect("crl").pem().expect("pem")
 }
 
 pub fn provider() -> Arc<CryptoProvider> {

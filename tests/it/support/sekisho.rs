@@ -66,7 +66,8 @@ pub fn prepare(config: &Config) -> (TempDir, Vec<SocketAddr>, SocketAddr) {
     let dir = TempDir::new().expect("a directory");
     let listeners: Vec<SocketAddr> =
         config.listeners.iter().map(|ip| SocketAddr::new(ip.parse().expect("an address"), free_port(ip))).collect();
-    let admin = SocketAddr::new("127.0.0.1".parse().expect("an address"), free_port("127.0.0.1"));
+    let own = || SocketAddr::new("127.0.0.1".parse().expect("an address"), free_port("127.0.0.1"));
+    let admin = config.admin.unwrap_or_else(own);
     fs::write(dir.path().join("origins.pem"), pki::root_pem()).expect("origins.pem");
     fs::write(dir.path().join("sekisho.toml"), config.render(&listeners, admin)).expect("sekisho.toml");
     if config.inspects && config.init_ca {
@@ -98,7 +99,7 @@ impl Sekisho {
     pub async fn start_in(config: &Config, arrange: impl Fn(&Path) -> Vec<(&'static str, OsString)>) -> Self {
         let (dir, listeners, admin) = prepare(config);
         let environment = arrange(dir.path());
-        let child = spawn(dir.path(), &environment, None);
+        let child = spawn(dir.path(), &[], &environment, None);
         let (taken, exited, killed, namespace) = (Vec::new(), None, false, None);
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
         sekisho.ready().await;
@@ -108,7 +109,7 @@ impl Sekisho {
     /// As [`Sekisho::start`], with what a shell is told first, such as `ulimit -n 256`.
     pub async fn start_under(config: &Config, limits: &str) -> Self {
         let (dir, listeners, admin) = prepare(config);
-        let child = spawn(dir.path(), &[], Some(limits));
+        let child = spawn(dir.path(), &[], &[], Some(limits));
         let (taken, exited, killed, namespace) = (Vec::new(), None, false, None);
         let environment = Vec::new();
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
@@ -118,8 +119,14 @@ impl Sekisho {
 
     /// As [`Sekisho::start`], in this network.
     pub async fn start_inside(config: &Config, namespace: &Namespace) -> Self {
+        Self::start_inside_with(config, namespace, |_| {}).await
+    }
+
+    /// The same, after `arrange` has put more into the directory.
+    pub async fn start_inside_with(config: &Config, namespace: &Namespace, arrange: impl Fn(&Path)) -> Self {
         let (dir, listeners, admin) = prepare(config);
-        let child = namespace.enter(|| spawn(dir.path(), &[], None));
+        arrange(dir.path());
+        let child = namespace.enter(|| spawn(dir.path(), &[], &[], None));
         let (taken, exited, killed, environment) = (Vec::new(), None, false, Vec::new());
         let namespace = Some(namespace.clone());
         let mut sekisho = Self { dir, child, environment, listeners, admin, taken, exited, killed, namespace };
@@ -131,8 +138,10 @@ impl Sekisho {
     pub async fn take_over(&mut self) -> Child {
         let starts =
             |records: Vec<Record>| records.iter().filter(|record| record.text("sekisho.lifecycle") == "start").count();
+        // A first line may not be written yet.
+        self.lifecycle("start", 1).await;
         let before = starts(self.records());
-        let mut new = spawn_with(self.dir.path(), &["--take-over"], &self.environment, None);
+        let mut new = spawn(self.dir.path(), &["--take-over"], &self.environment, None);
         until("the new process's first line", || {
             if let Some(status) = new.try_wait().expect("wait") {
                 panic!("the new process ended with {status}: {}", self.stderr());
@@ -153,8 +162,13 @@ impl Sekisho {
 
     /// Starts again in the same directory, on the same ports, with the file as it is.
     pub async fn start_again(&mut self) {
+        self.start_again_with(&[]).await;
+    }
+
+    /// As [`Sekisho::start_again`], with more arguments of `run`.
+    pub async fn start_again_with(&mut self, arguments: &[&str]) {
         assert!(self.exited.is_some(), "still running");
-        let again = || spawn(self.dir.path(), &self.environment, None);
+        let again = || spawn(self.dir.path(), arguments, &self.environment, None);
         self.child = match &self.namespace {
             Some(namespace) => namespace.enter(again),
             None => again(),
@@ -304,8 +318,13 @@ impl Sekisho {
     }
 
     pub async fn kill(&mut self) {
-        self.killed = true;
         self.signal(Signal::KILL);
+        self.kill_was_seen().await;
+    }
+
+    /// It has been killed by a signal of the scene's.
+    pub async fn kill_was_seen(&mut self) {
+        self.killed = true;
         self.exit().await;
     }
 
@@ -368,18 +387,26 @@ impl Sekisho {
         assert_eq!(self.unrecorded().await, 0, "attempts minus records");
     }
 
-    /// Attempts minus records, by the lines, once no attempt is in progress; the counters have to agree. What is not written yet is
-    /// waited for.
-    pub async fn unrecorded(&self) -> i64 {
+    /// Attempts of each action once none is in progress; the counters of their records have to agree.
+    pub async fn counted(&self) -> [(&'static str, f64); 2] {
         let metrics = self.quiet().await;
         assert_eq!(metrics["sekisho_record_lost_total"], 0.0);
-        let mut left = 0;
-        for action in ["connection", "request"] {
+        ["connection", "request"].map(|action| {
             let attempts = metrics[&format!("sekisho_attempts_total{{action=\"{action}\"}}")];
             let counted = |(name, value): (&String, &f64)| {
                 name.starts_with(&format!("sekisho_records_total{{action=\"{action}\"")).then_some(*value)
             };
             assert_eq!(metrics.iter().filter_map(counted).sum::<f64>(), attempts, "{action}s by their counters");
+            (action, attempts)
+        })
+    }
+
+    /// Attempts minus records, by the lines, once no attempt is in progress; the counters have to agree. What is not written yet is
+    /// waited for.
+    pub async fn unrecorded(&self) -> i64 {
+        let counted = self.counted().await;
+        let mut left = 0;
+        for (action, attempts) in counted {
             let lines = || {
                 let records = self.records().into_iter();
                 let terminal = records.filter(|record| record.is_terminal() && record.action() == action);
@@ -414,11 +441,7 @@ impl Sekisho {
     }
 }
 
-fn spawn(dir: &Path, environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
-    spawn_with(dir, &[], environment, limits)
-}
-
-pub fn spawn_with(dir: &Path, more: &[&str], environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
+pub fn spawn(dir: &Path, arguments: &[&str], environment: &[(&'static str, OsString)], limits: Option<&str>) -> Child {
     let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).expect("stderr.log");
     let mut command = match limits {
         None => Command::new(binary()),
@@ -430,7 +453,7 @@ pub fn spawn_with(dir: &Path, more: &[&str], environment: &[(&'static str, OsStr
     };
     command
         .args(["run", "--config", "sekisho.toml"])
-        .args(more)
+        .args(arguments)
         .current_dir(dir)
         .env("NO_COLOR", "1")
         .env_remove("NOTIFY_SOCKET")

@@ -9,6 +9,8 @@ use super::Origin;
 #[derive(Clone)]
 pub struct Config {
     pub listeners: Vec<String>,
+    /// `None`: a port of loopback.
+    pub admin: Option<std::net::SocketAddr>,
     pub clients: String,
     pub services: Vec<String>,
     sections: BTreeMap<String, BTreeMap<String, String>>,
@@ -87,6 +89,7 @@ impl Config {
     pub fn new() -> Self {
         let config = Self {
             listeners: vec!["127.0.0.1".to_owned()],
+            admin: None,
             clients: "[[clients]]\nname = \"office\"\nnetworks = [\"127.0.0.0/8\", \"::1/128\"]\n".to_owned(),
             services: Vec::new(),
             sections: BTreeMap::new(),

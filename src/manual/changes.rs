@@ -1,0 +1,108 @@
+//! A running service: looking at it, changing its configuration without fear, and who may do what.
+//!
+//! # The control socket
+//!
+//! ```toml
+//! [control]
+//! socket = "/run/sekisho/control.sock"
+//! viewers = "sekisho-viewers"        # may look
+//! operators = "sekisho-operators"    # may change too
+//! ```
+//!
+//! A Unix socket: a file of this machine, reached by no network. Who is at its other end is what the kernel says of the process that
+//! connected (`SO_PEERCRED`): its user, and the group it runs under.
+//!
+//! | role | is | may |
+//! |---|---|---|
+//! | viewer | a member of `viewers` | `status`, `sessions` |
+//! | operator | a member of `operators`; root and the service's own user, always | all of it: `sessions cut`, `apply`, `confirm`, `rollback` |
+//!
+//! `viewers` and `operators` are names of groups in `/etc/group`, or numbers. A member is who is listed there, whose own group it is
+//! (`/etc/passwd`), or who runs under it at that moment. The third is for accounts that only a directory service knows: `sg
+//! sekisho-operators -c 'sekisho status'`. Without either key the socket is open to root and the service's user alone (mode 0600); with
+//! one it can be connected to by everybody (0666), and who has no role is told so and nothing else.
+//!
+//! To replace the configuration takes the right to write its directory too, which the commands use and the service does not have. To be
+//! an operator is not enough for `apply` and `confirm`; `sessions cut` and `rollback` write nothing.
+//!
+//! Every request leaves a line in the record: `sekisho.lifecycle` is `control` or `control_refused`, `sekisho.control` what was asked
+//! for, `user.id`, `user.name` and `process.pid` who asked, `message` what came of it. Of a user without a role it is one line a second,
+//! with how often he came. `sekisho_control_requests_total` counts all of them.
+//!
+//! A socket that nobody listens on any more is taken over at the start; where another service answers, this one does not start.
+//! What is there and is no socket is left alone. A reload with another path opens the new one first.
+//!
+//! # Looking at it
+//!
+//! `sekisho status` shows version, revision and since when, what `/readyz` says and why, a trial, listeners, connections, load, the
+//! record. It ends with 0 where the service is ready, with 3 where it is not.
+//!
+//! `sekisho sessions` lists what is being relayed: tunnels, inspected connections, plain requests, each with `event.id`, client, group,
+//! authority, server name, service, mode, since when, octets both ways, in the words of the record (`--json`). What is refused or not
+//! yet decided is not there. It comes in pages of 1000; what begins or ends meanwhile may be in it or not. `--client` takes an address, a
+//! network or a group, `--service` a name.
+//!
+//! `sekisho sessions cut ID` ends one: its record says `cut_by_operator`, a request that was under way on it too. The client may come
+//! again: to keep it out, change the policy.
+//!
+//! # Applying a configuration
+//!
+//! `sekisho apply NEW.toml --config FILE`
+//!
+//! 1. loads NEW as if it lay in the place of FILE, and says what is wrong with it as `check` does;
+//! 2. shows what it changes, of what the two mean and not of their texts: services with hosts, ports, clients, mode and headers (never
+//!    their values), groups, limits, timeouts, addresses, files. With `--record access.jsonl` also which of the recorded requests would
+//!    be decided otherwise than recorded ([`learning`](super::learning));
+//! 3. asks; `--yes` says yes beforehand. Where nobody can be asked it ends with 3 and has done nothing;
+//! 4. replaces FILE in one step, with its mode, its owner and whatever link leads to it, tells the service, and waits for what that
+//!    says. Access control lists and other extended attributes are not kept;
+//! 5. puts FILE back where the service refuses it: a listener's address that is taken shows only now.
+//!
+//! The service says the revision of what it read, so what was checked is what is in force, or nothing has changed.
+//! Two at once: one wins, the other is told. Where FILE is not what the service has in force, somebody has changed it and not
+//! reloaded it, or it is broken: that is told, and `--overwrite` writes over it.
+//!
+//! # A trial
+//!
+//! `sekisho apply NEW.toml --config FILE --confirm 5m` leaves FILE as it is. NEW is put beside it as `FILE.trial`, and is in force for five
+//! minutes (a second to a day). `sekisho confirm` makes it FILE. Otherwise the service takes FILE up again by itself: whoever has locked
+//! himself out waits. `sekisho rollback` does not wait.
+//!
+//! * Meanwhile `/readyz` has a line `trial: …`, `sekisho_trial` is 1, the record has `trial_begun`, and `trial_confirmed` or
+//!   `trial_rolled_back` at the end.
+//! * A restart or a crash ends it: FILE is what a start takes up.
+//! * SIGHUP is refused meanwhile (`reload_failed`), and so is another `apply`: what they would take up is not what is being tried.
+//! * Tunnels that only the trial permitted are cut when it is rolled back (`policy_withdrawn`); limits and open connections go on as at
+//!   every reload.
+//! * Where FILE does not load when the time is over, what was in force before is in force again, from memory, and `degraded` says so. Where
+//!   it cannot be taken up (another program has taken the address of a listener), the trial goes on and it is tried again every ten
+//!   seconds.
+//! * `confirm` refuses a `FILE.trial` that was changed after the trial began.
+//!
+//! The time is that of the clock that is never set; a machine that sleeps does not count.
+//!
+//! # The last good configuration
+//!
+//! With a state directory (`--state-directory`, else the first of `$STATE_DIRECTORY`, which systemd's `StateDirectory=` sets) the text of
+//! what was taken up last is kept there, at each start, reload and confirmed trial: `last-good.toml`, mode 0600. Its first line says of
+//! which file it is, its revision, when it was taken up, and the hash of the rest.
+//!
+//! A start with a broken or missing file fails, and says what is wrong. With `run --last-good` it goes on with the kept text, and says so
+//! in log, record (`last_good`), `/readyz` (`degraded: the configuration file is broken, …`), `status` and metrics (`sekisho_last_good`,
+//! `sekisho_degraded`), until a reload takes the file up. Nothing else uses it.
+//!
+//! Kept is the text alone. The files it names (CRLs, roots, the issuing CA, the catalogue's folder and feeds) are read as they are now, so
+//! the revision may be another one, and one that does not load fails the start.
+//!
+//! # Bounds
+//!
+//! | what | is at most |
+//! |---|---|
+//! | a request | 4096 octets, within 5 s |
+//! | an answer | 4 MiB, 1000 sessions, within 10 s |
+//! | conversations at a time | 8 of one user, 48 of all, and 16 more for root and the service's user |
+//! | changes at a time | one; others wait |
+//! | a trial | one, of a day |
+//! | `/etc/passwd`, `/etc/group` | 4 MiB each, read anew for each conversation |
+//!
+//! What is said is one line of JSON each way, with a version ([`protocol`](crate::control::protocol)).

@@ -1,0 +1,101 @@
+//! Deployment: the files of `deploy/`, what each is for, and what of them was run where.
+//!
+//! # The package
+//!
+//! `deploy/debian/build` makes `target/debian/sekisho_VERSION_amd64.deb` with cargo-deb, for Debian 12 and later. It brings the program,
+//! completions, the units below, and `examples/` in `/usr/share/doc/sekisho`. Nothing starts by its installation:
+//!
+//! ```sh
+//! dpkg -i sekisho_*.deb                                   # users, directories; units enabled, none started
+//! cp /usr/share/doc/sekisho/examples/collaboration.toml /etc/sekisho/sekisho.toml    # and edit it
+//! editor /etc/sekisho/sekisho.nft                         # the clients' side, for transparent listeners
+//! cd /etc/sekisho && sekisho ca init                      # where a service is inspected
+//! install -m 0600 ca.key /etc/credstore/sekisho.ca-key && shred -u ca.key
+//! systemctl start sekisho
+//! ```
+//!
+//! For the third line `key` is first `"ca.key"`, and from then on the credential: `key = "/run/credentials/sekisho.service/ca-key"`. systemd
+//! hands it to the service alone, in memory that is never swapped. It is read at a start: another key needs a restart. `check` and other
+//! commands of an administrator cannot read it; ask them before the key is moved, or with a configuration that names another.
+//!
+//! | step | what happens | what does not |
+//! |---|---|---|
+//! | install | users `sekisho` and `sekisho-crl`; `sekisho.service`, `sekisho-nftables.service` and the CRL timer are enabled | nothing is started: without `/etc/sekisho/sekisho.toml` the service has nothing to run. The kernel's settings and rules come with the next boot, or with the first start of the service |
+//! | upgrade | files are replaced; what the site has changed is kept | the running process is not restarted, no connection is cut: `systemctl reload sekisho` |
+//! | remove | service and timer are stopped, units gone | conffiles stay; the packet filter's rules stay in force until the machine starts anew |
+//! | purge | conffiles and `/var/lib/sekisho`, `/var/lib/sekisho-crl` go, without a question | the record in `/var/log/sekisho`, what somebody put into `/etc/sekisho` and `/etc/credstore`, and the users stay: evidence, and a CA that cannot be made again |
+//!
+//! A machine from which the package was purged forwards nothing until it starts anew, and then what its own settings say (Debian: nothing).
+//! Lead no clients' traffic to it.
+//!
+//! # What each file does
+//!
+//! | file | goes to | does |
+//! |---|---|---|
+//! | `systemd/sekisho.service` | `/usr/lib/systemd/system` | the service: own user, no capability, read-only system, nothing executable but itself, watchdog, started again after 250 ms however often it dies |
+//! | `systemd/sekisho.socket` | as above, not enabled | systemd holds the listening socket: clients wait while the service starts anew, ports below 1024 without a capability |
+//! | `systemd/drop-ins/tproxy.conf` | `/etc/systemd/system/sekisho.service.d` | CAP_NET_ADMIN for `steering = "tproxy"` |
+//! | `systemd/drop-ins/encrypted-key.conf` | as above | the CA's key encrypted to the machine, by `systemd-creds` |
+//! | `systemd/sekisho-nftables.service` | `/usr/lib/systemd/system` | loads `nftables/closed.nft`, then `/etc/sekisho/sekisho.nft`, before any interface is up; stopping it unloads nothing |
+//! | `systemd/nftables.service.d/sekisho.conf` | as above | loads them again where Debian's own `nftables.service` has emptied the rule set |
+//! | `systemd/sekisho-crl-fetch.*`, `crl/crl-fetch` | as above, `/usr/lib/sekisho` | fetches revocation lists [through the proxy](#revocation-lists) |
+//! | `systemd/sekisho-catalog-fetch.*` | as above, not enabled | looks for a newer endpoint list ([`feeds`](super::feeds)) |
+//! | `nftables/sekisho.nft`, `sekisho-tproxy.nft` | `/etc/sekisho` | steering, default-deny forwarding, refusal of QUIC |
+//! | `sysctl.d/60-sekisho.conf`, `modules-load.d/sekisho.conf` | `/etc/sysctl.d`, `/usr/lib/modules-load.d` | forwarding off, queues, ports, connection tracking; each with its reason |
+//! | `sysusers.d`, `tmpfiles.d` | `/usr/lib` | users and directories |
+//! | `logrotate/sekisho` | `/etc/logrotate.d` | daily, 400 files |
+//! | `prometheus/sekisho.rules.yml`, `grafana/sekisho.json` | where these run | alerts, each with what to do; a dashboard |
+//! | `container/Containerfile` | – | an image without root, for a read-only root file system |
+//!
+//! # Fail closed
+//!
+//! Three things keep a packet of the clients' network from getting past a machine whose sekisho is dead, stopped or not started yet, and
+//! each does so alone: forwarding is off in the kernel, which sekisho does not need (`60-sekisho.conf`); the `forward` chain drops, from
+//! before the first interface is up; steered connections go to a port on which nobody listens. A site's rules that have an error leave
+//! `closed.nft` in force and `sekisho-nftables.service` failed. Where something else on the machine turns forwarding on (a container
+//! runtime, media that the firewall rules let through), the rules alone hold.
+//!
+//! # The service and its sandbox
+//!
+//! `systemd-analyze security` says 1.2 (0 is closed, 10 open). What is left: the network, which is its work; AF_UNIX for systemd and the
+//! control socket; user ids of others, by which that socket tells who asks (so no `PrivateUsers=`); `/proc/meminfo`, by which
+//! `limits.memory` is found (so no `ProcSubset=pid`); a record that its group may read. `MemoryMax=85%` of the machine is above
+//! `limits.memory`, which is three quarters of that. `TimeoutStopSec=` has to be above `timeouts.drain`.
+//!
+//! A reload is SIGHUP: what is wrong with the file stands in the journal, the old one stays in force, and `/readyz` says `degraded`.
+//! With the socket unit two units are stopped: `systemctl stop sekisho.socket sekisho`. As long as the socket is there the next connection
+//! starts the service; while it cannot start, clients hang instead of being refused, which keeps browsers from going to a second proxy of
+//! the PAC script. On a pair leave it out.
+//!
+//! # Revocation lists
+//!
+//! `/etc/sekisho/crl-list` names them (`examples/crl-list`), the timer fetches them four times a day, as a user that can write nothing else,
+//! from the one address that it may reach: the listener. The configuration needs a `[[clients]]` with `127.0.0.1/32`, a `[[service]]` with
+//! `plain_http = true` for the lists' hosts (`catalog = ["revocation/…"]`), and `crls = ["/var/lib/sekisho-crl/*.crl"]`.
+//!
+//! A list takes the place of the one before where sekisho itself reads it, its end lies ahead, it is no older, of the same issuer, and
+//! signed by the certificate that its line names. What is refused or not had leaves the old one, and the unit failed with the reason in
+//! its journal; the other lists are taken all the same. The service is told (SIGHUP) where one has changed.
+//! `sekisho_crl_next_update_timestamp_seconds` is the earliest end of all lists in force; `SekishoRevocationListEnds` alerts a day ahead.
+//!
+//! # Monitoring
+//!
+//! Scrape the `[admin]` address with `job_name: sekisho`. `SekishoDown` needs that name. Each alert has `summary`, `summary_ja` and
+//! `action`. `promtool test rules deploy/prometheus/sekisho.rules.test.yml` shows on a machine where all is wrong that each fires, and on a
+//! busy one that none does.
+//!
+//! # What was run, and where
+//!
+//! | what | by |
+//! |---|---|
+//! | units, verified; exposure; scripts; rules; alert rules; the dashboard's structure and queries | `tests/it/deploy.rs`, on each run |
+//! | socket activation, readiness, watchdog and credentials as environment | `tests/it/deploy/units.rs`, with `systemd-socket-activate` and a socket in systemd's place |
+//! | lists fetched through a real sekisho, and each way in which one is refused | `tests/it/deploy/crl.rs` |
+//! | package in a root made with debootstrap: installed, upgraded, removed, purged | `tests/package`, by `tests/run --long` |
+//! | a booted Debian 12 with the package: sandbox, credential, encrypted credential, reload, watchdog, restarts, rotation, rules at boot and after `nftables.service`, timer, tproxy's capability, socket unit, upgrade, removal | the same, systemd 252 under `systemd-nspawn` on loopback |
+//! | the image's last stage, step by step, run without root on a read-only root | the same |
+//!
+//! Not run: a machine that boots by itself (order against real interfaces, DHCP, `network-online.target`), `MemoryMax=` and
+//! `IPAddressDeny=` as the kernel applies them (the container had no control groups for memory, and their BPF was not seen to act),
+//! a TPM, other versions of systemd than 252, an image built by podman or docker, the dashboard in a Grafana, Debian on other
+//! architectures than amd64.

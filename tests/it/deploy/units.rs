@@ -1,0 +1,193 @@
+//! Only the units belong here, as systemd's own programs judge them, and the service started as systemd would start it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{good, run, shipped};
+use crate::real_clients::stage::have;
+use crate::support::client::{Tls, connect};
+use crate::support::record::parse;
+use crate::support::sekisho::{binary, prepare, text};
+use crate::support::{Config, Origin, until, within};
+
+/// A root with the units, the targets they name, and something to execute at every path they name.
+fn staged() -> tempfile::TempDir {
+    let root = tempfile::tempdir().expect("a directory");
+    let units = root.path().join("usr/lib/systemd/system");
+    fs::create_dir_all(&units).expect("made");
+    let files = |folder: &Path| fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let targets =
+        files(Path::new("/usr/lib/systemd/system")).filter(|path| path.extension().is_some_and(|end| end == "target"));
+    for path in files(&shipped("systemd")).filter(|path| path.is_file()).chain(targets) {
+        fs::copy(&path, units.join(path.file_name().expect("a name"))).expect("copied");
+    }
+    for program in ["usr/bin/sekisho", "usr/sbin/nft", "usr/lib/sekisho/crl-fetch", "bin/kill", "bin/sh"] {
+        let path = root.path().join(program);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(&path, "").expect("written");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("executable");
+    }
+    root
+}
+
+fn names() -> Vec<String> {
+    let entries = fs::read_dir(shipped("systemd")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let files = entries.filter(|path| path.is_file());
+    files.map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn systemd_has_nothing_to_say_about_the_units() {
+    if !have("units", &["systemd-analyze"]) {
+        return;
+    }
+    let root = staged();
+    let verify = || {
+        let root = format!("--root={}", root.path().display());
+        good(&run(Command::new("systemd-analyze").args(["verify", "--man=no", &root]).args(names())))
+    };
+    assert_eq!(names().len(), 7, "{:?}", names());
+    assert_eq!(verify(), "");
+    // It speaks where there is something.
+    let unit = root.path().join("usr/lib/systemd/system/sekisho.service");
+    let changed = fs::read_to_string(&unit).expect("the unit").replace("Restart=always", "Restrt=always");
+    fs::write(&unit, changed).expect("written");
+    assert!(verify().contains("Unknown key 'Restrt'"));
+}
+
+/// `systemd-analyze security` goes from 0 (closed) to 10.
+#[test]
+fn the_service_is_exposed_to_little() {
+    if !have("exposure", &["systemd-analyze"]) {
+        return;
+    }
+    for (unit, most) in [
+        ("sekisho.service", 1.3),
+        ("sekisho-crl-fetch.service", 1.5),
+        ("sekisho-catalog-fetch.service", 2.5),
+        ("sekisho-nftables.service", 4.5),
+    ] {
+        let unit = shipped("systemd").join(unit);
+        let said = good(&run(Command::new("systemd-analyze").args(["security", "--offline=true"]).arg(&unit)));
+        let (_, level) = said.split_once("Overall exposure level for ").expect("a level");
+        let level = level.split_whitespace().nth(1).expect("a level");
+        assert!(level.parse::<f64>().expect("a number") <= most, "{}: {level}", unit.display());
+    }
+}
+
+/// The service below `systemd-socket-activate`, which starts it with the first connection.
+struct Activated {
+    child: Child,
+    notify: UnixDatagram,
+    dir: tempfile::TempDir,
+    listener: SocketAddr,
+}
+
+impl Drop for Activated {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Activated {
+    /// The issuing key lies where `LoadCredential=` would put it, and nowhere else.
+    fn new(config: &Config) -> Self {
+        let (dir, listeners, _) = prepare(config);
+        let credentials = dir.path().join("credentials");
+        fs::create_dir(&credentials).expect("made");
+        let key = credentials.join("ca-key");
+        fs::rename(dir.path().join("ca.key"), &key).expect("moved");
+        // As systemd leaves it where it sets an access control list.
+        fs::set_permissions(&key, PermissionsExt::from_mode(0o440)).expect("mode");
+        let file = dir.path().join("sekisho.toml");
+        let rendered = fs::read_to_string(&file).expect("the file");
+        let named = rendered.replace("key = \"ca.key\"", &format!("key = {:?}", key.display().to_string()));
+        assert_ne!(named, rendered);
+        fs::write(&file, named).expect("written");
+        let notify = UnixDatagram::bind(dir.path().join("notify")).expect("a socket");
+        notify.set_nonblocking(true).expect("a mode");
+        let stderr = fs::File::create(dir.path().join("stderr.log")).expect("a file");
+        let child = Command::new("systemd-socket-activate")
+            .args(["-l", &listeners[0].to_string(), "-E", "NO_COLOR=1", "-E", "WATCHDOG_USEC=30000000"])
+            .arg(format!("-ENOTIFY_SOCKET={}", dir.path().join("notify").display()))
+            .arg(format!("-ECREDENTIALS_DIRECTORY={}", credentials.display()))
+            .arg(binary())
+            .args(["run", "--config", "sekisho.toml"])
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .expect("it starts");
+        Self { child, notify, dir, listener: listeners[0] }
+    }
+
+    /// Waits for a message with this line.
+    async fn told(&self, line: &str) {
+        until(&format!("{line}: {}", self.stderr()), || {
+            let mut octets = [0; 4096];
+            let length = self.notify.recv(&mut octets).ok()?;
+            text(&octets[..length]).lines().any(|told| told == line).then_some(())
+        })
+        .await;
+    }
+
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr.log")).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("it is there");
+    }
+}
+
+#[tokio::test]
+async fn a_client_waits_in_the_socket_and_systemd_is_told() {
+    if !have("socket activation", &["systemd-socket-activate"]) {
+        return;
+    }
+    let origin = Origin::https(&["inspected.test"]).start().await;
+    let mut service = Activated::new(&Config::new().inspect("inspected.test", &origin));
+    let mut wire = within("the socket", async {
+        loop {
+            match connect(service.listener).await {
+                Ok(wire) => return wire,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    let authority = origin.at("inspected.test");
+    wire.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await;
+    assert_eq!(wire.response("CONNECT").await.status, 200, "{}", service.stderr());
+    let root = fs::read_to_string(service.dir.path().join("ca-root.pem")).expect("the root");
+    let mut tls = Tls::named("inspected.test").trusting(&root).alpn(&["http/1.1"]).over(wire).await;
+    assert_eq!(tls.get(&authority, "/").await.expect("an answer").text(), "origin saw GET /");
+    tls.bye().await;
+    service.told("READY=1").await;
+    service.told("WATCHDOG=1").await;
+    service.signal(Signal::HUP);
+    service.told("RELOADING=1").await;
+    service.told("READY=1").await;
+    // The socket of the service manager is still the one that is accepted on.
+    drop(connect(service.listener).await.expect("a connection"));
+    service.signal(Signal::TERM);
+    service.told("STOPPING=1").await;
+    let status = until("the end", || service.child.try_wait().expect("wait")).await;
+    assert!(status.success(), "{status}: {}", service.stderr());
+    let record = fs::read_to_string(service.dir.path().join("access.jsonl")).expect("the record");
+    let outcomes: Vec<String> = parse(&record)
+        .iter()
+        .filter(|record| record.is_terminal())
+        .map(|record| format!("{} {}", record.action(), record.text("event.outcome")))
+        .collect();
+    assert_eq!(outcomes[..2], ["request allowed", "connection allowed"], "{record}");
+}
