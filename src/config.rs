@@ -65,7 +65,7 @@ use self::problem::Problems;
 pub use self::problem::{LoadError, Problem, Severity};
 pub use self::profiles::tenant_example;
 use self::source::load_from;
-pub use self::source::{LastGood, Source, hexadecimal, load_as, load_source, text_sha256, trial_of};
+pub use self::source::{LastGood, Source, hexadecimal, load_as, text_sha256};
 pub use self::summary::summary;
 pub use self::units::show_duration;
 use crate::addrs::ListenAddr;

@@ -27,15 +27,17 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::{self, Config, LastGood, Scope, Source};
+use crate::config::{self, Config, LastGood, Scope};
 use crate::inspect::issuer::{Issuer, LeafPoint};
 use crate::inspect::minting::{self, Line, Link, LinkError};
-use crate::inspect::question::{Answer, MAX_QUESTION, Question};
+use crate::inspect::question::{Answer, MAX_QUESTION, Question, Source};
 use crate::policy::Policy;
 use crate::restrict::{self, Kind, Reach, Role};
 
 /// How long a configuration is answered for after another one is in force: longer than a client's handshake may take.
 const GRACE: Duration = Duration::from_secs(60);
+/// Configurations that are answered for beside the one that is kept: one on trial, one that ends it, one before.
+const BESIDE: usize = 3;
 /// The generation of nothing.
 const NONE: u32 = 0;
 /// How long reading a configuration may take: a million names take seconds.
@@ -91,17 +93,17 @@ pub struct Begun {
     tell: watch::Sender<Option<String>>,
 }
 
-/// Starts the minting process of the configuration at `file`, with `state` for the last good one. To be called before any restriction, which it would inherit.
+/// Starts the minting process of the configuration at `file`, whose last good one is in `state_directory`. To be called before any restriction, which it would inherit.
 ///
 /// # Errors
 /// The system's.
-pub fn start(file: &Path, state: Option<&Path>) -> io::Result<Begun> {
+pub fn start(file: &Path, state_directory: Option<&Path>) -> io::Result<Begun> {
     let (ours, theirs): (OwnedFd, OwnedFd) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let mut command = Command::new("/proc/self/exe");
     command.arg("mint").arg("--config").arg(file);
-    if let Some(state) = state {
-        command.arg("--state-directory").arg(state);
+    if let Some(folder) = state_directory {
+        command.arg("--state-directory").arg(folder);
     }
     // It is no part of what the service manager talks to.
     for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
@@ -116,7 +118,7 @@ pub fn start(file: &Path, state: Option<&Path>) -> io::Result<Begun> {
 }
 
 impl Begun {
-    /// As [`Minter::take_up`], from what both begin with.
+    /// As [`Minter::take_up`], before there are threads.
     ///
     /// # Errors
     /// [`TakeUpError`].
@@ -154,7 +156,11 @@ impl Minter {
     ///
     /// # Errors
     /// [`TakeUpError`].
-    pub async fn take_up(&self, config: &Config, source: Source) -> Result<Option<TakenUp>, TakeUpError> {
+    pub async fn take_up(&self, config: &Config, source: config::Source) -> Result<Option<TakenUp>, TakeUpError> {
+        let source = match source {
+            config::Source::File => Source::File,
+            config::Source::Trial => Source::Trial,
+        };
         let Some((issuer, question)) = take_up(config, source)? else { return Ok(None) };
         self.taken_up(config, issuer, self.link.ask(question, LOAD_LIMIT).await?)
     }
@@ -198,18 +204,18 @@ fn take_up(config: &Config, source: Source) -> Result<Option<(&Issuer, Question)
     Ok(Some((issuer, Question::TakeUp { source, point })))
 }
 
-/// Serves until the other end of the socket on standard input is gone. `file` is the configuration, `state` where the last good
-/// one is.
+/// Serves until the other end of the socket on standard input is gone. `file` is the configuration, whose last good one is in
+/// `state_directory`.
 ///
 /// # Errors
 /// [`ServeError`].
-pub fn serve(file: &Path, state: Option<&Path>) -> Result<(), ServeError> {
+pub fn serve(file: &Path, state_directory: Option<&Path>) -> Result<(), ServeError> {
     let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     if socket_type(&socket).ok() != Some(SocketType::SEQPACKET) {
         return Err(ServeError::NotStarted);
     }
     let _signals = hold_signals()?;
-    let mut minting = Minting::new(file.to_owned(), state.map(LastGood::new));
+    let mut minting = Minting::new(file.to_owned(), state_directory.map(LastGood::new));
     let mut buffer = [0; MAX_QUESTION + 1];
     loop {
         let octets = match socket.read(&mut buffer) {
@@ -257,7 +263,7 @@ struct Minting {
     last_good: Option<LastGood>,
     /// What the first configuration needs, until that is all that this process has.
     reach: Option<Reach>,
-    /// At most one each: before the one in force, in force, taken up and not yet kept.
+    /// In the order of their numbers: the one in force, and [`BESIDE`] others at most.
     generations: Vec<Generation>,
     kept: u32,
     last: u32,
@@ -301,21 +307,36 @@ impl Minting {
     }
 
     fn take_up(&mut self, source: Source, point: [u8; 65], now: SystemTime) -> Result<Answer, String> {
-        let loaded = config::load_source(source, &self.file, self.last_good.as_ref(), Scope::Full, now);
-        let config = loaded.map_err(|error| error.to_string())?;
+        let config = self.load(source, now)?;
         if self.last == NONE {
             self.reach = Some(Reach::of_minting(&config));
         }
-        let issuer = config.issuing.clone().ok_or_else(|| format!("{} has no [issuing_ca]", self.file.display()))?;
+        let issuer = config.issuing.clone().ok_or_else(|| format!("{} has no [issuing_ca]", config.file.display()))?;
         if !issuer.signs() {
             return Err("the key is a systemd credential, and $CREDENTIALS_DIRECTORY is not set".to_owned());
         }
-        // One that was taken up and never kept was given up there.
-        self.generations.retain(|generation| generation.number <= self.kept);
+        // The one in force stays; of the others, which were given up or are about to be, the youngest.
+        let kept = self.kept;
+        while self.generations.iter().filter(|generation| generation.number != kept).count() >= BESIDE {
+            let oldest = self.generations.iter().position(|generation| generation.number != kept);
+            oldest.map(|oldest| self.generations.remove(oldest));
+        }
         self.last += 1;
         let (number, policy, point) = (self.last, config.policy, LeafPoint(point));
         self.generations.push(Generation { number, policy, issuer, point, until: None });
         Ok(Answer::TakenUp { generation: number, revision: config.as_loaded.to_string() })
+    }
+
+    fn load(&self, source: Source, now: SystemTime) -> Result<Config, String> {
+        let loaded = match (source, &self.last_good) {
+            (Source::File, _) => config::Source::File.load(&self.file, Scope::Full, now),
+            (Source::Trial, _) => config::Source::Trial.load(&self.file, Scope::Full, now),
+            (Source::LastGood, Some(last_good)) => {
+                last_good.load(&self.file, Scope::Full, now).map(|(config, _)| config)
+            }
+            (Source::LastGood, None) => return Err("there is no state directory".to_owned()),
+        };
+        loaded.map_err(|error| error.to_string())
     }
 
     fn keep(&mut self, number: u32, at: Instant) -> Answer {
@@ -328,10 +349,9 @@ impl Minting {
             return Answer::Refused("there is no such generation to keep".to_owned());
         }
         if number != self.kept {
-            // Only the one that was in force until now is still answered for.
-            self.generations.retain(|generation| generation.number == number || generation.number == self.kept);
+            // What was in force until now is still answered for, and what was on trial.
             for generation in self.generations.iter_mut().filter(|generation| generation.number != number) {
-                generation.until = Some(at + GRACE);
+                generation.until.get_or_insert(at + GRACE);
             }
             self.kept = number;
         }

@@ -128,7 +128,7 @@ impl Restriction {
             };
             missing.extend(beyond(&own.read, &reach.read).into_iter().map(Missing::Read));
             missing.extend(beyond(&own.write, &reach.write).into_iter().map(Missing::Write));
-            missing.extend(beyond(&own.replace, &reach.replace).into_iter().map(Missing::Write));
+            missing.extend(beyond(&own.own, &reach.own).into_iter().map(Missing::Write));
         }
         if self.holds(Kind::TcpPorts) {
             missing.extend(reach.listen.difference(&own.listen).copied().map(Missing::Listen));

@@ -35,15 +35,15 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::accept::accept;
-use self::bind::Bound;
+use self::bind::{Bound, remedy};
 use self::changes::{Trial, over};
 use self::days::Days;
 use self::desk::Desk;
 use self::enforce::enforce;
 pub use self::fit::fit_connections;
 pub use self::inherited::Inherited;
-pub use self::minting::Minting;
 use self::minting::end_of;
+pub use self::minting::{Apart, Minting};
 use self::restricted::GivenUp;
 use self::serving::Serving;
 use self::signals::{Asked, Signals};
@@ -131,15 +131,6 @@ pub enum ServerError {
         "limits.memory is {}, and {} are taken before the first connection: raise it, or the limit of the control group", pressure::shown(*.ceiling), pressure::shown(*.baseline)
     )]
     Memory { ceiling: u64, baseline: u64 },
-}
-
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there: find it with `ss -ltnp`, or choose another port",
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address: see `ip addr`, or listen on 0.0.0.0",
-        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE: choose one above",
-        _ => "is another program there, or the address not this machine's?",
-    }
 }
 
 /// A running service.

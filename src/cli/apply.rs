@@ -14,7 +14,7 @@ use super::records::Records;
 use super::replace::{Lock, Place, ReplaceError, content};
 use super::replay::replayed;
 use super::{DENIED, DONE, complain, fail, report, say};
-use crate::config::{self, Config, LoadError, Scope, difference, hexadecimal, text_sha256, trial_of};
+use crate::config::{self, Config, LoadError, Scope, Source, difference, hexadecimal, text_sha256};
 use crate::control::client::{ClientError, ask};
 use crate::control::protocol::{Ask, Done, MAX_TRIAL, Status};
 
@@ -199,7 +199,7 @@ impl Service {
     }
 
     fn trial_file(&self) -> PathBuf {
-        trial_of(&self.file)
+        Source::Trial.path(&self.file)
     }
 
     fn has_in_force(&self, octets: &[u8]) -> bool {
@@ -341,7 +341,7 @@ fn try_rollback(at: &At) -> Result<(), ApplyError> {
     let done: Done = ask(&socket, &Ask::Rollback {})?;
     let status: Status = ask(&socket, &Ask::Status {})?;
     // Nothing reads it any more; whoever may not remove it leaves it.
-    let _ = fs::remove_file(trial_of(Path::new(&status.file)));
+    let _ = fs::remove_file(Source::Trial.path(Path::new(&status.file)));
     say(&plain(&done.message));
     Ok(())
 }

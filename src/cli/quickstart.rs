@@ -17,8 +17,7 @@ use super::trial::Visit;
 use super::{DONE, FAILED, complain, fail, report, say};
 use crate::config::Config;
 use crate::inspect::authority::root_path;
-use crate::restrict::Restriction;
-use crate::server::{Inherited, Minting, Server};
+use crate::server::{Apart, Inherited, Server};
 use crate::telemetry;
 
 /// How long the ends of the three connections are waited for; other clients may hold theirs for longer.
@@ -88,8 +87,7 @@ async fn show(folder: Folder, config: Config, identity: Identity) -> ExitCode {
     // Ends with this function.
     let mut demo = JoinSet::new();
     demo.spawn(demo::serve(listener, identity.tls));
-    let begun = Server::start(config, Inherited::default(), None, Minting::Here, Restriction::default());
-    let server = match begun.await {
+    let server = match Server::start(config, Inherited::default(), None, Apart::nothing()).await {
         Ok(server) => server,
         Err(error) => return fail(&error),
     };

@@ -1,14 +1,16 @@
 //! `sekisho run`: the service.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use super::{ConfigFile, DONE, complain, fail, report};
-use crate::config::{Config, LastGood, Scope, Source, load_source, trial_of};
+use crate::config::{Config, LastGood, Scope, Source};
+use crate::inspect::question;
 use crate::minter::{self, Begun, TakenUp};
 use crate::restrict::{self, Reach, Role, keep_out_of_dumps};
-use crate::server::{Inherited, Minting, Predecessor, Server, ServerError, fit_connections};
+use crate::server::{Apart, Inherited, Minting, Predecessor, Server, ServerError, fit_connections};
 use crate::sockets::choose_own_ports;
 use crate::telemetry;
 
@@ -39,7 +41,7 @@ impl Arguments {
 
     /// The configuration to start with; where it is the last good one, with a sentence that says so.
     fn load(&self, last_good: Option<&LastGood>) -> Result<(Config, Option<String>), ExitCode> {
-        let broken = match load_source(Source::File, self.config.path(), None, SCOPE, SystemTime::now()) {
+        let broken = match Source::File.load(self.config.path(), Scope::WithoutIssuingKey, SystemTime::now()) {
             Ok(config) => return Ok((config, None)),
             Err(error) => error,
         };
@@ -50,7 +52,7 @@ impl Arguments {
         let Some(last_good) = last_good else {
             return Err(fail(&"--last-good needs --state-directory DIR, or STATE_DIRECTORY as systemd sets it"));
         };
-        match last_good.load(self.config.path(), SCOPE, SystemTime::now()) {
+        match last_good.load(self.config.path(), Scope::WithoutIssuingKey, SystemTime::now()) {
             Ok((config, taken_up)) => {
                 let file = self.config.path().display();
                 let what = format!(
@@ -68,66 +70,41 @@ impl Arguments {
     }
 }
 
-/// The issuing key is the minting process's.
-const SCOPE: Scope = Scope::WithoutIssuingKey;
-
-#[derive(clap::Args)]
-pub(super) struct MintArguments {
-    #[command(flatten)]
-    config: ConfigFile,
-    /// Where the last good configuration is kept
-    #[arg(long, value_name = "DIR")]
-    state_directory: Option<PathBuf>,
-}
-
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let state = arguments.state_directory();
-    let last_good = state.as_deref().map(LastGood::new);
+    let last_good = arguments.state_directory().map(|directory| LastGood::new(&directory));
     let (mut config, instead) = match arguments.load(last_good.as_ref()) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
     telemetry::init("info");
+    let (inherited, predecessor) = match places(arguments, &config) {
+        Ok(places) => places,
+        Err(error) => return fail(&error),
+    };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let trial = trial_of(arguments.config.path());
+    let trial = Source::Trial.path(arguments.config.path());
     if trial.exists() {
         tracing::warn!("{} is there, of a trial that was not confirmed, and is not in force", trial.display());
     }
     fit_connections(&mut config);
-    // Before another process is started, which would have them too.
-    let inherited = match Inherited::from_manager() {
-        Ok(inherited) => inherited,
-        Err(error) => return fail(&error),
-    };
-    let source = if instead.is_some() { Source::LastGood } else { Source::File };
-    let begun = match begin_minting(&config, source, state.as_deref()) {
+    let folder = arguments.state_directory();
+    let source = if instead.is_some() { question::Source::LastGood } else { question::Source::File };
+    let begun = match begin_minting(&config, folder.as_deref(), source) {
         Ok(begun) => begun,
         Err(code) => return code,
     };
-    // Only now, as it does not wait long for what follows.
-    let (inherited, predecessor) = match arguments.take_over.then(|| predecessor(&config)).transpose() {
-        Ok(None) => (inherited, None),
-        Ok(Some((predecessor, inherited))) => (inherited, Some(predecessor)),
-        Err(error) => return fail(&error),
-    };
-    if let Err(error) = choose_own_ports(OWN_PORTS) {
-        return fail(&format!("there are no ports on loopback for the service's own probes: {error}"));
-    }
-    // Before the runtime's threads start, which inherit it.
-    let restriction = restrict::apply(Role::Serving, Reach::of_service(&config).and_state(state.as_deref()));
-    let minting = match begun.map(|(begun, taken_up)| Ok((begun.open()?, taken_up))).transpose() {
-        Ok(None) => Minting::Nowhere,
-        Ok(Some((minter, taken_up))) => Minting::Elsewhere(minter, taken_up),
-        Err::<_, std::io::Error>(error) => return fail(&format!("no thread could be started: {error}")),
+    let apart = match stand_apart(&config, folder.as_deref(), begun) {
+        Ok(apart) => apart,
+        Err(error) => return fail(&format!("the process could not be prepared: {error}")),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
     let ran = runtime.block_on(async {
-        let mut server = Server::start(config, inherited, predecessor, minting, restriction).await?;
+        let mut server = Server::start(config, inherited, predecessor, apart).await?;
         if let Some(last_good) = last_good {
             server.keep_in(last_good, instead).await;
         }
@@ -139,10 +116,48 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// The process that is to be taken over from, and its listening sockets.
-fn predecessor(config: &Config) -> Result<(Predecessor, Inherited), ServerError> {
+/// The listening sockets that are there, and the process that is to be taken over from.
+fn places(arguments: &Arguments, config: &Config) -> Result<(Inherited, Option<Predecessor>), ServerError> {
+    if !arguments.take_over {
+        return Ok((Inherited::from_manager()?, None));
+    }
     let Some(control) = &config.control else { return Err(ServerError::NoControl) };
-    Ok(Predecessor::ask(&control.socket)?)
+    let (predecessor, inherited) = Predecessor::ask(&control.socket)?;
+    Ok((inherited, Some(predecessor)))
+}
+
+/// The process that signs for this configuration, which it has read too. `None`: nobody does.
+fn begin_minting(
+    config: &Config,
+    folder: Option<&Path>,
+    source: question::Source,
+) -> Result<Option<(Begun, TakenUp)>, ExitCode> {
+    if config.issuing.is_none() {
+        return Ok(None);
+    }
+    let mut begun = minter::start(&config.file, folder)
+        .map_err(|error| fail(&format!("the minting process could not be started: {error}")))?;
+    let taken_up = begun.take_up(config, source).map_err(|error| fail(&error))?;
+    Ok(taken_up.map(|taken_up| (begun, taken_up)))
+}
+
+/// Gives up what is not needed, before there are threads of ours, which inherit that.
+fn stand_apart(config: &Config, folder: Option<&Path>, begun: Option<(Begun, TakenUp)>) -> io::Result<Apart> {
+    choose_own_ports(OWN_PORTS)?;
+    let restriction = restrict::apply(Role::Serving, Reach::of_service(config, folder));
+    let minting = match begun {
+        None => Minting::Nowhere,
+        Some((begun, taken_up)) => Minting::Elsewhere(begun.open()?, taken_up),
+    };
+    Ok(Apart { minting, restriction })
+}
+
+#[derive(clap::Args)]
+pub(super) struct MintArguments {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[arg(long, value_name = "DIR")]
+    state_directory: Option<PathBuf>,
 }
 
 /// `sekisho mint`: the process that `run` starts for the issuing key.
@@ -156,15 +171,4 @@ pub(super) fn mint(arguments: &MintArguments) -> ExitCode {
         Ok(()) => DONE.into(),
         Err(error) => fail(&error),
     }
-}
-
-/// The process that signs for this configuration, which it has read too. `None`: nobody does.
-fn begin_minting(config: &Config, source: Source, state: Option<&Path>) -> Result<Option<(Begun, TakenUp)>, ExitCode> {
-    if config.issuing.is_none() {
-        return Ok(None);
-    }
-    let mut begun = minter::start(&config.file, state)
-        .map_err(|error| fail(&format!("the minting process could not be started: {error}")))?;
-    let taken_up = begun.take_up(config, source).map_err(|error| fail(&error))?;
-    Ok(taken_up.map(|taken_up| (begun, taken_up)))
 }

@@ -52,7 +52,7 @@ pub(super) fn resolve(lowered: Option<Lowered<'_>>, scope: Scope, problems: &mut
         Some(Ok(accounts)) => accounts,
         None => Accounts::default(),
         Some(Err(error)) => {
-            if scope == Scope::Full {
+            if scope != Scope::WithoutIssuingCa {
                 let at = [&viewers, &operators].into_iter().flatten().next().map(|text| text.at.clone());
                 let at = at.unwrap_or(At { offset: 0, key: String::new() });
                 problems.error(
@@ -67,7 +67,7 @@ pub(super) fn resolve(lowered: Option<Lowered<'_>>, scope: Scope, problems: &mut
     let mut group = |text: Option<Text<'_>>| {
         let text = text?;
         let id = number(text.text).or_else(|| accounts.group(text.text));
-        if id.is_none() && scope == Scope::Full {
+        if id.is_none() && scope != Scope::WithoutIssuingCa {
             let problem = problems.error(
                 &text.at,
                 quoted(text.text),

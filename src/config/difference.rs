@@ -304,9 +304,13 @@ fn of_files(
         record::WhenUnwritable::Deny => "deny",
         record::WhenUnwritable::Continue => "continue",
     };
+    let next = issuing.and_then(|files| files.next.as_ref());
     vec![
         ("issuing_ca.certificate", path(issuing.map(|files| &files.certificate))),
         ("issuing_ca.key", path(issuing.map(|files| &files.key))),
+        ("issuing_ca.next.certificate", path(next.map(|next| &next.certificate))),
+        ("issuing_ca.next.key", path(next.map(|next| &next.key))),
+        ("issuing_ca.next.from", or_none(next.map(|next| next.from))),
         ("record.path", path(Some(&record.path))),
         ("record.when_unwritable", unwritable.to_owned()),
         ("catalog.folder", path(catalog.folder.as_ref())),

@@ -19,39 +19,34 @@ use super::problem::{LoadError, Problem, Problems};
 use super::{Config, MAX_FILE, Scope, assemble, read};
 use crate::feed::shelf::regular;
 
-pub use crate::inspect::question::Source;
-
-/// Where the text is that is on trial in the place of `file`.
-pub fn trial_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".trial");
-    name.into()
+/// What is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// FILE.
+    File,
+    /// FILE.trial.
+    Trial,
 }
 
-/// Loads it in the place of `file`.
-///
-/// # Errors
-/// As [`super::load`]; of the last good one, that there is none.
-pub fn load_source(
-    source: Source,
-    file: &Path,
-    last_good: Option<&LastGood>,
-    scope: Scope,
-    now: SystemTime,
-) -> Result<Config, LoadError> {
-    match (source, last_good) {
-        (Source::File, _) => load_as(file, file, scope, now),
-        (Source::Trial, _) => load_as(&trial_of(file), file, scope, now),
-        (Source::LastGood, Some(last_good)) => last_good.load(file, scope, now).map(|(config, _)| config),
-        (Source::LastGood, None) => Err(LoadError {
-            file: file.to_owned(),
-            problems: vec![Problem::of_file(
-                &file.display().to_string(),
-                "no state directory",
-                "the one with the last good configuration",
-                "start with --state-directory DIR, or STATE_DIRECTORY as systemd sets it",
-            )],
-        }),
+impl Source {
+    /// Where its text is.
+    pub fn path(self, file: &Path) -> PathBuf {
+        match self {
+            Self::File => file.to_owned(),
+            Self::Trial => {
+                let mut name = file.as_os_str().to_owned();
+                name.push(".trial");
+                name.into()
+            }
+        }
+    }
+
+    /// Loads it.
+    ///
+    /// # Errors
+    /// As [`super::load`].
+    pub fn load(self, file: &Path, scope: Scope, now: SystemTime) -> Result<Config, LoadError> {
+        load_as(&self.path(file), file, scope, now)
     }
 }
 
@@ -229,13 +224,12 @@ mod tests {
         let file = dir.path().join("sekisho.toml");
         fs::write(dir.path().join("sekisho.toml.trial"), format!("{TEXT}[record]\npath = \"r.jsonl\"\n"))
             .expect("written");
-        let config = load_source(Source::Trial, &file, None, Scope::Full, SystemTime::now()).expect("loads");
+        let config = Source::Trial.load(&file, Scope::Full, SystemTime::now()).expect("loads");
         assert_eq!((config.file, config.record.path), (file.clone(), dir.path().join("r.jsonl")));
-        let error =
-            load_source(Source::File, &file, None, Scope::Full, SystemTime::now()).expect_err("there is no file");
+        let error = Source::File.load(&file, Scope::Full, SystemTime::now()).expect_err("there is no file");
         assert!(error.to_string().contains("sekisho.toml: error"), "{error}");
         fs::write(dir.path().join("sekisho.toml.trial"), "x").expect("written");
-        let error = load_source(Source::Trial, &file, None, Scope::Full, SystemTime::now()).expect_err("broken");
+        let error = Source::Trial.load(&file, Scope::Full, SystemTime::now()).expect_err("broken");
         assert!(error.to_string().contains("sekisho.toml.trial:1"), "{error}");
     }
 
@@ -263,8 +257,6 @@ mod tests {
         let error = last.load(&dir.path().join("other.toml"), Scope::Full, now).expect_err("another's").to_string();
         assert!(error.contains("found the last good configuration of "), "{error}");
         fs::remove_file(last.path()).expect("removed");
-        let error = load_source(Source::LastGood, &file, None, Scope::Full, now).expect_err("nowhere").to_string();
-        assert!(error.contains("found no state directory"), "{error}");
         let error = last.load(&file, Scope::Full, now).expect_err("none").to_string();
         assert!(error.contains("found no readable last good configuration ("), "{error}");
     }

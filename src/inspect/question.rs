@@ -38,8 +38,21 @@ pub enum Source {
     File,
     /// Beside it, the same name with `.trial` behind it.
     Trial,
-    /// The one that was kept in the state directory, where both processes were started with that.
+    /// What the service keeps in its state directory, where it was started with that because the file is broken.
     LastGood,
+}
+
+impl Source {
+    const ALL: [Self; 3] = [Self::File, Self::Trial, Self::LastGood];
+
+    /// Its octet in a message.
+    fn octet(self) -> u8 {
+        match self {
+            Self::File => 0,
+            Self::Trial => 1,
+            Self::LastGood => 2,
+        }
+    }
 }
 
 /// What is asked.
@@ -67,7 +80,7 @@ impl Question {
         let mut octets = number.to_be_bytes().to_vec();
         match self {
             Self::TakeUp { source, point } => {
-                octets.extend([1, *source as u8]);
+                octets.extend([1, source.octet()]);
                 octets.extend(point);
             }
             Self::Keep { generation } => {
@@ -93,9 +106,7 @@ impl Question {
         let question = match kind {
             1 => {
                 let (source, point) = rest.split_first()?;
-                let source = [Source::File, Source::Trial, Source::LastGood]
-                    .into_iter()
-                    .find(|known| *known as u8 == *source)?;
+                let source = Source::ALL.into_iter().find(|known| known.octet() == *source)?;
                 let point: [u8; POINT] = point.try_into().ok()?;
                 // SEC 1 section 2.3.3: 04 begins an uncompressed point.
                 (point[0] == 4).then_some(Self::TakeUp { source, point })?
@@ -104,7 +115,11 @@ impl Question {
             3 => {
                 let (generation, rest) = rest.split_first_chunk()?;
                 let (which, name) = rest.split_first()?;
-                let which = either(*which, Which::First, Which::Next)?;
+                let which = match which {
+                    0 => Which::First,
+                    1 => Which::Next,
+                    _ => return None,
+                };
                 let parsed = DnsName::parse(name).ok()?;
                 // Only the normal form, which is what the other end has.
                 let normal = parsed.as_str().as_bytes() == name;
@@ -167,14 +182,6 @@ fn head(octets: &[u8]) -> Option<(u64, u8, &[u8])> {
     Some((u64::from_be_bytes(*number), *kind, rest))
 }
 
-fn either<T>(octet: u8, zero: T, one: T) -> Option<T> {
-    match octet {
-        0 => Some(zero),
-        1 => Some(one),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -192,6 +199,7 @@ mod tests {
         vec![
             Question::TakeUp { source: Source::File, point },
             Question::TakeUp { source: Source::Trial, point },
+            Question::TakeUp { source: Source::LastGood, point },
             Question::Keep { generation: u32::MAX },
             Question::Mint { generation: 1, which: Which::First, name: name("a.example.com") },
             Question::Mint { generation: 2, which: Which::Next, name: name(&longest) },

@@ -142,10 +142,10 @@ fn j07_a_configuration_goes_a_minute_after_another_is_in_force() {
     let first = taken_up(&mut minting, Source::File);
     assert_eq!(ask(&mut minting, &Question::Keep { generation: first }), Answer::Kept);
     fs::write(directory.path().join("sekisho.toml"), POLICY.replace("allowed.test", "later.test")).expect("written");
-    // One that is given up for another before it was kept.
-    let given_up = taken_up(&mut minting, Source::File);
+    // A trial, and what ends it: nothing is kept meanwhile, and each is answered for.
+    let trial = taken_up(&mut minting, Source::File);
     let second = taken_up(&mut minting, Source::File);
-    mint(&mut minting, given_up, "later.test").expect_err("given up");
+    mint(&mut minting, trial, "later.test").expect("on trial");
     mint(&mut minting, first, "allowed.test").expect("in force");
     mint(&mut minting, second, "later.test").expect("to come");
     let at = |minting: &mut Minting, question: &Question, seconds: u64| {
@@ -164,4 +164,32 @@ fn j07_a_configuration_goes_a_minute_after_another_is_in_force() {
     assert!(matches!(at(&mut minting, &new, 160), Answer::Leaf(_)));
     assert_eq!(at(&mut minting, &Question::Keep { generation: 0 }, 160), Answer::Kept);
     assert!(matches!(at(&mut minting, &new, 160), Answer::Refused(_)), "nothing is inspected any more");
+}
+
+#[test]
+fn j07_so_many_configurations_are_held_and_no_more() {
+    let (_directory, mut minting) = site();
+    let first = taken_up(&mut minting, Source::File);
+    assert_eq!(ask(&mut minting, &Question::Keep { generation: first }), Answer::Kept);
+    let later: Vec<u32> = (0..7).map(|_| taken_up(&mut minting, Source::File)).collect();
+    assert_eq!(minting.generations.len(), BESIDE + 1);
+    mint(&mut minting, first, "allowed.test").expect("in force");
+    for (at, generation) in later.iter().enumerate() {
+        assert_eq!(mint(&mut minting, *generation, "allowed.test").is_ok(), at >= later.len() - BESIDE, "{at}");
+    }
+}
+
+#[test]
+fn j07_the_last_good_configuration_is_read_where_there_is_a_place_for_it() {
+    let (directory, mut minting) = site();
+    let file = directory.path().join("sekisho.toml");
+    let refused = ask(&mut minting, &Question::TakeUp { source: Source::LastGood, point: point() });
+    assert_eq!(refused, Answer::Refused("there is no state directory".to_owned()));
+    let last_good = LastGood::new(directory.path());
+    let config = config::load(&file, Scope::Full, SystemTime::now()).expect("loads");
+    assert!(last_good.keep(&config, SystemTime::now()).expect("kept"));
+    fs::write(&file, "broken").expect("written");
+    let mut minting = Minting::new(file, Some(last_good));
+    let generation = taken_up(&mut minting, Source::LastGood);
+    mint(&mut minting, generation, "allowed.test").expect("a leaf");
 }

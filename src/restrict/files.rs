@@ -51,14 +51,14 @@ fn all(why: &str) -> Vec<(Kind, Result<(), String>)> {
 fn rule(role: Role, reach: &Reach) -> Result<RestrictionStatus, RulesetError> {
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::Truncate;
-    let replace = write | AccessFs::MakeSock | AccessFs::RemoveFile;
+    let own = write | AccessFs::MakeSock | AccessFs::RemoveFile;
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
         .scope(scopes(role))?
         .create()?
         .all_threads(true)?;
-    for (paths, access) in [(&reach.read, read), (&reach.write, write), (&reach.replace, replace)] {
+    for (paths, access) in [(&reach.read, read), (&reach.write, write), (&reach.own, own)] {
         // What is not there cannot be granted, and is not needed.
         for (path, opened) in paths.iter().filter_map(|path| Some((path, PathFd::new(path).ok()?))) {
             let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };

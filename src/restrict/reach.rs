@@ -25,8 +25,8 @@ const SYSTEM_ROOTS: [&str; 6] = [
 const SYSTEM_ROOTS_NAMED: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Folders whose other files are nobody's business: of these only the very file is granted.
 const SHARED: [&str; 3] = ["/", "/etc", "/root"];
-/// Who is in which group, for the control socket.
-const ACCOUNTS: [&str; 2] = ["/etc/passwd", "/etc/group"];
+/// Where the machine's users and groups are.
+const ACCOUNTS: &str = "/etc";
 const DNS: u16 = 53;
 /// What a reload may add services on without a restart.
 const WEB: [u16; 2] = [80, 443];
@@ -38,8 +38,8 @@ const UNPRIVILEGED: u16 = 1024;
 pub struct Reach {
     pub read: BTreeSet<PathBuf>,
     pub write: BTreeSet<PathBuf>,
-    /// Folders in which files and sockets are put in the place of others.
-    pub replace: BTreeSet<PathBuf>,
+    /// Of the service's own: files and sockets are made, renamed and removed there.
+    pub own: BTreeSet<PathBuf>,
     pub listen: BTreeSet<u16>,
     pub connect: BTreeSet<u16>,
     pub capabilities: CapabilitySet,
@@ -48,8 +48,8 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// Of the process that serves this configuration.
-    pub fn of_service(config: &Config) -> Self {
+    /// Of the process that serves this configuration, and keeps its state in `state_directory`.
+    pub fn of_service(config: &Config, state_directory: Option<&Path>) -> Self {
         let own = config.own_addresses();
         let mut listen: BTreeSet<u16> = own.iter().map(|address| address.port()).collect();
         listen.extend(sockets::own_ports());
@@ -68,18 +68,9 @@ impl Reach {
         let low = own.iter().any(|address| (1..UNPRIVILEGED).contains(&address.port()));
         capabilities.set(CapabilitySet::NET_BIND_SERVICE, low);
         let secret = config.issuing_files.as_ref().map(|files| files.key.clone());
-        let (mut read, mut replace) = (read(config), BTreeSet::new());
-        if let Some(control) = &config.control {
-            read.extend(ACCOUNTS.iter().flat_map(|file| around(Path::new(file))));
-            replace.extend(around(&control.socket));
-        }
-        Self { read, write: around(&config.record.path), replace, listen, connect, capabilities, secret }
-    }
-
-    /// With the folder in which the last good configuration is kept.
-    pub fn and_state(mut self, folder: Option<&Path>) -> Self {
-        self.replace.extend(folder.and_then(|folder| folder.canonicalize().ok()));
-        self
+        let socket = config.control.as_ref().and_then(|control| control.socket.parent());
+        let own = socket.into_iter().chain(state_directory).filter_map(|folder| folder.canonicalize().ok()).collect();
+        Self { read: read(config), write: around(&config.record.path), own, listen, connect, capabilities, secret }
     }
 
     /// Of the process that mints for it: the same files and the keys, and nothing else.
@@ -89,8 +80,8 @@ impl Reach {
             let next = files.next.as_ref().map(|next| &next.key);
             read.extend([&files.key].into_iter().chain(next).flat_map(|key| around(key)));
         }
-        let (write, replace, listen, connect) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { read, write, replace, listen, connect, capabilities: CapabilitySet::empty(), secret: None }
+        let (write, own, listen, connect) = Default::default();
+        Self { read, write, own, listen, connect, capabilities: CapabilitySet::empty(), secret: None }
     }
 }
 
@@ -112,6 +103,10 @@ fn read(config: &Config) -> BTreeSet<PathBuf> {
             let places = SYSTEM_ROOTS.iter().map(PathBuf::from).chain(named);
             read.extend(places.filter_map(|path| path.canonicalize().ok()));
         }
+    }
+    if config.control.is_some() {
+        // The lists of users and groups are read with each request, and whoever changes one puts another in its place.
+        read.insert(ACCOUNTS.into());
     }
     if config.resolver.servers.is_empty() {
         read.extend(around(Path::new(RESOLV_CONF)));

@@ -25,7 +25,7 @@ const ROLE: &str = "SEKISHO_RESTRICT_ROLE";
 /// Runs this test of this program with a folder that has `read`, `write` and `other`, and says how it ended.
 fn child(test: &str, ports: [u16; 2], role: &str, without: &str) -> Output {
     let folder = tempfile::tempdir().expect("a folder");
-    for name in ["read", "write", "other"] {
+    for name in ["read", "write", "own", "other"] {
         fs::create_dir(folder.path().join(name)).expect("a folder");
         fs::write(folder.path().join(name).join("file"), name).expect("a file");
     }
@@ -57,7 +57,7 @@ fn reach(folder: &Path, ports: &[u16]) -> Reach {
     Reach {
         read: read.into_iter().filter_map(|path: PathBuf| path.canonicalize().ok()).collect(),
         write: [folder.join("write")].into(),
-        replace: BTreeSet::new(),
+        own: [folder.join("own")].into(),
         listen: [0].into(),
         connect: allowed.collect(),
         capabilities: CapabilitySet::empty(),
@@ -110,6 +110,9 @@ fn forbidden_things_are_tried() {
     tell("write", &word(fs::write(path("write/new"), "x")));
     tell("write where only read", &word(fs::write(path("read/new"), "x")));
     tell("remove", &word(fs::remove_file(path("write/file"))));
+    tell("rename its own", &word(fs::rename(path("own/file"), path("own/new"))));
+    tell("make a socket", &word(std::os::unix::net::UnixListener::bind(path("own/socket"))));
+    tell("make a socket elsewhere", &word(std::os::unix::net::UnixListener::bind(path("write/socket"))));
     tell("connect", &word(dial(ports[0])));
     tell("connect elsewhere", &word(dial(ports[1])));
     tell("listen", &word(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))));
@@ -162,6 +165,9 @@ fn j07_o_what_was_given_up_is_gone() {
         "write: done",
         "write where only read: EACCES",
         "remove: EACCES",
+        "rename its own: done",
+        "make a socket: done",
+        "make a socket elsewhere: EACCES",
         "connect: done",
         "connect elsewhere: EACCES",
         "listen: done",
@@ -257,7 +263,7 @@ fn what_a_kernel_lacks_is_reported_and_not_assumed() {
 #[test]
 fn who_did_not_restrict_itself_misses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    for name in ["read", "write", "other"] {
+    for name in ["read", "write", "own", "other"] {
         fs::create_dir(folder.path().join(name)).expect("a folder");
     }
     assert_eq!(Restriction::default().missing(&reach(folder.path(), &[1, 2])), []);

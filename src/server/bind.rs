@@ -54,6 +54,16 @@ impl Bound {
     }
 }
 
+/// What to do where a socket cannot be bound.
+pub(super) fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there: find it with `ss -ltnp`, or choose another port",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: see `ip addr`, or listen on 0.0.0.0",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE: choose one above",
+        _ => "is another program there, or the address not this machine's?",
+    }
+}
+
 /// Where the listeners are that no worker serves.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Held {

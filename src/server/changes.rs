@@ -193,7 +193,7 @@ impl Server {
         let last_good = trial.last_good.clone();
         let back = match self.take_up(Source::File, None).await {
             // A file that cannot be read is no reason to go on with what nobody wants.
-            Err(ServerError::Config(_)) => {
+            Err(ServerError::Config(_) | ServerError::GivenUp(_)) => {
                 let revision = self.put_in_force(before.config.clone()).await?;
                 if let Some(which) = last_good {
                     self.health.last_good_taken(which.to_string());

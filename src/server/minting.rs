@@ -6,6 +6,7 @@ use super::{Server, ServerError, about};
 use crate::config::{Config, Scope, Source};
 use crate::minter::{Minter, TakeUpError, TakenUp};
 use crate::record::Lifecycle;
+use crate::restrict::Restriction;
 
 /// Who has the issuing key.
 pub enum Minting {
@@ -18,7 +19,7 @@ pub enum Minting {
 }
 
 impl Minting {
-    /// What the service holds of it.
+    /// What `config` is read for from here on, and who signs for it.
     pub(super) async fn begin(self, config: &mut Config) -> (Scope, Option<Minter>) {
         match self {
             Self::Here => (Scope::Full, None),
@@ -32,9 +33,26 @@ impl Minting {
     }
 }
 
+/// What the process is without: the issuing key, and what it has given up.
+pub struct Apart {
+    pub minting: Minting,
+    pub restriction: Restriction,
+}
+
+impl Apart {
+    /// Of a process that serves whoever has started it: nothing.
+    pub fn nothing() -> Self {
+        Self { minting: Minting::Here, restriction: Restriction::default() }
+    }
+}
+
 impl Server {
     /// Has the minting process read what `config` was read from, where the key is there.
-    pub(super) async fn mint_for(&self, config: &mut Config, source: Source) -> Result<Option<TakenUp>, ServerError> {
+    pub(super) async fn have_minted(
+        &self,
+        config: &mut Config,
+        source: Source,
+    ) -> Result<Option<TakenUp>, ServerError> {
         let Some(minter) = &self.minter else {
             let held_nowhere = self.scope == Scope::WithoutIssuingKey && config.issuing.is_some();
             return if held_nowhere { Err(TakeUpError::None.into()) } else { Ok(None) };

@@ -11,7 +11,7 @@ use super::desk::InForce;
 use super::serving::Serving;
 use super::{Inherited, Server, ServerError, about, fit_connections, tell_systemd};
 use crate::addrs::ListenAddr;
-use crate::config::{Config, Source, load_source};
+use crate::config::{Config, Source};
 use crate::connection::Live;
 use crate::control::socket::Successor;
 use crate::record::Lifecycle;
@@ -84,27 +84,24 @@ impl Server {
     async fn try_reload(&mut self, source: Source, expected: Option<&str>) -> Result<Arc<str>, ServerError> {
         let (file, scope) = (self.file.clone(), self.scope);
         // It reads files: not on a thread that serves connections.
-        let load = move || load_source(source, &file, None, scope, SystemTime::now());
-        let loaded = tokio::task::spawn_blocking(load).await.map_err(ServerError::Loading)?;
+        let loading = tokio::task::spawn_blocking(move || source.load(&file, scope, SystemTime::now()));
+        let loaded = loading.await.map_err(ServerError::Loading)?;
         let mut config = loaded.map_err(|error| self.explained(error))?;
         let socket = config.control.as_ref().map(|control| &control.socket);
         if source == Source::Trial && socket != self.control.as_ref().map(|(path, _)| path) {
             return Err(ServerError::TrialMovesControl);
         }
-        match expected.filter(|expected| **expected != *config.as_loaded) {
-            Some(expected) => {
-                Err(ServerError::AnotherRevision { found: config.as_loaded, expected: expected.to_owned() })
-            }
-            None => {
-                self.needs_nothing_given_up(&config)?;
-                let taken_up = self.mint_for(&mut config, source).await?;
-                let revision = self.put_in_force(config).await?;
-                if let Some(minter) = &self.minter {
-                    minter.keep(taken_up.as_ref()).await;
-                }
-                Ok(revision)
-            }
+        if let Some(expected) = expected.filter(|expected| **expected != *config.as_loaded) {
+            return Err(ServerError::AnotherRevision { found: config.as_loaded, expected: expected.to_owned() });
         }
+        self.needs_nothing_given_up(&config)?;
+        let taken_up = self.have_minted(&mut config, source).await?;
+        let revision = self.put_in_force(config).await?;
+        // What was in force before a trial is signed for as long as it lasts: it may be put back.
+        if let (Some(minter), Source::File) = (&self.minter, source) {
+            minter.keep(taken_up.as_ref()).await;
+        }
+        Ok(revision)
     }
 
     pub(super) async fn put_in_force(&mut self, mut config: Config) -> Result<Arc<str>, ServerError> {

@@ -64,10 +64,14 @@ impl Server {
         }
     }
 
+    fn state_directory(&self) -> Option<&Path> {
+        self.last_good.as_ref().and_then(|last_good| last_good.path().parent())
+    }
+
     /// # Errors
     /// [`GivenUp::Missing`].
     pub(super) fn needs_nothing_given_up(&self, config: &Config) -> Result<(), GivenUp> {
-        let mut missing = self.restriction.missing(&Reach::of_service(config));
+        let mut missing = self.restriction.missing(&Reach::of_service(config, self.state_directory()));
         let other = config.resolver != self.gate.live().config.resolver && config.resolver.servers.is_empty();
         if other && self.restriction.is_applied() && is_refused(Path::new(RESOLV_CONF)) {
             missing.push(Missing::Read(RESOLV_CONF.into()));

@@ -12,7 +12,7 @@ use super::desk::Desk;
 use super::signals::{Asked, Signals};
 use super::systemd::feed_watchdog;
 use super::workers::Workers;
-use super::{Inherited, LEAST_MEMORY, Minting, Predecessor, Server, ServerError, about};
+use super::{Apart, Inherited, LEAST_MEMORY, Predecessor, Server, ServerError, about};
 use crate::admin;
 use crate::config::Config;
 use crate::connection::{Gate, Live};
@@ -66,10 +66,9 @@ impl Server {
         mut config: Config,
         inherited: Inherited,
         predecessor: Option<Predecessor>,
-        minting: Minting,
-        restriction: Restriction,
+        apart: Apart,
     ) -> Result<Self, ServerError> {
-        let (scope, minter) = minting.begin(&mut config).await;
+        let (scope, minter) = apart.minting.begin(&mut config).await;
         let signals = Signals::new()?;
         let health = Arc::new(Health::default());
         if minter.is_some() {
@@ -82,7 +81,7 @@ impl Server {
         let (stopper, drain) = Stopper::new();
         let gate = open(config, recorder, drain)?;
         let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
-        let (desk, commands) = desk(&gate, &health, restriction);
+        let (desk, commands) = desk(&gate, &health, apart.restriction);
         let admin::Views { scripts, proof, restriction, .. } = desk.views.clone();
         let mut server = Self {
             gate,
