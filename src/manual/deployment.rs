@@ -14,10 +14,11 @@
 //! systemctl start sekisho
 //! ```
 //!
-//! `ca init` wants `key = "ca.key"`; from then on it is `key = "/run/sekisho-credentials/ca-key"`: systemd reads the key as root
-//! (`LoadCredential=`), and the unit copies it to where the service and, in an upgrade, its successor find it: in memory, the service's own,
-//! gone when it stops. It is read at a start: another key needs a restart. Commands of an administrator that load the configuration whole
-//! (`check`, `prove`) are asked as the service's user: `runuser -u sekisho -- sekisho check --config /etc/sekisho/sekisho.toml`.
+//! `ca init` wants `key = "ca.key"` (or `--key`); from then on it is `key = "credential:ca-key"`: systemd reads the key as root
+//! (`LoadCredential=`), and the unit copies it to `/run/sekisho-credentials`, where the service and, in an upgrade, its successor find it: in
+//! memory, the service's own, gone when it stops. (systemd 252 shows a unit's credentials to what a start runs, and to nothing that a reload
+//! runs.) It is read at a start: another key needs a restart. `check` outside of the unit looks at everything but the key
+//! ([`hardening`](super::hardening)).
 //!
 //! | step | what happens | what does not |
 //! |---|---|---|
@@ -58,9 +59,10 @@
 //!
 //! # The service and its sandbox
 //!
-//! `systemd-analyze security` says 1.2 (0 is closed, 10 open). What is left: the network, which is its work; AF_UNIX for systemd and the
+//! `systemd-analyze security` says 1.4 (0 is closed, 10 open). What is left: the network, which is its work; AF_UNIX for systemd and the
 //! control socket; user ids of others, by which that socket tells who asks (so no `PrivateUsers=`); `/proc/meminfo`, by which
-//! `limits.memory` is found (so no `ProcSubset=pid`); a record that its group may read. `MemoryMax=85%` of the machine is above
+//! `limits.memory` is found (so no `ProcSubset=pid`); a record that its group may read; `capset`, by which it gives up
+//! what it has. `MemoryMax=85%` of the machine is above
 //! `limits.memory`, which is three quarters of that. `TimeoutStopSec=` has to be above `timeouts.drain`.
 //!
 //! A reload is `sekisho upgrade --if-changed`, where the program file is another than the one that runs, and then SIGHUP: what is wrong

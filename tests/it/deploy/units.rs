@@ -68,7 +68,7 @@ fn the_service_is_exposed_to_little() {
         return;
     }
     for (unit, most) in [
-        ("sekisho.service", 1.3),
+        ("sekisho.service", 1.4),
         ("sekisho-crl-fetch.service", 1.5),
         ("sekisho-catalog-fetch.service", 2.5),
         ("sekisho-nftables.service", 4.5),
