@@ -212,6 +212,13 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether the words behind `sekisho` are a command line: for pages that show some.
+#[cfg(test)]
+pub(crate) fn takes(words: &[&str]) -> Result<(), String> {
+    let words = std::iter::once("sekisho").chain(words.iter().copied());
+    Arguments::try_parse_from(words).map(|_| ()).map_err(|error| error.to_string())
+}
+
 /// All problems of a configuration, then how many there are.
 fn report(error: &LoadError) -> ExitCode {
     let errors = error.problems.iter().filter(|problem| problem.is_error()).count();

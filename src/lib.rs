@@ -1,7 +1,7 @@
 //! sekisho (関所) is a local-breakout egress filter proxy: it stands between the network of a local government and the Internet
 //! line, lets clients reach exactly the cloud services that were approved, and refuses and records everything else.
 //!
-//! The [`manual`] holds the longer pages: [`manual::journey`] (one connection from accept to record), [`manual::threats`]
+//! The [`manual`] holds the longer pages: [`manual::guide`] and [`manual::guide_ja`] (for operators, step by step), [`manual::journey`] (one connection from accept to record), [`manual::threats`]
 //! (attack → what stops it), [`manual::operations`] (signals, limits, what to do for each reason), [`manual::changes`] (status, sessions, apply, trial, who may do
 //! what), [`manual::hardening`] (the minting process, what is given up), [`manual::deployment`] (units, packet filter, package), [`manual::failover`] (two boxes,
 //! balancers), [`manual::catalog`], [`manual::proof`],

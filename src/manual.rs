@@ -1,5 +1,6 @@
 //! The longer pages, as text that is compiled: a name that no longer exists breaks the build of the documentation.
 //!
+//! * [`guide`], [`guide_ja`] (日本語): for operators, from an empty Debian 12 to a working pair, and each month from then on.
 //! * [`journey`]: one connection from accept to record, in each mode; refusal, reload, drain.
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
@@ -24,6 +25,8 @@ pub mod changes;
 pub mod deployment;
 pub mod failover;
 pub mod feeds;
+pub mod guide;
+pub mod guide_ja;
 pub mod hardening;
 pub mod ismap;
 pub mod journey;
@@ -36,5 +39,7 @@ pub mod proof;
 pub mod record;
 pub mod threats;
 
+#[cfg(test)]
+mod guide_tests;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,3 @@
+//! The operator's guide, in English. Its text is `guide.md` beside this file, which the package brings too.
+//!
+#![doc = include_str!("guide.md")]
