@@ -65,6 +65,22 @@ fn both_languages_have_the_same_chapters_and_the_same_blocks() {
     assert_eq!(blocks(english), blocks(japanese));
 }
 
+/// As rustdoc names a heading: small letters, a hyphen for each space, no punctuation.
+#[test]
+fn every_link_to_a_chapter_leads_to_one() {
+    for page in PAGES {
+        let heads = page.split("```").step_by(2).flat_map(str::lines).filter_map(|line| line.strip_prefix("# "));
+        let kept = |c: char| c.is_alphanumeric() || ['-', '_', ' '].contains(&c);
+        let anchors: BTreeSet<_> =
+            heads.map(|head| head.to_lowercase().replace(|c| !kept(c), "").replace(' ', "-")).collect();
+        let links: Vec<_> = page.split("](#").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0)).collect();
+        assert!(links.len() > 5, "{links:?}");
+        for link in links {
+            assert!(anchors.contains(link), "{link}: {anchors:?}");
+        }
+    }
+}
+
 #[test]
 fn every_command_of_the_guide_is_one() {
     let mut tried = BTreeSet::new();
