@@ -113,7 +113,9 @@ fn packaged() -> BTreeSet<String> {
         let cells: Vec<_> = line.split('"').skip(1).step_by(2).collect();
         let [from, to, _mode] = cells.as_slice() else { panic!("{line}") };
         if !to.ends_with('/') {
-            found.insert(format!("/{to}"));
+            // The package has its changelog compressed, as Debian asks for.
+            let packed = if to.ends_with("/changelog") { ".gz" } else { "" };
+            found.insert(format!("/{to}{packed}"));
             continue;
         }
         // What is built is there after a release build only.
