@@ -113,7 +113,6 @@ const MODULES: [(&str, &[&str]); 41] = [
             "connection",
             "control",
             "drain",
-            "inspect",
             "minter",
             "policy",
             "pressure",
