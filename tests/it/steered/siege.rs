@@ -34,6 +34,8 @@ const ENOUGH: u64 = 20;
 enum Act {
     /// As the kernel does where memory ends.
     Killed,
+    /// As an allocation that fails ends it.
+    Aborted,
     Ended,
     Stopped,
     KilledAtItsStart,
@@ -41,7 +43,7 @@ enum Act {
     RulesAgain,
 }
 
-const ACTS: [Act; 5] = [Act::Killed, Act::KilledAtItsStart, Act::Ended, Act::Stopped, Act::RulesAgain];
+const ACTS: [Act; 6] = [Act::Killed, Act::KilledAtItsStart, Act::Ended, Act::Aborted, Act::Stopped, Act::RulesAgain];
 
 /// Terminals that try until they are told that it is over: each way in a thread of its own.
 struct Terminals {
@@ -175,6 +177,10 @@ impl Siege {
         let act = ACTS[number % ACTS.len()];
         match act {
             Act::Killed => self.sekisho.kill().await,
+            Act::Aborted => {
+                self.sekisho.signal(Signal::ABORT);
+                self.sekisho.kill_was_seen().await;
+            }
             Act::Ended => {
                 self.sekisho.signal(Signal::TERM);
                 // While it drains, and behind it.
@@ -192,7 +198,7 @@ impl Siege {
         match act {
             Act::Stopped => self.sekisho.signal(Signal::CONT),
             Act::RulesAgain => {}
-            Act::Killed | Act::Ended | Act::KilledAtItsStart => self.sekisho.start_again().await,
+            Act::Killed | Act::Aborted | Act::Ended | Act::KilledAtItsStart => self.sekisho.start_again().await,
         }
         self.terminals.are_served().await;
         assert_eq!(self.office.internet.packets_of_clients(), 0, "round {number}, {act:?}: packets got past");
