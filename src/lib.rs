@@ -89,6 +89,8 @@
 //!   [`record::Conservation::holds`] is the arithmetic that nothing went missing.
 //! * **Tenant fields are set last.** [`exchange::fields::request_field_passes`] has removed every copy, and what is [closed](policy::Policy::closed), before
 //!   [`exchange::fields::Restrictions`] are written, on every request of every stream.
+//! * **A tunnel changes its process whole, or not at all.** A [`connection::Parcel`] has its sockets, its octets, its counts and its
+//!   attempt; the old process goes on with it unless the new one says that it has it, and the new one asks its own policy first.
 //! * **One table says what a client sees.** [`reply::http_answer`] and [`reply::manner`]; no other file chooses an error.
 //! * **Limits outlive reloads, permissions do not.** An inspected request is decided by the configuration of its own moment
 //!   ([`inspect::scope::Scope`]); a tunnel that is no longer permitted is cut.

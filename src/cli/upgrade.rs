@@ -82,6 +82,7 @@ fn start(arguments: &Arguments) -> std::io::Result<Child> {
 }
 
 /// Until the new process is the one that answers, or has ended.
+#[expect(clippy::disallowed_methods, reason = "a command has no connections to block")]
 fn wait(mut child: Child, socket: &Path) -> Result<Status, String> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {

@@ -221,3 +221,64 @@ pub type Mover = tokio::sync::mpsc::Sender<Handed>;
 
 /// What may be on that way at once: two descriptors each, beside the connections'.
 pub const ON_THE_WAY: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn parcel() -> Parcel {
+        let socket = || OwnedFd::from(TcpListener::bind("127.0.0.1:0").expect("a socket"));
+        let about = About {
+            client: "10.20.0.7:40000".parse().expect("an address"),
+            listener: "[::1]:8080".parse().expect("an address"),
+            original: Some("203.0.113.9:443".parse().expect("an address")),
+            authority: "allowed.test:443".to_owned(),
+            left: Some(1500),
+            sent: 7,
+            received: u64::MAX,
+            ended: (true, false),
+            record: 4,
+            unsent: (0, 5),
+        };
+        let unsent = (BytesMut::new(), BytesMut::from(&b"a\nb\0c"[..]));
+        Parcel { about, record: b"line".to_vec(), unsent, sockets: (socket(), socket()) }
+    }
+
+    fn read(octets: &[u8]) -> Result<Parcel, ParcelError> {
+        let Parcel { sockets, .. } = parcel();
+        Parcel::read(octets, sockets)
+    }
+
+    #[test]
+    fn a_parcel_reads_back_whole_and_none_that_was_cut_or_lengthened() {
+        let octets = parcel().octets();
+        let back = read(&octets).expect("a parcel");
+        assert_eq!((&back.record[..], &back.unsent.1[..]), (&b"line"[..], &b"a\nb\0c"[..]));
+        assert_eq!(format!("{:?}", back.about), format!("{:?}", parcel().about));
+        for cut in 0..octets.len() {
+            assert!(read(&octets[..cut]).is_err(), "{cut}");
+        }
+        assert!(matches!(read(&[&octets[..], b"x"].concat()), Err(ParcelError::Length)));
+        let text = String::from_utf8_lossy(&octets).into_owned();
+        for (from, to) in [
+            ("\"record\":4", "\"record\":18446744073709551615"),
+            ("\"sent\":7", "\"sent\":-7"),
+            ("10.20.0.7:40000", "10.20.0.7"),
+        ] {
+            assert!(read(text.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
+        }
+    }
+
+    /// What another version adds is left alone, and what it does not have is not there.
+    #[test]
+    fn a_parcel_of_another_version_is_read() {
+        let text = String::from_utf8(parcel().octets()).expect("UTF-8");
+        let newer = text.replacen('{', "{\"something\":[1],", 1);
+        assert_eq!(read(newer.as_bytes()).expect("a parcel").about.sent, 7);
+        let older = text.replacen(",\"original\":\"203.0.113.9:443\"", "", 1).replacen(",\"left\":1500", "", 1);
+        let older = read(older.as_bytes()).expect("a parcel");
+        assert_eq!((older.about.original, older.about.left), (None, None));
+    }
+}

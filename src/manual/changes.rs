@@ -94,6 +94,37 @@
 //! Kept is the text alone. The files it names (CRLs, roots, the issuing CA, the catalogue's folder and feeds) are read as they are now, so
 //! the revision may be another one, and one that does not load fails the start.
 //!
+//! # Upgrade
+//!
+//! `sekisho upgrade` puts the program it is of in the place of the one that runs: it starts `run --take-over`, and waits until that
+//! serves. Nothing is refused and no tunnel breaks:
+//!
+//! 1. The new process loads the configuration, and starts a minting process of its own. What it does not take is said now, and the old one
+//!    goes on.
+//! 2. It asks by the control socket, as root or the service's own user, and gets every listening socket (`SCM_RIGHTS`, unix(7)).
+//!    Connections wait in them as before; they are never closed.
+//! 3. The old process completes the record, whose last line is `continued`, and closes it. The new one begins its run in the same file
+//!    (`start`, with whom it takes over from). From here on the old one's lines go through the new one: one file has one writer and one
+//!    sequence at any time.
+//! 4. The new process says that it serves. The old one accepts no more, serves what waits with it already, and hands each tunnel over
+//!    with its two sockets, its octets that were read and not written, its counts and its attempt: the terminal record has the
+//!    `event.id`, the beginning and the octets of the whole. A tunnel goes on where it is until there is room on the way.
+//! 5. Inspected connections end with the request that is under way (`Connection: close`, GOAWAY); at `timeouts.drain` the rest is cut. Then
+//!    the old process ends, and the record says so (`taken_over`), with how many tunnels and lines came from it.
+//!
+//! | if | then |
+//! |---|---|
+//! | the new process fails before it serves: its configuration, an address, the record | the old one opens the record again and goes on (`takeover_failed`) |
+//! | the new process dies later | it is as if the service had died; the tunnels that are with the old one go on until `timeouts.drain` |
+//! | the new configuration does not permit a tunnel | it ends in the new process with `policy_withdrawn` |
+//! | a configuration is on trial | no upgrade: confirm it or roll it back |
+//! | there is no `[control]` | no upgrade: add it, and restart once |
+//! | a listener's address is another one in the file | the new process opens it; connections to the old address are refused from then on, as after a reload |
+//!
+//! Limits count what came over and refuse none of it. Rates and verdicts begin anew: a client may come as often again as at a start, and
+//! the first tunnel to a host is verified anew. Both processes need memory and descriptors for as long as there are two. Under systemd
+//! `systemctl reload sekisho` does it where the program file has changed ([`deployment`](super::deployment)).
+//!
 //! # Bounds
 //!
 //! | what | is at most |

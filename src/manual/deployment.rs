@@ -95,6 +95,8 @@
 //! |---|---|
 //! | units, verified; exposure; scripts; rules; alert rules; the dashboard's structure and queries | `tests/it/deploy.rs`, on each run |
 //! | socket activation, readiness, watchdog and credentials as environment | `tests/it/deploy/units.rs`, with `systemd-socket-activate` and a socket in systemd's place |
+//! | the packet filter's rules with steered clients that never stop: sekisho killed, stopped, started, reloaded, upgraded, by redirect and tproxy | `tests/it/steered/`, in network namespaces; at length by `tests/run --long` |
+//! | an upgrade of a process that `systemd-socket-activate` started; one behind a real HAProxy | `tests/it/deploy/units.rs`, `tests/it/balanced/haproxy.rs` |
 //! | lists fetched through a real sekisho, and each way in which one is refused | `tests/it/deploy/crl.rs` |
 //! | package in a root made with debootstrap: installed, upgraded, removed, purged | `tests/package`, by `tests/run --long` |
 //! | a booted Debian 12 with the package: sandbox, credential, encrypted credential, reload, watchdog, restarts, rotation, rules at boot and after `nftables.service`, timer, tproxy's capability, socket unit, a reload by which a new program takes over and feeds the watchdog, removal | the same, systemd 252 under `systemd-nspawn` on loopback |

@@ -14,6 +14,7 @@
 //! | `status` | ready | no answer | not ready | – |
 //! | `sessions`, `sessions cut`, `confirm`, `rollback` | done | not done; standard error says why ([`changes`](super::changes)) | – | – |
 //! | `apply` | in force, or nothing to change | not done, and everything is as it was | nobody said yes | – |
+//! | `upgrade` | the new process serves, or with `--if-changed` there is nothing to upgrade | not done, and the old process goes on ([`changes`](super::changes#upgrade)) | – | – |
 //! | `load` | no errors | could not run, or nothing succeeded | – | some requests failed ([`load`](super::load)) |
 //!
 //! Wrong arguments end every command with 1.

@@ -235,8 +235,9 @@
 //! | row | failure | met by | seen |
 //! |---|---|---|---|
 //! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; the end of observing by both, the first of them ([`Observance`](crate::connection::Observance)); certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
+//! | O02 | memory ends: an allocation fails, or the kernel kills the process | the process ends, and with it every way out, as in O06; [`pressure`](crate::pressure)'s ceiling is there so that it does not come to that | connection refused |
 //! | O03 | the process is stopped and goes on, or killed | what was waiting is served; after a kill the next `start` line says what is missing: [`record`](crate::record) | nothing, or `sekisho.previous_end` |
-//! | O06 | packets past a proxy that is stopped or killed | `deploy/nftables`: steered ports refuse where nobody listens, the forward chain passes nothing; a counter on the internet's side of the scene stays at 0 | connection refused |
+//! | O06 | packets past a proxy that is stopped, killed or starting | `deploy/nftables`: steered ports refuse where nobody listens, the forward chain passes nothing; a counter and a capture on the internet's side stay at 0 through a hundred kills, aborts, stops and starts (`tests/it/steered/siege.rs`) | connection refused |
 //! | O06 | packets past one box of a [pair](super::failover) that is dead, or attracted by it | `deploy/keepalived`: who is not ready gives the address up, both do where both are not; the same counter stays at 0 | the other box within 3 s, or nobody |
 //! | O04 | a thread that serves stands still | [`probe`](crate::probe) goes through each; the watchdog is fed by nothing else | `/readyz` 503 `self_probe_failed`; systemd restarts |
 //!
@@ -251,7 +252,6 @@
 //! | M04 | there is no proxy authentication; `Proxy-Authorization` is removed and never recorded |
 //! | N01 | there is no ICAP |
 //! | N04 | there is no parent proxy, and so no way round one |
-//! | O02 | allocation that fails ends the process, and with it every way out, which is O06's kill; the memory ceiling is there so that it does not come to that |
 //! | O05 | a day under load is measured, not tested |
 //!
 //! While a site [observes](super::learning) (`site.enforcement`, at most thirty days), A15 does not hold for port 443: a name that nothing

@@ -68,8 +68,8 @@ impl Reach {
         let low = own.iter().any(|address| (1..UNPRIVILEGED).contains(&address.port()));
         capabilities.set(CapabilitySet::NET_BIND_SERVICE, low);
         let secret = config.issuing_files.as_ref().map(|files| files.key.clone());
-        let socket = config.control.as_ref().and_then(|control| control.socket.parent());
-        let own = socket.into_iter().chain(state_directory).filter_map(|folder| folder.canonicalize().ok()).collect();
+        let socket = config.control.as_ref().and_then(|control| folder_of(&control.socket));
+        let own = socket.into_iter().chain(state_directory.and_then(|folder| folder.canonicalize().ok())).collect();
         Self { read: read(config), write: around(&config.record.path), own, listen, connect, capabilities, secret }
     }
 
@@ -114,14 +114,16 @@ fn read(config: &Config) -> BTreeSet<PathBuf> {
     read
 }
 
+/// Where it lies; a name alone lies here.
+fn folder_of(file: &Path) -> Option<PathBuf> {
+    let folder = file.parent()?;
+    if folder.as_os_str().is_empty() { Path::new(".").canonicalize().ok() } else { folder.canonicalize().ok() }
+}
+
 /// The folder of a file, and the one that the file is in where it is a link: whoever changes a file puts another in its place.
 fn around(file: &Path) -> BTreeSet<PathBuf> {
-    let folder = file.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let link = file.canonicalize().ok();
-    let folders = [
-        folder.and_then(|folder| folder.canonicalize().ok()),
-        link.as_deref().and_then(Path::parent).map(Path::to_owned),
-    ];
+    let folders = [folder_of(file), link.as_deref().and_then(Path::parent).map(Path::to_owned)];
     let shared = |folder: &PathBuf| SHARED.iter().any(|shared| folder == Path::new(shared));
     let mut around: BTreeSet<PathBuf> = folders.into_iter().flatten().filter(|folder| !shared(folder)).collect();
     around.extend(link);

@@ -1,7 +1,8 @@
 //! Only scenes that drive the built binary from outside belong in this test: they start `sekisho`, talk to it over sockets, and
 //! read its record. Nothing here but `corpus` uses the library, so no parser is shared between the proxy and its judge.
 //!
-//! `SEKISHO_BIN` names another binary than the one cargo built; `SEKISHO_MIXED` the size of the conservation scene.
+//! `SEKISHO_BIN` names another binary than the one cargo built; `SEKISHO_MIXED` the size of the conservation scene; with
+//! `SEKISHO_SYSTEM=long` the scenes of steered clients go as many rounds as the issue says.
 
 // The fuzz targets that `corpus` replays know the crate of their macro by this name.
 extern crate self as libfuzzer_sys;

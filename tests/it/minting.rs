@@ -14,7 +14,7 @@ use super::support::sekisho::{binary, run, text};
 use super::support::{Config, Origin, Sekisho, Service, until, within};
 
 /// The process that `sekisho run` started.
-fn minter_of(sekisho: &Sekisho) -> Pid {
+pub fn minter_of(sekisho: &Sekisho) -> Pid {
     let parent = sekisho.pid().as_raw_nonzero().to_string();
     let processes = fs::read_dir("/proc").expect("proc").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     let child_of = |pid: &String| {

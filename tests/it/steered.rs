@@ -3,7 +3,11 @@
 
 mod browser;
 mod leaving;
+mod reloads;
+mod siege;
+mod upgrades;
 
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use super::support::client::{Tls, Wire, alert_of};
@@ -20,15 +24,30 @@ fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse::<IpAddr>().expect(ip), port)
 }
 
+/// How many rounds a scene goes that proves by their number: as many as the issue says where `tests/run --long` wants them.
+fn rounds(ordinary: usize, long: usize) -> usize {
+    if std::env::var_os("SEKISHO_SYSTEM").is_some_and(|length| length == "long") { long } else { ordinary }
+}
+
+/// Past the test runner's capture: `tests/run` shows it.
+fn reports(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "\n{line}");
+}
+
 fn config(steering: &str) -> Config {
-    let mut config = Config::new()
-        .service(Service::tunnel("Tunnelled", &["tunnelled.test"], 443))
-        .service(Service::inspect("Inspected", &["inspected.test"], 443).header("X-Allowed-Org", "city"))
-        .service(Service::plain("Lists", &["crl.test"], 80))
+    unresolved(steering)
         .host("tunnelled.test", ORIGIN4)
         .host("inspected.test", ORIGIN4)
         .host("crl.test", ORIGIN4)
         .host("six.test", ORIGIN6)
+}
+
+/// Without an answer for any name.
+fn unresolved(steering: &str) -> Config {
+    let mut config = Config::new()
+        .service(Service::tunnel("Tunnelled", &["tunnelled.test"], 443))
+        .service(Service::inspect("Inspected", &["inspected.test"], 443).header("X-Allowed-Org", "city"))
+        .service(Service::plain("Lists", &["crl.test"], 80))
         .service(Service::tunnel("Six", &["six.test"], 443))
         .set("upstream", "allow_addresses", "[\"198.51.100.0/24\", \"2001:db8:51::/48\"]");
     config.listeners = vec!["0.0.0.0".to_owned()];
@@ -121,13 +140,15 @@ async fn a13_the_same_by_tproxy() {
     if !have("steering by tproxy") {
         return;
     }
-    by_name_and_port("steering = \"tproxy\"\n", "sekisho-tproxy.nft", |office| {
-        for family in ["-4", "-6"] {
-            office.gate.ip(&[family, "rule", "add", "fwmark", "0x5e/0xff", "lookup", "94"]);
-            office.gate.ip(&[family, "route", "add", "local", "default", "dev", "lo", "table", "94"]);
-        }
-    })
-    .await;
+    by_name_and_port("steering = \"tproxy\"\n", "sekisho-tproxy.nft", takes_what_is_marked).await;
+}
+
+/// The routes of `sekisho-tproxy.nft`.
+fn takes_what_is_marked(office: &Office) {
+    for family in ["-4", "-6"] {
+        office.gate.ip(&[family, "rule", "add", "fwmark", "0x5e/0xff", "lookup", "94"]);
+        office.gate.ip(&[family, "route", "add", "local", "default", "dev", "lo", "table", "94"]);
+    }
 }
 
 /// One limit for all of what comes first, whatever the first octet is and whenever it comes.

@@ -1,6 +1,7 @@
 //! The cast of every scene: `Origin`, `Sekisho`, `Client` pieces, `Dns`, what fails between them, the test PKI, and the record's reader. No scene lives here.
 
 pub mod by_hand;
+pub mod capture;
 pub mod client;
 pub mod clock;
 pub mod dns;

@@ -21,13 +21,13 @@ async fn echo() -> (Origin, Config) {
     (origin, config)
 }
 
-async fn gone(mut old: Child) {
+pub async fn gone(mut old: Child) {
     let status = until("the old process's end", || old.try_wait().expect("wait")).await;
     assert!(status.success(), "{status}");
 }
 
 /// Every attempt that was established has ended once, whichever process began it.
-fn assert_each_ends_once(records: &[Record]) {
+pub fn assert_each_ends_once(records: &[Record]) {
     let mut ends: HashMap<String, u32> = HashMap::new();
     for record in records.iter().filter(|record| record.is_terminal()) {
         *ends.entry(record.text("event.id").to_owned()).or_default() += 1;

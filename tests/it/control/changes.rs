@@ -7,7 +7,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use super::super::support::client::Tls;
-use super::super::support::sekisho::{free_port, mode, set_mode};
+use super::super::support::sekisho::{mode, set_mode};
 use super::super::support::{Config, Origin, Sekisho, Service, until};
 use super::{ask, complained, controlled, said, status};
 
@@ -23,7 +23,9 @@ fn file(sekisho: &Sekisho) -> String {
 
 /// `one.test` may be reached, or `one.test` and `two.test`.
 fn two_policies() -> (Config, Config) {
-    let one = controlled().service(Service::tunnel("One", &["one.test"], 443));
+    // A change may lead to no port that was not known at the start.
+    let ports = Service::tunnel("Ports", &["ports.invalid"], 8443);
+    let one = controlled().service(ports).service(Service::tunnel("One", &["one.test"], 443));
     (one.clone(), one.service(Service::tunnel("Two", &["two.test", "*.two.test"], 8443)))
 }
 
@@ -97,10 +99,11 @@ async fn l04_the_file_is_replaced_whole_with_its_mode_and_link_and_taken_up() {
 #[tokio::test]
 async fn what_the_service_refuses_is_put_back() {
     let (one, two) = two_policies();
-    let mut sekisho = Sekisho::start(&one).await;
+    let mut sekisho = Sekisho::start(&one.clone().listen("127.0.0.1")).await;
+    let address = sekisho.listeners.pop().expect("a second listener");
+    sekisho.reload(&one).await;
     let before = file(&sekisho);
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
-    let address = taken.local_addr().expect("bound");
+    let _taken = until("the address", || std::net::TcpListener::bind(address).ok()).await;
     let text = two.render(&[sekisho.addr(), address], sekisho.admin);
     fs::write(sekisho.path("new.toml"), &text).expect("written");
     let said = complained(&ask(&sekisho, &["apply", "new.toml", "--yes"]).await, 1);
@@ -209,7 +212,7 @@ async fn a_trial_that_is_confirmed_becomes_the_file() {
 #[tokio::test]
 async fn l08_a_trial_that_nobody_confirms_is_rolled_back_and_cuts_what_it_let_in() {
     let origin = Origin::https(&["two.test"]).echoing().start().await;
-    let one = controlled().service(Service::tunnel("One", &["one.test"], 443));
+    let one = controlled().service(Service::tunnel("One", &["one.test"], 443)).reaching(&origin);
     let mut sekisho = Sekisho::start(&one).await;
     let revision = status(&sekisho).await["revision"].clone();
     write(&sekisho, "new.toml", &one.tunnel("two.test", &origin));
@@ -270,10 +273,12 @@ async fn a_trial_is_ended_by_rollback_by_a_broken_file_and_by_a_crash() {
 #[tokio::test]
 async fn a_trial_whose_way_back_is_barred_goes_on_and_says_so() {
     let one = controlled();
-    let mut sekisho = Sekisho::start(&one).await;
+    // A trial opens ports that the service had at its start.
+    let mut sekisho = Sekisho::start(&one.clone().listen("127.0.0.1")).await;
+    let elsewhere = sekisho.listeners.pop().expect("a second listener");
+    sekisho.reload(&one).await;
     let revision = status(&sekisho).await["revision"].clone();
     let old = sekisho.addr();
-    let elsewhere = std::net::SocketAddr::new(old.ip(), free_port("127.0.0.1"));
     fs::write(sekisho.path("new.toml"), one.render(&[elsewhere], sekisho.admin)).expect("written");
     said(&ask(&sekisho, &["apply", "new.toml", "--yes", "--confirm", "10m"]).await, 0);
     // Another program takes the address as soon as it is free.

@@ -8,13 +8,16 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::{good, run, shipped};
 use crate::real_clients::stage::have;
-use crate::support::client::{Tls, connect};
+use crate::support::client::{Tls, Wire, connect};
 use crate::support::record::parse;
-use crate::support::sekisho::{binary, prepare, text};
+use crate::support::sekisho::{binary, prepare, spawn, text};
 use crate::support::{Config, Origin, until, within};
+use crate::upgrade::{assert_each_ends_once, gone};
 
 /// A root with the units, the targets they name, and something to execute at every path they name.
 fn staged() -> tempfile::TempDir {
@@ -139,6 +142,26 @@ impl Activated {
         .await;
     }
 
+    /// A client's connection to this name, which one request was answered on.
+    async fn serves(&self, origin: &Origin, name: &str, root: &str) -> Wire<TlsStream<TcpStream>> {
+        let authority = origin.at(name);
+        let mut wire = within("the socket", async {
+            loop {
+                match connect(self.listener).await {
+                    Ok(wire) => return wire,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        })
+        .await;
+        wire.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await;
+        assert_eq!(wire.response("CONNECT").await.status, 200, "{}", self.stderr());
+        let root = fs::read_to_string(self.dir.path().join(root)).expect("the root");
+        let mut tls = Tls::named(name).trusting(&root).alpn(&["http/1.1"]).over(wire).await;
+        assert_eq!(tls.get(&authority, "/").await.expect("an answer").text(), "origin saw GET /");
+        tls
+    }
+
     fn stderr(&self) -> String {
         fs::read_to_string(self.dir.path().join("stderr.log")).unwrap_or_default()
     }
@@ -156,22 +179,7 @@ async fn a_client_waits_in_the_socket_and_systemd_is_told() {
     }
     let origin = Origin::https(&["inspected.test"]).start().await;
     let mut service = Activated::new(&Config::new().inspect("inspected.test", &origin));
-    let mut wire = within("the socket", async {
-        loop {
-            match connect(service.listener).await {
-                Ok(wire) => return wire,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        }
-    })
-    .await;
-    let authority = origin.at("inspected.test");
-    wire.send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await;
-    assert_eq!(wire.response("CONNECT").await.status, 200, "{}", service.stderr());
-    let root = fs::read_to_string(service.dir.path().join("ca-root.pem")).expect("the root");
-    let mut tls = Tls::named("inspected.test").trusting(&root).alpn(&["http/1.1"]).over(wire).await;
-    assert_eq!(tls.get(&authority, "/").await.expect("an answer").text(), "origin saw GET /");
-    tls.bye().await;
+    service.serves(&origin, "inspected.test", "ca-root.pem").await.bye().await;
     service.told("READY=1").await;
     service.told("WATCHDOG=1").await;
     service.signal(Signal::HUP);
@@ -190,4 +198,35 @@ async fn a_client_waits_in_the_socket_and_systemd_is_told() {
         .map(|record| format!("{} {}", record.action(), record.text("event.outcome")))
         .collect();
     assert_eq!(outcomes[..2], ["request allowed", "connection allowed"], "{record}");
+}
+
+/// The successor is no child of the service manager's, and has the manager's socket all the same.
+#[tokio::test]
+async fn l07_what_the_service_manager_has_started_gives_its_place_to_another() {
+    if !have("an upgrade behind socket activation", &["systemd-socket-activate"]) {
+        return;
+    }
+    let origin = Origin::https(&["inspected.test", "tunnelled.test"]).alpn(&["http/1.1"]).start().await;
+    let config = Config::new().inspect("inspected.test", &origin).tunnel("tunnelled.test", &origin);
+    let mut service = Activated::new(&config.set("control", "socket", "\"control.sock\""));
+    let mut stays = service.serves(&origin, "tunnelled.test", "origins.pem").await;
+    let credentials = service.dir.path().join("credentials").into_os_string();
+    let environment = [("CREDENTIALS_DIRECTORY", credentials)];
+    let new = spawn(service.dir.path(), &["--take-over"], &environment, None);
+    let old = std::mem::replace(&mut service.child, new);
+    gone(old).await;
+    let answer = stays.get(&origin.at("tunnelled.test"), "/again").await.expect("an answer");
+    assert_eq!(answer.text(), "origin saw GET /again");
+    stays.bye().await;
+    for (name, root) in [("inspected.test", "ca-root.pem"), ("tunnelled.test", "origins.pem")] {
+        service.serves(&origin, name, root).await.bye().await;
+    }
+    service.signal(Signal::TERM);
+    let status = until("the end", || service.child.try_wait().expect("wait")).await;
+    assert!(status.success(), "{status}: {}", service.stderr());
+    let records = parse(&fs::read_to_string(service.dir.path().join("access.jsonl")).expect("the record"));
+    let ended: Vec<_> = records.iter().filter(|record| record.is_terminal()).collect();
+    assert_eq!(ended.len(), 4, "{ended:#?}");
+    ended.iter().for_each(|record| assert_eq!(record.text("event.outcome"), "allowed", "{record:?}"));
+    assert_each_ends_once(&records);
 }

@@ -141,7 +141,7 @@ impl Sekisho {
         // A first line may not be written yet.
         self.lifecycle("start", 1).await;
         let before = starts(self.records());
-        let mut new = spawn(self.dir.path(), &["--take-over"], &self.environment, None);
+        let mut new = self.spawned(&["--take-over"]);
         until("the new process's first line", || {
             if let Some(status) = new.try_wait().expect("wait") {
                 panic!("the new process ended with {status}: {}", self.stderr());
@@ -167,15 +167,25 @@ impl Sekisho {
 
     /// As [`Sekisho::start_again`], with more arguments of `run`.
     pub async fn start_again_with(&mut self, arguments: &[&str]) {
+        self.begin_again(arguments);
+        self.ready().await;
+    }
+
+    /// As [`Sekisho::start_again_with`], and is not waited for.
+    pub fn begin_again(&mut self, arguments: &[&str]) {
         assert!(self.exited.is_some(), "still running");
-        let again = || spawn(self.dir.path(), arguments, &self.environment, None);
-        self.child = match &self.namespace {
-            Some(namespace) => namespace.enter(again),
-            None => again(),
-        };
+        self.child = self.spawned(arguments);
         (self.exited, self.killed) = (None, false);
         self.taken.clear();
-        self.ready().await;
+    }
+
+    /// `sekisho run ARGUMENTS`, where this one is.
+    fn spawned(&self, arguments: &[&str]) -> Child {
+        let spawned = || spawn(self.dir.path(), arguments, &self.environment, None);
+        match &self.namespace {
+            Some(namespace) => namespace.enter(spawned),
+            None => spawned(),
+        }
     }
 
     async fn ready(&mut self) {
