@@ -307,6 +307,10 @@ impl Minting {
     }
 
     fn take_up(&mut self, source: Source, point: [u8; 65], now: SystemTime) -> Result<Answer, String> {
+        // It lies where the serving process may write: what a service begins with, before it has met anybody, and never later.
+        if source == Source::LastGood && self.last != NONE {
+            return Err("the last good configuration is for a start alone".to_owned());
+        }
         let config = self.load(source, now)?;
         if self.last == NONE {
             self.reach = Some(Reach::of_minting(&config));

@@ -40,13 +40,13 @@ use tokio::sync::oneshot;
 pub use self::attempt::Attempt;
 pub use self::counts::{Action, Conservation, Snapshot};
 pub use self::fields::{FieldDoc, Fields, TABLE};
-pub use self::handover::NotALine;
+pub use self::handover::{NotALine, Relay};
 pub use self::id::EventId;
 pub use self::lifecycle::Lifecycle;
 pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath, UserId};
 pub use self::witness::{Ending, Witness};
 
-use self::file::RecordFile;
+use self::file::{Behind, RecordFile};
 use self::lifecycle::as_lifecycle;
 use self::queue::{Ended, Switch, To};
 use self::shared::{Shared, stop_line};
@@ -137,11 +137,23 @@ impl Recorder {
     ///
     /// # Errors
     /// [`RecordError`]: without a record the service does not start, whatever `when_unwritable` says.
-    pub fn start(settings: Settings, mut fields: Fields) -> Result<Self, RecordError> {
+    pub fn start(settings: Settings, fields: Fields) -> Result<Self, RecordError> {
+        Self::begin_run(settings, fields, Behind::Nobody)
+    }
+
+    /// The same behind a process that has let go of the file ([`Recorder::release`]) for this one.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub fn start_behind(settings: Settings, fields: Fields) -> Result<Self, RecordError> {
+        Self::begin_run(settings, fields, Behind::Itself)
+    }
+
+    fn begin_run(settings: Settings, mut fields: Fields, behind: Behind) -> Result<Self, RecordError> {
         let (file, found) = RecordFile::open(&settings.path)?;
         file.warn_of_others(&settings.path);
         let shared = Arc::new(Shared::new(settings.when_unwritable).map_err(|_| RecordError::Random)?);
-        found.tell(&mut fields);
+        found.tell(&mut fields, behind);
         as_lifecycle(&mut fields, Lifecycle::Start);
         shared.push(&fields);
         let writer = Writer {

@@ -154,6 +154,8 @@ pub struct Server {
     /// What was asked of the PAC listeners, over reloads.
     scripts: Arc<autoconfig::Counts>,
     proof: Arc<proof::Standing>,
+    /// Resolves when the process that was taken over from has ended.
+    predecessor: Option<oneshot::Receiver<()>>,
     /// What another process does from when it takes over.
     tending: Vec<AbortHandle>,
     accepting: JoinSet<()>,
@@ -272,8 +274,16 @@ impl Server {
 
     /// Waits for the connections to end, and ends what is left.
     async fn empty(mut self, limit: Duration) {
+        let mut predecessor = self.predecessor.take();
+        let over = async {
+            // Its lines come by this process, and tunnels that it still hands over go on from here.
+            if let Some(gone) = &mut predecessor {
+                let _ = gone.await;
+            }
+            self.gate.idle().await;
+        };
         tokio::select! {
-            () = self.gate.idle() => {}
+            () = over => {}
             () = sleep(limit) => tracing::warn!(connections = self.gate.connections(), "drain time is over, cutting the rest"),
             () = self.signals.stop() => tracing::warn!(connections = self.gate.connections(), "second signal, cutting the rest"),
         }

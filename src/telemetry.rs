@@ -17,7 +17,9 @@ pub fn init(otherwise: &str) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
-        .with_target(false);
+        .with_target(false)
+        // Said on standard error, that a line could not be written there would end whoever wants to say something.
+        .log_internal_errors(false);
     // A second call (tests in one process) finds the first one's subscriber in place.
     let _ = built.try_init();
 }

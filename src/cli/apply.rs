@@ -16,7 +16,7 @@ use super::replay::replayed;
 use super::{DENIED, DONE, complain, fail, report, say};
 use crate::config::{self, Config, LoadError, Scope, Source, difference, hexadecimal, text_sha256};
 use crate::control::client::{ClientError, ask};
-use crate::control::protocol::{Ask, Done, MAX_TRIAL, Status};
+use crate::control::protocol::{Ask, Done, MAX_TRIAL, Status, TrialStatus};
 
 pub(super) const HELP: &str = "\
 NEW is loaded as if it lay in the place of the file: its relative paths are those of the file. What it changes is shown, and with
@@ -209,11 +209,7 @@ impl Service {
     /// No trial is on, and the file is what is in force, or may be written over.
     fn is_as_it_was_left(&self, before: &[u8], overwrite: bool) -> Result<(), ApplyError> {
         if let Some(trial) = &self.status.trial {
-            let error = format!(
-                "revision {} is on trial until {}, begun by {}: `sekisho confirm` or `sekisho rollback` first",
-                trial.revision, trial.until, trial.by
-            );
-            return Err(ApplyError::Other(error));
+            return Err(ApplyError::Other(on_trial(trial)));
         }
         if overwrite || self.has_in_force(before) {
             return Ok(());
@@ -234,7 +230,11 @@ impl Service {
             let error = format!("{} was changed while you looked at it: nothing was done", self.file.display());
             return Err(ApplyError::Other(error));
         }
-        Ok(lock)
+        let now: Status = ask(&self.socket, &Ask::Status {})?;
+        match &now.trial {
+            Some(trial) => Err(ApplyError::Other(on_trial(trial))),
+            None => Ok(lock),
+        }
     }
 
     fn put_in_force(&self, before: &[u8], octets: &[u8], new: &Config) -> Result<(), ApplyError> {
@@ -279,12 +279,21 @@ impl Service {
                 say(&plain(&format!("{}\nto keep it: {keep}", done.message)));
                 Ok(())
             }
+            // Where the answer was lost on its way, the trial may have begun.
+            Err(error) if !super::control::was_answered(&error) => Err(error.into()),
             Err(error) => {
                 let _ = fs::remove_file(&trial_file);
                 Err(error.into())
             }
         }
     }
+}
+
+fn on_trial(trial: &TrialStatus) -> String {
+    format!(
+        "revision {} is on trial until {}, begun by {}: `sekisho confirm` or `sekisho rollback` first",
+        trial.revision, trial.until, trial.by
+    )
 }
 
 pub(super) fn confirm(at: &At) -> ExitCode {

@@ -77,8 +77,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     telemetry::init("info");
-    let (inherited, predecessor) = match places(arguments, &config) {
-        Ok(places) => places,
+    // Before another process is started, which would have them too.
+    let inherited = match Inherited::from_manager() {
+        Ok(inherited) => inherited,
         Err(error) => return fail(&error),
     };
     for warning in &config.warnings {
@@ -94,6 +95,12 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let begun = match begin_minting(&config, folder.as_deref(), source) {
         Ok(begun) => begun,
         Err(code) => return code,
+    };
+    // Only now: it does not wait long for what follows.
+    let (inherited, predecessor) = match arguments.take_over.then(|| predecessor(&config)).transpose() {
+        Ok(None) => (inherited, None),
+        Ok(Some((predecessor, inherited))) => (inherited, Some(predecessor)),
+        Err(error) => return fail(&error),
     };
     let apart = match stand_apart(&config, folder.as_deref(), begun) {
         Ok(apart) => apart,
@@ -116,14 +123,10 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// The listening sockets that are there, and the process that is to be taken over from.
-fn places(arguments: &Arguments, config: &Config) -> Result<(Inherited, Option<Predecessor>), ServerError> {
-    if !arguments.take_over {
-        return Ok((Inherited::from_manager()?, None));
-    }
+/// The process that is to be taken over from, and its listening sockets.
+fn predecessor(config: &Config) -> Result<(Predecessor, Inherited), ServerError> {
     let Some(control) = &config.control else { return Err(ServerError::NoControl) };
-    let (predecessor, inherited) = Predecessor::ask(&control.socket)?;
-    Ok((inherited, Some(predecessor)))
+    Ok(Predecessor::ask(&control.socket)?)
 }
 
 /// The process that signs for this configuration, which it has read too. `None`: nobody does.

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{self, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -29,14 +30,44 @@ use crate::tunnel::{Counters, Half};
 
 /// A parcel for the process that takes over, and who waits to hear whether it has it.
 pub struct Handed {
-    pub parcel: Parcel,
-    pub taken: oneshot::Sender<bool>,
+    parcel: Parcel,
+    taken: oneshot::Sender<bool>,
+    stand: Arc<Stand>,
+}
+
+/// Whose a parcel is that is on its way: what the first of both says holds.
+#[derive(Default)]
+pub(super) struct Stand(OnceLock<Whose>);
+
+#[derive(PartialEq, Eq)]
+enum Whose {
+    /// It is sent: the other process ends its attempt.
+    Theirs,
+    /// Nobody waited any more: it stays.
+    Ours,
+}
+
+impl Stand {
+    /// It is to stay. False: it is sent.
+    pub(super) fn stays(&self) -> bool {
+        *self.0.get_or_init(|| Whose::Ours) == Whose::Ours
+    }
+
+    fn goes(&self) -> bool {
+        *self.0.get_or_init(|| Whose::Theirs) == Whose::Theirs
+    }
 }
 
 impl Handed {
-    pub(super) fn new(parcel: Parcel) -> (Self, oneshot::Receiver<bool>) {
+    pub(super) fn new(parcel: Parcel) -> (Self, oneshot::Receiver<bool>, Arc<Stand>) {
         let (taken, answer) = oneshot::channel();
-        (Self { parcel, taken }, answer)
+        let stand = Arc::<Stand>::default();
+        (Self { parcel, taken, stand: Arc::clone(&stand) }, answer, stand)
+    }
+
+    /// To be sent now, unless nobody waits for it any more.
+    pub fn send(self) -> Option<(Parcel, oneshot::Sender<bool>)> {
+        self.stand.goes().then_some((self.parcel, self.taken))
     }
 }
 

@@ -119,11 +119,12 @@ impl Trip {
                 return false;
             }
         };
-        let (handed, taken) = Handed::new(parcel);
+        let (handed, taken, stand) = Handed::new(parcel);
         to.send(handed);
         let taken = tokio::select! {
             taken = taken => taken == Ok(true),
-            () = self.drain.cut() => false,
+            // What is on its way is the other's to end, as soon as that goes on.
+            () = self.drain.cut() => !stand.stays(),
         };
         if taken {
             self.attempt.handed_over();

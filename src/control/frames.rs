@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
@@ -43,7 +44,8 @@ pub fn send(stream: &UnixStream, octets: &[u8], descriptors: &[BorrowedFd<'_>]) 
 /// Waits for a message. What comes with it is closed on `exec`.
 ///
 /// # Errors
-/// The socket's; `UnexpectedEof` where the other end has closed; `InvalidData` where it is no message.
+/// The socket's; `UnexpectedEof` where the other end has closed; `InvalidData` where it is no message. [`Errno::MFILE`]: there are no
+/// descriptors left for those that came; what follows can be received.
 pub fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut length = [0; 4];
     let mut space = [MaybeUninit::uninit(); SPACE];
@@ -58,9 +60,7 @@ pub fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     if came.bytes == 0 {
         return Err(ErrorKind::UnexpectedEof.into());
     }
-    if came.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::new(ErrorKind::InvalidData, "there are no descriptors left for those that came"));
-    }
+    let cut = came.flags.contains(ReturnFlags::CTRUNC);
     let mut stream = stream;
     stream.read_exact(length.get_mut(came.bytes..).unwrap_or_default())?;
     let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
@@ -69,7 +69,8 @@ pub fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     }
     let mut octets = vec![0; length];
     stream.read_exact(&mut octets)?;
-    Ok((octets, descriptors))
+    // The message has been read, and the next one can be.
+    if cut { Err(Errno::MFILE.into()) } else { Ok((octets, descriptors)) }
 }
 
 #[cfg(test)]

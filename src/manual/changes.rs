@@ -101,9 +101,9 @@
 //!
 //! 1. The new process loads the configuration, and starts a minting process of its own. What it does not take is said now, and the old one
 //!    goes on.
-//! 2. It asks by the control socket, as root or the service's own user, and gets every listening socket (`SCM_RIGHTS`, unix(7)).
+//! 2. It asks by the control socket, as the service's own user (`runuser -u sekisho`), or root where it runs as root, and gets every listening socket (`SCM_RIGHTS`, unix(7)).
 //!    Connections wait in them as before; they are never closed.
-//! 3. The old process completes the record, whose last line is `continued`, and closes it. The new one begins its run in the same file
+//! 3. The old process completes the record, whose last line is `handed_over`, and closes it. The new one begins its run in the same file
 //!    (`start`, with whom it takes over from). From here on the old one's lines go through the new one: one file has one writer and one
 //!    sequence at any time.
 //! 4. The new process says that it serves. The old one accepts no more, serves what waits with it already, and hands each tunnel over
@@ -115,13 +115,18 @@
 //! | if | then |
 //! |---|---|
 //! | the new process fails before it serves: its configuration, an address, the record | the old one opens the record again and goes on (`takeover_failed`) |
+//! | the new process has fewer descriptors (`LimitNOFILE`) or less memory (`limits.memory`) than the tunnels take | what it cannot take stays with the old one until `timeouts.drain`, or ends as `overloaded` |
+//! | the new process stands still before it serves (SIGSTOP) | the old one goes on after 10 s; while the other holds the record, `when_unwritable` decides |
+//! | the old process is killed while it drains | `taken_over` says that it ended without a word; its attempts have no end in the record |
+//! | there is another upgrade while an old process drains | its lines go through both; the middle one stays until it has ended |
 //! | the new process dies later | it is as if the service had died; the tunnels that are with the old one go on until `timeouts.drain` |
 //! | the new configuration does not permit a tunnel | it ends in the new process with `policy_withdrawn` |
 //! | a configuration is on trial | no upgrade: confirm it or roll it back |
 //! | there is no `[control]` | no upgrade: add it, and restart once |
 //! | a listener's address is another one in the file | the new process opens it; connections to the old address are refused from then on, as after a reload |
 //!
-//! Limits count what came over and refuse none of it. Rates and verdicts begin anew: a client may come as often again as at a start, and
+//! `status` and `sessions` are the new process's: what the old one still has is in neither. Limits of `[limits]` count what came over, and
+//! those of connections refuse none of it. Rates and verdicts begin anew: a client may come as often again as at a start, and
 //! the first tunnel to a host is verified anew. Both processes need memory and descriptors for as long as there are two. Under systemd
 //! `systemctl reload sekisho` does it where the program file has changed ([`deployment`](super::deployment)).
 //!

@@ -57,6 +57,17 @@ enum End {
     /// The line of a run that ended, or went on in another file, in order.
     Clean,
     Unclean,
+    /// The line of a process that was taken over from.
+    HandedOver,
+}
+
+/// Whose line the next one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Of a run of its own.
+    Nobody,
+    /// Of a process that takes over, or of the one that goes on after all.
+    Itself,
 }
 
 struct Torn {
@@ -147,12 +158,18 @@ impl Found {
         matches!(self.end, End::None)
     }
 
+    /// Whether its last whole line has this number.
+    pub(super) fn ends_at(&self, sequence: u64) -> bool {
+        self.sequence == Some(sequence)
+    }
+
     /// Puts what was found into the line that begins the run or the file.
-    pub(super) fn tell(self, fields: &mut Fields) {
+    pub(super) fn tell(self, fields: &mut Fields, behind: Behind) {
         fields.previous_end = Some(match self.end {
             End::None => "none",
             End::Clean => "clean",
-            End::Unclean => "unclean",
+            End::HandedOver if behind == Behind::Itself => "clean",
+            End::Unclean | End::HandedOver => "unclean",
         });
         fields.previous_sequence = self.sequence;
         fields.torn_bytes = self.torn.as_ref().map(|torn| torn.bytes);
@@ -235,8 +252,13 @@ fn read_end(file: &File, length: u64) -> io::Result<Found> {
     let last = read(file, last_start, last_newline.saturating_sub(last_start).min(LONGEST_LINE))?;
     let last: Option<LastLine> = serde_json::from_slice(&last).ok();
     let in_order = |line: &LastLine| matches!(line.lifecycle.as_deref(), Some("stop" | "continued"));
-    let clean = torn.is_none() && last.as_ref().is_some_and(in_order);
-    Ok(Found { end: if clean { End::Clean } else { End::Unclean }, sequence: last.map(|line| line.sequence), torn })
+    let handed_over = |line: &LastLine| line.lifecycle.as_deref() == Some("handed_over");
+    let end = match &last {
+        Some(line) if torn.is_none() && in_order(line) => End::Clean,
+        Some(line) if torn.is_none() && handed_over(line) => End::HandedOver,
+        Some(_) | None => End::Unclean,
+    };
+    Ok(Found { end, sequence: last.map(|line| line.sequence), torn })
 }
 
 /// Where the line begins that ends at `end`: behind the last newline before it, or at the start of the file.

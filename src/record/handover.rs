@@ -32,6 +32,16 @@ struct Line<'a> {
     reason: Option<&'a str>,
     #[serde(rename = "sekisho.count")]
     count: Option<u64>,
+    #[serde(rename = "sekisho.lifecycle")]
+    lifecycle: Option<&'a str>,
+}
+
+/// What a line of the process before was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relay {
+    Laid,
+    /// Its last: it has ended in order. This one's own stands at the end of the file.
+    Last,
 }
 
 /// What another process sent as a line of its record is none.
@@ -44,6 +54,7 @@ pub(super) struct Relayed<'a> {
     pub(super) kind: Kind,
     /// The attempts it is the end of.
     pub(super) ends: Option<(Action, Outcome, u64)>,
+    last: bool,
     pub(super) body: &'a [u8],
 }
 
@@ -69,7 +80,7 @@ impl<'a> Relayed<'a> {
             reason: Reason::ALL.iter().copied().find(|reason| Some(reason.as_str()) == said.reason),
             lifecycle: None,
         };
-        Some(Self { kind, ends, body })
+        Some(Self { kind, ends, last: said.lifecycle == Some("stop"), body })
     }
 }
 
@@ -105,11 +116,14 @@ impl Recorder {
     ///
     /// # Errors
     /// [`NotALine`].
-    pub async fn relay(&self, line: &[u8]) -> Result<(), NotALine> {
+    pub async fn relay(&self, line: &[u8]) -> Result<Relay, NotALine> {
         let relayed = Relayed::read(line).ok_or(NotALine)?;
+        if relayed.last {
+            return Ok(Relay::Last);
+        }
         self.inner.shared.room().await;
         self.inner.shared.relay(&relayed);
-        Ok(())
+        Ok(Relay::Laid)
     }
 
     /// Goes on with an attempt of the process before, of which `line` is [`Attempt::portable`].

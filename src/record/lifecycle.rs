@@ -27,6 +27,9 @@ pub enum Lifecycle {
     ReopenFailed,
     /// The last line of a file that was left while running: the record goes on in another.
     Continued,
+    /// The last line of a process that was taken over from: the record goes on in another. Where nothing follows it but a start of its own,
+    /// what came behind it is missing.
+    HandedOver,
     /// The record could not be written for `event.duration` from `@timestamp` on, and can again.
     RecordRecovered,
     /// The service's own requests through itself fail.
@@ -80,6 +83,7 @@ impl Lifecycle {
             Self::Reopen => "reopen",
             Self::ReopenFailed => "reopen_failed",
             Self::Continued => "continued",
+            Self::HandedOver => "handed_over",
             Self::RecordRecovered => "record_recovered",
             Self::SelfProbeFailed => "self_probe_failed",
             Self::SelfProbeRecovered => "self_probe_recovered",

@@ -109,8 +109,6 @@ pub(super) struct Queue {
     pub(super) hurry: bool,
     /// Nothing is written for now.
     pub(super) held: bool,
-    /// Another process has the file, and ends it.
-    pub(super) another_ends: bool,
     pub(super) switches: VecDeque<Switch>,
     pub(super) closing: Option<Closing>,
     pub(super) finished: bool,
@@ -137,7 +135,6 @@ impl Queue {
             asleep: Asleep::No,
             hurry: false,
             held: false,
-            another_ends: false,
             switches: VecDeque::new(),
             closing: None,
             finished: false,

@@ -290,13 +290,12 @@ impl Shared {
         queue.settle(Instant::now());
         queue.push_own(continued);
         queue.take(batch);
-        (queue.held, queue.another_ends) = (true, true);
+        queue.held = true;
     }
 
-    /// Writing goes on; whether another process ends the file.
-    pub(super) fn go_on(&self, another_ends: bool) {
-        let mut queue = self.lock();
-        (queue.held, queue.another_ends) = (false, another_ends);
+    /// Writing goes on.
+    pub(super) fn go_on(&self) {
+        self.lock().held = false;
     }
 
     /// Whether anything is left to write at the end; lays the last line when nothing else is.
@@ -307,7 +306,6 @@ impl Shared {
         }
         match queue.closing.as_mut().and_then(|closing| closing.stop.take()) {
             None => Rest::Nothing,
-            Some(_) if queue.another_ends => Rest::Nothing,
             Some(stop) => {
                 queue.push_own(&stop);
                 Rest::More

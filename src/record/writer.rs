@@ -13,7 +13,7 @@ use memchr::memchr_iter;
 
 use crate::record::RecordError;
 use crate::record::fields::Fields;
-use crate::record::file::{Failed, Found, Identity, RecordFile, append};
+use crate::record::file::{Behind, Failed, Found, Identity, RecordFile, append};
 use crate::record::lifecycle::{Lifecycle, lifecycle};
 use crate::record::queue::{Switch, To};
 use crate::record::shared::{Rest, Shared, Task};
@@ -90,7 +90,7 @@ impl Writer {
             return append(process, &self.batch).map_err(|failed| {
                 // It has ended, or hangs: from here on they go into the file again, as soon as that can be had.
                 self.process = None;
-                self.shared.go_on(false);
+                self.shared.go_on();
                 failed.into()
             });
         }
@@ -101,9 +101,11 @@ impl Writer {
         let Some(file) = &mut self.file else {
             let (file, found) = RecordFile::open(&self.path)?;
             let file = self.file.insert(file);
+            // Another process took it, and has gone.
+            let of_another = !found.ends_at(self.shared.lock().last_written());
             file.append(&self.batch)?;
             // An empty file is a new one even under the old number: file systems use those again.
-            if found.is_empty() || self.identity != file.identity() {
+            if found.is_empty() || of_another || self.identity != file.identity() {
                 self.identity = file.identity();
                 self.shared.lock().push_own(&reopen_line(found));
             }
@@ -130,11 +132,11 @@ impl Writer {
             To::Nowhere => return self.let_go(),
             To::Process(process) => {
                 self.process = Some(process);
-                self.shared.go_on(true);
+                self.shared.go_on();
                 return Ok(());
             }
             To::Itself => {
-                self.shared.go_on(false);
+                self.shared.go_on();
                 return Ok(());
             }
             To::Reopened => None,
@@ -157,7 +159,7 @@ impl Writer {
             }
         }
         self.path = path;
-        self.shared.go_on(false);
+        self.shared.go_on();
         if let Some(settings) = to {
             self.shared.set_when_unwritable(settings.when_unwritable);
         }
@@ -167,7 +169,7 @@ impl Writer {
     /// Ends the file with everything queued up to now and closes it. Where it does not take that, it is kept.
     fn let_go(&mut self) -> Result<(), RecordError> {
         let continued =
-            lifecycle(Lifecycle::Continued, "Another process of sekisho takes over and goes on with the record.");
+            lifecycle(Lifecycle::HandedOver, "Another process of sekisho takes over and goes on with the record.");
         self.shared.let_go(&mut self.batch, &continued);
         match self.write() {
             Wrote::All => {
@@ -175,7 +177,7 @@ impl Writer {
                 Ok(())
             }
             Wrote::Part => {
-                self.shared.go_on(false);
+                self.shared.go_on();
                 Err(RecordError::Unwritable)
             }
         }
@@ -224,6 +226,6 @@ impl From<Failed> for Unwritten {
 
 fn reopen_line(found: Found) -> Fields {
     let mut fields = lifecycle(Lifecycle::Reopen, "The record goes on in this file.");
-    found.tell(&mut fields);
+    found.tell(&mut fields, Behind::Itself);
     fields
 }

@@ -125,6 +125,10 @@ const CLONE_THREAD: u32 = 0x0001_0000;
 const FAMILIES: [u32; 3] = [1, 2, 10];
 /// The lower bits of a socket's type, and SOCK_RAW.
 const TYPE: (u32, u32) = (0xf, 3);
+/// The protocol's own, IPPROTO_TCP, IPPROTO_UDP of socket(2).
+const PROTOCOLS: [u32; 3] = [0, 6, 17];
+/// MSG_FASTOPEN of sendto(2).
+const FAST_OPEN: u32 = 0x2000_0000;
 /// PR_SET_DUMPABLE of prctl(2): what was made undumpable stays so.
 const SET_DUMPABLE: u32 = 4;
 
@@ -172,6 +176,13 @@ fn rules(role: Role, arch: TargetArch) -> Vec<Value> {
             rules.push(json!({"syscall": "socket", "args": others}));
             let (mask, raw) = TYPE;
             rules.push(json!({"syscall": "socket", "args": [argument(1, json!({"masked_eq": mask}), raw)]}));
+            // Multipath TCP, SCTP and their like, and a connection that begins with its first octets, are no TCP to Landlock.
+            let others: Vec<Value> = PROTOCOLS.iter().map(|protocol| argument(2, json!("ne"), *protocol)).collect();
+            rules.push(json!({"syscall": "socket", "args": others}));
+            for (name, flags) in [("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)] {
+                let fast = argument(flags, json!({"masked_eq": FAST_OPEN}), FAST_OPEN);
+                rules.push(json!({"syscall": name, "args": [fast]}));
+            }
         }
     }
     rules.push(json!({"syscall": "clone", "args": [argument(0, json!({"masked_eq": CLONE_THREAD}), 0)]}));

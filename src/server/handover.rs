@@ -15,11 +15,12 @@ use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
 use super::systemd::{feeds_watchdog, tell_systemd};
-use super::{Server, about};
+use super::{Server, about, control};
 use crate::connection::{Handed, ON_THE_WAY};
 use crate::control::frames::{self, MOST_DESCRIPTORS};
 use crate::control::protocol::{Done, Place, Refusal, Word, answer};
 use crate::control::role::Peer;
+use crate::control::socket::Successor;
 use crate::record::{Lifecycle, RecordError};
 
 /// For each step of the other process, which has loaded its configuration before it asks.
@@ -63,11 +64,21 @@ impl Server {
             Err(error) => {
                 let what = format!("{who} wanted to take over, and this one goes on: {error}");
                 tracing::error!("{what}");
+                self.control_again();
                 let mut fields = about(&self.gate.live().config);
                 fields.message = Some(what.into());
                 self.gate.recorder().lifecycle(Lifecycle::TakeoverFailed, fields);
                 false
             }
+        }
+    }
+
+    /// The other may have put its own control socket in the place of this one's.
+    fn control_again(&mut self) {
+        let settings = self.gate.live().config.control.clone();
+        match control::open(settings.as_ref(), None, Successor::Yes) {
+            Ok(opened) => self.serve_control(opened),
+            Err(error) => tracing::error!("the control socket cannot be put back: {error}"),
         }
     }
 
@@ -162,7 +173,8 @@ fn expect(stream: &UnixStream, word: &[u8]) -> Result<(), HandoverError> {
 
 /// Carries tunnels over, one after the other, until this process ends or the other does.
 fn carry(stream: &UnixStream, mut handed: mpsc::Receiver<Handed>) {
-    while let Some(Handed { parcel, taken }) = handed.blocking_recv() {
+    while let Some(handed) = handed.blocking_recv() {
+        let Some((parcel, taken)) = handed.send() else { continue };
         let sockets = parcel.sockets().map(AsFd::as_fd);
         let answer = frames::send(stream, &parcel.octets(), &sockets).and_then(|()| frames::receive(stream));
         // Whoever waits may have been cut.

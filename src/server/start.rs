@@ -50,7 +50,10 @@ impl Places {
                 (Some(predecessor.record()?), Successor::Yes)
             }
         };
-        let recorder = Recorder::start(config.record.clone(), first)?;
+        let recorder = match predecessor {
+            None => Recorder::start(config.record.clone(), first)?,
+            Some(_) => Recorder::start_behind(config.record.clone(), first)?,
+        };
         let control = control::open(config.control.as_ref(), None, successor)?;
         Ok(Self { bound, recorder, control, lines })
     }
@@ -100,6 +103,7 @@ impl Server {
             last_good: None,
             scripts,
             proof,
+            predecessor: None,
             tending: Vec::new(),
             accepting: JoinSet::new(),
             minter,

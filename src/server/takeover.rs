@@ -8,8 +8,10 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::handover::{NOT_TAKEN, RECORD, RELEASED, SERVING, SOCKETS, TAKEN};
 use super::inherited::Inherited;
@@ -19,7 +21,7 @@ use crate::connection::{Gate, Parcel, ParcelError, serve_moved};
 use crate::control::client::{ClientError, connect};
 use crate::control::frames;
 use crate::control::protocol::{Ask, Place, Refusal, read_answer, request};
-use crate::record::{Fields, Lifecycle};
+use crate::record::{Fields, Lifecycle, Relay};
 
 /// For each step of the other process, which writes out its record meanwhile.
 const STEP: Duration = Duration::from_secs(10);
@@ -92,6 +94,8 @@ impl Predecessor {
         loop {
             let (octets, sockets) = match frames::receive(&self.stream) {
                 Ok(message) => message,
+                // It is left with the other, which may have it still.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => (Vec::new(), Vec::new()),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return tunnels,
                 Err(error) => {
                     tracing::error!(%error, "no more tunnels are taken over");
@@ -126,17 +130,21 @@ impl Server {
         let workers: Vec<Handle> = self.workers.handles().cloned().collect();
         let (done, relayed) = mpsc::channel();
         let relaying = Arc::clone(&gate);
+        let (gone, ended) = oneshot::channel();
+        self.predecessor = Some(ended);
         self.accepting.spawn(async move {
             // Nobody waits where the thread could not be started.
             let _ = done.send(relay(&relaying, lines).await);
+            drop(gone);
         });
         thread::Builder::new().name("takeover".to_owned()).spawn(move || {
             let tunnels = predecessor.take_tunnels(&gate, &workers);
             // Its last lines are read before it is said to have ended. This process may end before.
-            let Ok(lines) = relayed.recv() else { return };
+            let Ok((lines, in_order)) = relayed.recv() else { return };
             let Place { pid, version, .. } = &predecessor.place;
             let what = format!(
-                "Process {pid}, of version {version}, has ended: {tunnels} tunnels and {lines} lines came from it."
+                "Process {pid}, of version {version}, has ended{}: {tunnels} tunnels and {lines} lines came from it.",
+                if in_order { "" } else { " without a word, and what it had in hand is not in the record" }
             );
             tracing::info!("{what}");
             let mut fields = about(&gate.live().config);
@@ -157,22 +165,25 @@ fn take(gate: &Arc<Gate>, octets: &[u8], sockets: Vec<OwnedFd>, worker: &Handle)
     Ok(())
 }
 
-/// Lays the lines of the other process, until it ends; how many those were.
-async fn relay(gate: &Gate, lines: tokio::net::UnixStream) -> u64 {
+/// Lays the lines of the other process, until it ends; how many those were, and whether it said that it ended.
+async fn relay(gate: &Gate, lines: tokio::net::UnixStream) -> (u64, bool) {
     let mut lines = BufReader::new(lines);
-    let (mut line, mut relayed) = (Vec::new(), 0);
+    let (mut line, mut relayed, mut in_order) = (Vec::new(), 0, false);
     loop {
         line.clear();
         // What the other did not send whole it writes itself.
         match (&mut lines).take(MOST_LINE).read_until(b'\n', &mut line).await {
             Ok(_) if line.ends_with(b"\n") => {}
-            Ok(_) | Err(_) => return relayed,
+            Ok(_) | Err(_) => return (relayed, in_order),
         }
-        if let Err(error) = gate.recorder().relay(&line).await {
-            tracing::error!(%error, "what came from the process before is not in the record");
-            return relayed;
+        match gate.recorder().relay(&line).await {
+            Ok(Relay::Laid) => relayed += 1,
+            Ok(Relay::Last) => in_order = true,
+            Err(error) => {
+                tracing::error!(%error, "what came from the process before is not in the record");
+                return (relayed, false);
+            }
         }
-        relayed += 1;
     }
 }
 

@@ -80,7 +80,7 @@ async fn what_runs_and_what_waits_goes_on_in_the_new_process() {
     assert_each_ends_once(&records);
     let words: Vec<_> =
         records.iter().map(|record| record.text("sekisho.lifecycle")).filter(|word| !word.is_empty()).collect();
-    assert_eq!(words, ["start", "control", "continued", "start", "taken_over"]);
+    assert_eq!(words, ["start", "control", "handed_over", "start", "taken_over"]);
     let start = records.iter().filter(|record| record.text("sekisho.lifecycle") == "start").nth(1).expect("a start");
     start.with("sekisho.previous_end", "clean");
     let first =

@@ -19,6 +19,11 @@ fn start(dir: &TempDir) -> Result<Recorder, RecordError> {
     Recorder::start(settings, Fields::default())
 }
 
+fn start_behind(dir: &TempDir) -> Result<Recorder, RecordError> {
+    let settings = Settings { path: dir.path().join("access.jsonl"), when_unwritable: WhenUnwritable::Deny };
+    Recorder::start_behind(settings, Fields::default())
+}
+
 fn read(dir: &TempDir) -> Vec<Json> {
     let path: &Path = &dir.path().join("access.jsonl");
     let text = fs::read_to_string(path).expect("UTF-8");
@@ -46,9 +51,8 @@ async fn relay_all(recorder: &Recorder, from: UnixStream) -> u64 {
     let mut from = BufReader::new(from);
     let mut line = Vec::new();
     while from.read_until(b'\n', &mut line).expect("readable") > 0 {
-        recorder.relay(&line).await.expect("a line");
+        lines += u64::from(recorder.relay(&line).await.expect("a line") == Relay::Laid);
         line.clear();
-        lines += 1;
     }
     lines
 }
@@ -63,7 +67,7 @@ async fn one_file_has_one_writer_at_a_time_and_loses_nothing() {
     assert!(matches!(start(&dir), Err(RecordError::InUse { .. })));
     old.release().await.expect("let go of");
     refuse(&old, Reason::DnsFailed).await;
-    let new = start(&dir).expect("the old one has let go");
+    let new = start_behind(&dir).expect("the old one has let go");
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
     refuse(&new, Reason::IpLiteral).await;
@@ -82,7 +86,7 @@ async fn one_file_has_one_writer_at_a_time_and_loses_nothing() {
 
     let lines = read(&dir);
     let (before, after) = lines.split_at(4);
-    assert_eq!(said(before), [(1, "start"), (2, "not_allowlisted"), (3, "established"), (4, "continued")]);
+    assert_eq!(said(before), [(1, "start"), (2, "not_allowlisted"), (3, "established"), (4, "handed_over")]);
     assert_eq!(after[0]["sekisho.previous_end"], "clean");
     let mut words = said(after);
     assert_eq!((words[0], words[4]), ((1, "start"), (5, "stop")));
@@ -100,7 +104,7 @@ async fn where_the_new_one_does_not_begin_the_old_one_goes_on() {
     old.reclaim().await;
     refuse(&old, Reason::IpLiteral).await;
     old.shutdown(WITHIN).expect("all written");
-    let words = [(1, "start"), (2, "continued"), (3, "dns_failed"), (4, "reopen"), (5, "ip_literal"), (6, "stop")];
+    let words = [(1, "start"), (2, "handed_over"), (3, "dns_failed"), (4, "reopen"), (5, "ip_literal"), (6, "stop")];
     assert_eq!(said(&read(&dir)), words);
 }
 
@@ -109,7 +113,7 @@ async fn where_the_new_one_ends_before_the_old_the_file_gets_what_is_left() {
     let dir = tempfile::tempdir().expect("a directory");
     let old = start(&dir).expect("a record");
     old.release().await.expect("let go of");
-    let new = start(&dir).expect("the old one has let go");
+    let new = start_behind(&dir).expect("the old one has let go");
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
     // Killed: no stop, and nothing reads the socket.
@@ -189,4 +193,36 @@ async fn an_attempt_goes_on_in_another_process_as_it_was() {
         }
     }
     assert_eq!(begun, ended);
+}
+
+#[tokio::test]
+async fn k05_what_a_killed_process_had_not_handed_on_is_told_to_be_missing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let old = start(&dir).expect("a record");
+    old.release().await.expect("let go of");
+    refuse(&old, Reason::DnsFailed).await;
+    // Killed: nobody has taken over.
+    let copy = fs::read(dir.path().join("access.jsonl")).expect("there");
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("access.jsonl"), copy).expect("written");
+    start(&dir).expect("a record").shutdown(WITHIN).expect("all written");
+    let lines = read(&dir);
+    assert_eq!(said(&lines), [(1, "start"), (2, "handed_over"), (1, "start"), (2, "stop")]);
+    assert_eq!(lines[2]["sekisho.previous_end"], "unclean");
+}
+
+#[tokio::test]
+async fn where_the_new_one_has_begun_and_gone_the_old_one_says_that_it_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let old = start(&dir).expect("a record");
+    old.release().await.expect("let go of");
+    let new = start_behind(&dir).expect("the old one has let go");
+    new.flush().await;
+    old.reclaim().await;
+    refuse(&old, Reason::DnsFailed).await;
+    drop(new);
+    old.flush().await;
+    old.shutdown(WITHIN).expect("all written");
+    let words: Vec<_> = said(&read(&dir)).into_iter().map(|(_, word)| word.to_owned()).collect();
+    assert!(words.contains(&"reopen".to_owned()) && words.contains(&"dns_failed".to_owned()), "{words:?}");
 }
