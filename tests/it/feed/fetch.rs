@@ -451,7 +451,7 @@ fn the_units_command_is_one() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd/sekisho-catalog-fetch.service");
     let unit = fs::read_to_string(unit).expect("the unit");
     let command =
-        unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/sekisho ")).expect("a command");
+        unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/sekisho ")).expect("a command");
     let dir = TempDir::new().expect("a directory");
     let command = command.replace("/etc/sekisho/sekisho.toml", "none.toml");
     let said = failed(&run(dir.path(), &command.split(' ').collect::<Vec<_>>()));
