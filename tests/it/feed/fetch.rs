@@ -450,8 +450,7 @@ async fn a_list_that_was_refused_as_shrunk_can_be_accepted_within_the_hour() {
 fn the_units_command_is_one() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd/sekisho-catalog-fetch.service");
     let unit = fs::read_to_string(unit).expect("the unit");
-    let command =
-        unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/sekisho ")).expect("a command");
+    let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/bin/sekisho ")).expect("a command");
     let dir = TempDir::new().expect("a directory");
     let command = command.replace("/etc/sekisho/sekisho.toml", "none.toml");
     let said = failed(&run(dir.path(), &command.split(' ').collect::<Vec<_>>()));
