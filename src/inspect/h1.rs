@@ -49,8 +49,10 @@ where
     let (hop, subjects) = (Hop::Inspected, Arc::clone(&scope.subjects));
     let terms = Terms { deadlines: scope.deadlines, hop, limits: Limits::default(), subjects };
     let mut reader = RequestReader::default();
+    let mut first = true;
     let ended = loop {
-        let head = match next_request(scope, &mut reader, &mut client, &mut upstream, &terms, request_head).await {
+        let wait = (request_head, std::mem::replace(&mut first, false));
+        let head = match next_request(scope, &mut reader, &mut client, &mut upstream, &terms, wait).await {
             Waited::Request(head) => head,
             Waited::Unreadable(reason, detail) => {
                 Box::pin(refuse_unreadable(scope, &mut client, reason, &detail, &Method::Get)).await;
@@ -130,14 +132,15 @@ fn facts(head: &RequestHead) -> Facts<'_> {
     Facts { method: head.method().as_str(), authorities: [asked, head.host()], path, extended_connect: false }
 }
 
-/// Waits for a head: for as long as an idle connection may live, then for as long as a head may take.
+/// Waits for a head: for as long as an idle connection may live, then for as long as a head may take. One that is to leave has no time but
+/// [`Scope::first_grace`], where it is the first.
 async fn next_request<C, U>(
     scope: &Scope,
     reader: &mut RequestReader,
     client: &mut Leg<C>,
     upstream: &mut Leg<U>,
     terms: &Terms,
-    request_head: Duration,
+    (request_head, first): (Duration, bool),
 ) -> Waited
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -146,7 +149,7 @@ where
     client.release();
     upstream.release();
     let mut begun = !client.buffer.is_empty();
-    let mut gone = false;
+    let (mut gone, mut leaving) = (false, false);
     let mut limit = pin!(sleep(if begun { request_head } else { terms.deadlines.idle }));
     loop {
         match reader.read(&mut client.buffer, &terms.limits) {
@@ -171,10 +174,17 @@ where
             }
             () = limit.as_mut() => Some(if begun {
                 return Waited::Unreadable(Reason::RequestHeadTimeout, "the request head did not come in time".to_owned());
+            } else if leaving {
+                drained(scope)
             } else {
                 ended(Side::Sekisho, Reason::IdleTimeout)
             }),
-            () = scope.drain.leaving(), if !begun => Some(drained(scope)),
+            () = scope.drain.leaving(), if !begun && !leaving => {
+                let grace = if first { scope.first_grace() } else { Duration::ZERO };
+                leaving = !grace.is_zero();
+                limit.as_mut().reset(Instant::now() + grace);
+                if leaving { continue } else { Some(drained(scope)) }
+            }
         };
         if let Some(ended) = over {
             return Waited::Over(ended);

@@ -58,7 +58,7 @@ where
     select! {
         client = handshake => client.map_err(|error| client_ended(&error)),
         result = &mut upstream.driver => Err(upstream_ended(result, Streams::None)),
-        () = scope.drain.leaving() => Err(Ended { side: Side::Sekisho, reason: Some(scope.leave()) }),
+        () = async { scope.drain.leaving().await; sleep(scope.first_grace()).await } => Err(Ended { side: Side::Sekisho, reason: Some(scope.leave()) }),
         () = sleep(scope.deadlines.idle) => Err(Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) }),
     }
 }

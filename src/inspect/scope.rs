@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue};
@@ -21,6 +22,8 @@ use crate::record::{Action, Attempt, Fields, Recorder, State, WhenUnwritable};
 
 /// Requests over the rate that one connection may make before it is ended: each leaves a record.
 const PATIENCE: u32 = 100;
+/// For the first request of a client that was let in before the service began to leave.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// A policy with the revision of the configuration it came from.
 pub struct Ruling {
@@ -100,6 +103,11 @@ impl Scope {
     /// Why a connection that drains leaves: it has had its time, or the service has.
     pub fn leave(&self) -> Reason {
         if self.drain.has_outlived() { Reason::ConnectionExpired } else { Reason::ShuttingDown }
+    }
+
+    /// How much longer a connection stays that is to leave and on which nothing was asked yet: its first request may be under way.
+    pub fn first_grace(&self) -> Duration {
+        if self.drain.has_outlived() { Duration::ZERO } else { FIRST_REQUEST }
     }
 
     /// Resolves when a reload no longer permits this destination: what has no further request to be judged by (a WebSocket)

@@ -109,8 +109,9 @@
 //! 4. The new process says that it serves. The old one accepts no more, serves what waits with it already, and hands each tunnel over
 //!    with its two sockets, its octets that were read and not written, its counts and its attempt: the terminal record has the
 //!    `event.id`, the beginning and the octets of the whole. A tunnel goes on where it is until there is room on the way.
-//! 5. Inspected connections end with the request that is under way (`Connection: close`, GOAWAY); at `timeouts.drain` the rest is cut. Then
-//!    the old process ends, and the record says so (`taken_over`), with how many tunnels and lines came from it.
+//! 5. Inspected connections end with the request that is under way (`Connection: close`, GOAWAY), those on which nothing was asked yet
+//!    with their first, for which they have a second; at `timeouts.drain` the rest is cut. Then the old process ends, and the record
+//!    says so (`taken_over`), with how many tunnels and lines came from it.
 //!
 //! | if | then |
 //! |---|---|

@@ -55,7 +55,7 @@ struct Pair {
     upstream: DuplexStream,
     running: JoinHandle<Ended>,
     log: Log,
-    _stopper: Stopper,
+    stopper: Stopper,
 }
 
 fn pair() -> Pair {
@@ -65,7 +65,7 @@ fn pair() -> Pair {
     let (upstream, far) = duplex(PIPE);
     let legs = (Leg::new(near, BytesMut::new()), Leg::new(far, BytesMut::new()));
     let running = tokio::spawn(async move { run(&scope, legs.0, legs.1, HEAD).await });
-    Pair { client, upstream, running, log, _stopper: stopper }
+    Pair { client, upstream, running, log, stopper }
 }
 
 impl Pair {
@@ -247,4 +247,24 @@ async fn an_answer_is_not_late_before_its_request_is_whole() {
     pair.upstream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("room");
     until(&mut pair.client, b"\r\n\r\n").await;
     assert_eq!(pair.log.lines().await, ["204 allowed - sent=655360 received=0"]);
+}
+
+/// A client that was let in has its first request answered; one that was answered, or asks for nothing, is told.
+#[tokio::test(start_paused = true)]
+async fn the_first_request_of_a_connection_is_answered_where_the_service_leaves_meanwhile() {
+    for asks in [true, false] {
+        let mut pair = pair();
+        let began = Instant::now();
+        pair.stopper.move_out();
+        if asks {
+            sleep(SECOND / 2).await;
+            pair.ask("GET", "").await;
+            pair.upstream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.expect("room");
+        }
+        let (status, rest) = pair.answer().await;
+        assert_eq!(status, if asks { "204" } else { "" }, "{rest:?}");
+        let took = if asks { SECOND / 2 } else { SECOND };
+        assert!(began.elapsed() >= took && began.elapsed() < took + SECOND / 100, "{:?}", began.elapsed());
+        assert_eq!(pair.running.await.expect("it ended"), FINISHED);
+    }
 }
