@@ -59,7 +59,7 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
         Ok(child) => child,
         Err(error) => return fail(&format!("the new process cannot be started: {error}")),
     };
-    match wait(child, &at.socket) {
+    match wait(child, &before, &at.socket) {
         Ok(after) => {
             say(&format!(
                 "process {} (version {}) has taken over from process {} (version {}), which ends as soon as its connections have\n",
@@ -67,7 +67,7 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
             ));
             DONE.into()
         }
-        Err(why) => fail(&format!("{why}: process {} goes on", before.pid)),
+        Err(why) => fail(&why),
     }
 }
 
@@ -83,15 +83,20 @@ fn start(arguments: &Arguments) -> std::io::Result<Child> {
 
 /// Until the new process is the one that answers, or has ended.
 #[expect(clippy::disallowed_methods, reason = "a command has no connections to block")]
-fn wait(mut child: Child, socket: &Path) -> Result<Status, String> {
+fn wait(mut child: Child, before: &Status, socket: &Path) -> Result<Status, String> {
     let began = Instant::now();
+    // Another upgrade may have been first.
+    let goes_on = || match ask::<Status>(socket, &Ask::Status {}) {
+        Ok(status) => format!("process {} goes on", status.pid),
+        Err(error) => format!("process {} was to go on, and does not answer ({error})", before.pid),
+    };
     while began.elapsed() < PATIENCE {
         match child.try_wait() {
             Ok(None) => {}
             Ok(Some(status)) => {
-                return Err(format!("the new process ended with {status}, for the reason that it gave"));
+                return Err(format!("the new process ended with {status}, for the reason that it gave: {}", goes_on()));
             }
-            Err(error) => return Err(format!("the new process cannot be waited for: {error}")),
+            Err(error) => return Err(format!("the new process cannot be waited for: {error}: {}", goes_on())),
         }
         // While one takes the other's place, neither may answer for a moment.
         if let Ok(status) = ask::<Status>(socket, &Ask::Status {})
@@ -101,6 +106,15 @@ fn wait(mut child: Child, socket: &Path) -> Result<Status, String> {
         }
         sleep(PAUSE);
     }
-    let _ = child.kill();
-    Err(format!("the new process does not serve after {} s and was ended", PATIENCE.as_secs()))
+    let waited = format!("process {} does not answer after {} s", child.id(), PATIENCE.as_secs());
+    // One that has the other's place already is not ended: nothing would serve.
+    match ask::<Status>(socket, &Ask::Status {}) {
+        Ok(status) if status.pid == before.pid => {
+            let _ = child.kill();
+            Err(format!("{waited} and was ended: process {} goes on", before.pid))
+        }
+        Ok(_) | Err(_) => {
+            Err(format!("{waited}, and may have the place of process {} already: see its log", before.pid))
+        }
+    }
 }

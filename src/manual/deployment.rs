@@ -11,6 +11,7 @@
 //! editor /etc/sekisho/sekisho.nft                         # the clients' side, for transparent listeners
 //! cd /etc/sekisho && sekisho ca init                      # where a service is inspected
 //! install -m 0600 ca.key /etc/credstore/sekisho.ca-key && shred -u ca.key
+//! sed -i 's/^key = "ca.key"/key = "credential:ca-key"/' sekisho.toml          # and take ca-root.key away from the machine
 //! systemctl start sekisho
 //! ```
 //!

@@ -85,6 +85,11 @@
 //!
 //! Ask `/readyz` of the admin listener rather than whether the port is open: a port is open on a box that is stopped.
 //!
+//! # Where a box of a pair listens
+//!
+//! On `0.0.0.0` and `[::]`, for `[[listener]]` and `[pac]` alike, and not on the address that keepalived gives: that one is there only when
+//! sekisho is ready, and sekisho would not begin without it.
+//!
 //! # Steered to the wrong listener
 //!
 //! TLS as the first that comes to an explicit listener means that the packet filter steers clients there. Each such record says so in

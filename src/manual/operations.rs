@@ -60,7 +60,8 @@
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
 //! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
 //! `sekisho_tenant_proof` at 0, `sekisho_minting` at 0, `sekisho_restriction` at 0 ([`hardening`](super::hardening#how-to-see-it)) and
-//! `internal_error` among the reasons: `deploy/prometheus` has these and others ([`deployment`](super::deployment)).
+//! `internal_error` among the reasons: `deploy/prometheus` has these and others ([`deployment`](super::deployment)), but for `sekisho_minting` and `sekisho_restriction`: which of the latter are 0 is for the
+//! site's kernel to say.
 //!
 //! # The self-probe
 //!
