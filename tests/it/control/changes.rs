@@ -84,7 +84,8 @@ async fn l04_the_file_is_replaced_whole_with_its_mode_and_link_and_taken_up() {
     assert_eq!(mode(&sekisho.path("etc/real.toml")), 0o640);
     assert_eq!(fs::read_dir(sekisho.path("etc")).expect("there").count(), 1, "nothing is left over");
     sekisho.lifecycle("reload", 1).await.with("sekisho.config_revision", revision);
-    let done = sekisho.lifecycle("control", 2).await;
+    // Its status is asked before the question and behind it.
+    let done = sekisho.lifecycle("control", 3).await;
     done.with("sekisho.control", "reload").with("sekisho.config_revision", revision);
     assert!(done.text("message").ends_with(&format!(": revision {revision} is in force")), "{done:?}");
     let again = said(&ask(&sekisho, &["apply", "new.toml", "--yes"]).await, 0);
