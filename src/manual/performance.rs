@@ -165,7 +165,10 @@
 //! * **Inspected bulk**: 1.48 CPU-s/GiB (1.04 on 2026-11-23), where 0.66 was wished on the quicker machine: two copies between the TLS
 //!   sessions are left. Turns of 256 KiB are no part of the difference: 1.6 before them, 1.7 with them and 1.6 with today's program in seven
 //!   rounds in alternation.
-//! * **Met**: an idle tunnel 3.7 KiB, where 4 was wished (4.1 before its future was made smaller than a size class of jemalloc); an idle
+//! * **An idle tunnel**: 4.1 KiB, where 4 was wished, and 1.22 of HAProxy (`benches/peers/run --only tunnel-idle,inspect-idle --peers haproxy
+//!   --repeat 1`, 2026-11-28 16:44): 3.7 in the table's run, before each tunnel had a session and could go on in another process. The
+//!   connection's future is at 2,048 octets, a record's fields at 776. Of the resident size of 9,000 it is 4.8 by `sekisho load run`.
+//! * **Met**, in the table's run: an idle tunnel 3.7 KiB, where 4 was wished (4.1 before its future was made smaller than a size class of jemalloc); an idle
 //!   inspected connection 25.1 KiB, where 32 was; bulk in tunnels 0.38 of nginx, where 0.95 was; added latency of a tunnel 57 µs at p50 and
 //!   136 at p99, where 60 and 250 were, and of inspecting 100 and 287, where 150 and 500 were. Generator, origin and proxy share two cores:
 //!   the rounds of a p99 lie between 45 and 2,451, and another run of the day gave 89 and 615.
