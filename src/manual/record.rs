@@ -38,7 +38,7 @@
 //! | `event.reason` | keyword | Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally. |
 //! | `event.duration` | long | Nanoseconds since `@timestamp`, by a clock that never jumps. |
 //! | `sekisho.count` | long | How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1. |
-//! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, handed_over, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back, last_good, takeover_failed, taken_over, minting_ended or unrestricted. |
+//! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, handed_over, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back, last_good, takeover_failed, taken_over, minting_ended, minting_stalled, minting_recovered or unrestricted. |
 //! | `message` | keyword | A lifecycle event in a sentence. |
 //! | `sekisho.control` | keyword | What was asked for on the control socket: status, sessions, cut, reload, trial, confirm, rollback or take_over. Absent where the request could not be read. |
 //! | `user.id` | keyword | Number of the user who asked, as the kernel says it. |

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::about;
 use super::crowd::Crowd;
-use super::signals::Asked;
+use super::signals::{Asked, Loading};
 use crate::admin::{Views, readiness};
 use crate::config::{Config, hexadecimal};
 use crate::connection::{Session, Wanted, Whom};
@@ -146,7 +146,7 @@ impl Desk {
         let stopping = || Refusal::new(Word::Busy, "the service is stopping: nothing is changed any more");
         let (reply, done) = oneshot::channel();
         let command = Command { change, peer: peer.clone(), reply };
-        self.commands.send(Asked::Change(command)).await.map_err(|_| stopping())?;
+        self.commands.send(Asked::Load(Loading::Change(command))).await.map_err(|_| stopping())?;
         let done = done.await.map_err(|_| stopping())??;
         Ok((done.message.clone(), answer(Ok(done))))
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Server, ServerError, about};
 use crate::config::{Config, LoadError};
@@ -40,10 +41,10 @@ fn is_refused(file: &Path) -> bool {
 }
 
 impl Server {
-    /// In log and record, once.
+    /// In log and record.
     pub(super) fn tell_restriction(&self) {
         let (mut held, mut missed) = (Vec::new(), Vec::new());
-        for (kind, why_not) in self.restriction.results() {
+        for (kind, why_not) in self.restriction.load().results() {
             match why_not {
                 None => held.push(kind.as_str()),
                 // So on every kernel that there is today; the metric has it.
@@ -64,6 +65,20 @@ impl Server {
         }
     }
 
+    /// Another configuration may have its files elsewhere: what has changed by that in log, record and metrics.
+    pub(super) fn look_at_restriction_again(&self) {
+        let before = self.restriction.load_full();
+        if !before.is_applied() {
+            return;
+        }
+        let now = before.looked_at_again(&Reach::of_service(&self.gate.live().config, self.state_directory()));
+        let same = before.results().eq(now.results());
+        self.restriction.store(Arc::new(now));
+        if !same {
+            self.tell_restriction();
+        }
+    }
+
     fn state_directory(&self) -> Option<&Path> {
         self.last_good.as_ref().and_then(|last_good| last_good.path().parent())
     }
@@ -71,9 +86,10 @@ impl Server {
     /// # Errors
     /// [`GivenUp::Missing`].
     pub(super) fn needs_nothing_given_up(&self, config: &Config) -> Result<(), GivenUp> {
-        let mut missing = self.restriction.missing(&Reach::of_service(config, self.state_directory()));
+        let restriction = self.restriction.load();
+        let mut missing = restriction.missing(&Reach::of_service(config, self.state_directory()));
         let other = config.resolver != self.gate.live().config.resolver && config.resolver.servers.is_empty();
-        if other && self.restriction.is_applied() && is_refused(Path::new(RESOLV_CONF)) {
+        if other && restriction.is_applied() && is_refused(Path::new(RESOLV_CONF)) {
             missing.push(Missing::Read(RESOLV_CONF.into()));
         }
         if missing.is_empty() { Ok(()) } else { Err(GivenUp::Missing(missing)) }
@@ -83,6 +99,6 @@ impl Server {
     pub(super) fn explained(&self, error: LoadError) -> ServerError {
         // EACCES, in the system's words, as Landlock says it.
         let refused = error.problems.iter().any(|problem| problem.to_string().contains("(os error 13)"));
-        if refused && self.restriction.is_applied() { GivenUp::Unreadable(error).into() } else { error.into() }
+        if refused && self.restriction.load().is_applied() { GivenUp::Unreadable(error).into() } else { error.into() }
     }
 }
