@@ -42,8 +42,8 @@ impl Site {
     }
 
     fn follow(&self, permitted: &str) {
-        let (first, key) = (self.path("ca.pem"), self.path("ca.key"));
-        authority::init_under(&self.request("next", permitted, 730), (&first, &key)).expect("the next CA");
+        let root = RootFiles::beside(&self.path("ca.pem"));
+        authority::init_under(&self.request("next", permitted, 730), &root).expect("the next CA");
     }
 
     fn request(&self, stem: &str, permitted: &str, days: u32) -> InitRequest {
@@ -129,7 +129,7 @@ fn j08_both_are_checked_at_every_load() {
     fs::remove_file(site.path("next.key")).expect("removed");
     let refusal = site.refusal();
     assert!(refusal.contains("error: issuing_ca.next.certificate: cannot open the key next.key"), "{refusal}");
-    assert!(refusal.contains("hint: `sekisho ca init` makes what is missing"), "{refusal}");
+    assert!(refusal.contains("hint: `sekisho ca init --next` makes what is missing"), "{refusal}");
 }
 
 impl Site {
