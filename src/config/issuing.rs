@@ -120,14 +120,15 @@ pub(super) fn load(
         near_its_end(&following, now, at, problems);
         let found = format!("{}, which has come", next.from);
         let problem = problems.warning(from_at, found, "a day to come");
-        problem.hint("move next's certificate and key up into [issuing_ca], and remove [issuing_ca.next]");
+        problem.hint("move its certificate and key to where those of [issuing_ca] are, and remove [issuing_ca.next]");
     } else {
         hold(&first, now, &places.first, problems);
-        hold(&following, from, at, problems);
-        let end = first.certificate().not_after;
-        if end < OffsetDateTime::from(from) {
-            let found = format!("{}, when the first issuing CA has ended ({end})", next.from);
+        let ends = [("first", &first), ("next", &following)].map(|(which, ca)| (which, ca.certificate().not_after));
+        if let Some((which, end)) = ends.into_iter().find(|(_, end)| *end < OffsetDateTime::from(from)) {
+            let found = format!("{}, when the {which} issuing CA has ended ({end})", next.from);
             problems.error(from_at, found, "a day on which both are valid");
+        } else {
+            hold(&following, from, at, problems);
         }
     }
     Some(first.followed_by(following, from))

@@ -42,6 +42,11 @@ pub enum KeyFileError {
          the service's user, run this command as it (runuser, sudo -u), else: chown {own} {}", path.display(), path.display()
     )]
     Owner { path: PathBuf, owner: u32, own: u32 },
+    #[error(
+        "the systemd credential {} is that of uid {owner}, and this runs as uid {own}: have it from the unit's own file, by systemd-run \
+         with LoadCredential=, or run this command as that user (runuser, sudo -u)", path.display()
+    )]
+    CredentialOwner { path: PathBuf, owner: u32, own: u32 },
     #[error("the key {} is larger than 64 KiB, so it is not a key", path.display())]
     TooLarge { path: PathBuf },
     #[error(
@@ -154,8 +159,14 @@ fn check(path: &Path, metadata: &Metadata, credentials: Option<&Path>) -> Result
         return Err(KeyFileError::OpenToOthers { path, mode });
     }
     let own = rustix::process::geteuid().as_raw();
-    if metadata.uid() != 0 && metadata.uid() != own {
-        return Err(KeyFileError::Owner { path, owner: metadata.uid(), own });
+    let owner = metadata.uid();
+    if owner != 0 && owner != own {
+        let of_another = if is_credential {
+            KeyFileError::CredentialOwner { path, owner, own }
+        } else {
+            KeyFileError::Owner { path, owner, own }
+        };
+        return Err(of_another);
     }
     Ok(())
 }
@@ -223,6 +234,15 @@ mod tests {
         std::os::unix::fs::chown(&path, Some(65534), None).expect("chown");
         let message = load(&path).expect_err("refused").to_string();
         assert!(message.contains("uid 65534") && message.contains("chown 0 "), "{message}");
+        // The copy that the service has is not to be taken from it.
+        let credential =
+            check(&path, &fs::metadata(&path).expect("stat"), Some(directory.path())).expect_err("refused");
+        let message = credential.to_string();
+        assert!(
+            message.contains("is that of uid 65534, and this runs as uid 0: have it from")
+                && !message.contains("chown"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -101,7 +101,6 @@
 //! 3. reload; restart, where the key is a credential, which is read at a start. Both are checked at every load from now on, also whether they cover what is inspected;
 //! 4. from the beginning of that day on, leaves are the next one's: each is made anew when it is next asked for, and with it the key that
 //!    seals tickets, so that nothing of the old one is resumed. Open connections go on. No reload is due, and no handshake fails;
-//! 5. some time later move its two lines up and remove the section; `check` reminds of it. With a credential the files are moved instead, to
-//!    where the first one's were ([guide](super::guide#8-incidents)).
+//! 5. some time later move its files to where the first one's are, remove the section, and reload or restart; `check` reminds of it.
 //!
 //! `ca show` describes both. Without a successor `check` warns from 60 days before the end on.
