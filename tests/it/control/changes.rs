@@ -252,8 +252,8 @@ async fn a_trial_is_rolled_back_though_only_the_minting_process_finds_the_file_b
     assert!(done.contains(" is in force again, though the file cannot be taken up"), "{done}");
     let told = status(&sekisho).await;
     assert_eq!((&told["revision"], told["trial"].is_null()), (&revision, true));
-    let degraded = told["readiness"][0].as_str().expect("a word").to_owned();
-    assert!(degraded.starts_with("degraded") && degraded.contains("the minting process refused it: "), "{degraded}");
+    let degraded = told["degraded"].as_str().expect("why").to_owned();
+    assert!(degraded.starts_with("the minting process refused it: "), "{degraded}");
     // What was in force before is signed for still.
     let at = origin.at("allowed.test");
     let mut inside = Tls::named("allowed.test").trusting(&sekisho.ca()).over(sekisho.tunnel(&at).await).await;
