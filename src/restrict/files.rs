@@ -23,8 +23,10 @@ use super::{Kind, Reach, Role};
 /// Everything this knows how to forbid; what the kernel does not know is left out, and told from its version.
 const KNOWN: ABI = ABI::V8;
 
+type Results = Vec<(Kind, Result<(), String>)>;
+
 /// Whether files are restricted at all, and what holds. `calls_restricted`: those that cut files short fail, on any kernel.
-pub(super) fn restrict(role: Role, reach: &Reach, calls_restricted: bool) -> (bool, Vec<(Kind, Result<(), String>)>) {
+pub(super) fn restrict(role: Role, reach: &Reach, calls_restricted: bool) -> (bool, Results) {
     let status = match rule(role, reach) {
         Ok(status) => status,
         Err(error) => return nothing(&format!("Landlock could not be applied: {error}")),
@@ -49,7 +51,7 @@ pub(super) fn restrict(role: Role, reach: &Reach, calls_restricted: bool) -> (bo
     (true, results)
 }
 
-fn nothing(why: &str) -> (bool, Vec<(Kind, Result<(), String>)>) {
+fn nothing(why: &str) -> (bool, Results) {
     (false, [Kind::Files, Kind::TcpPorts, Kind::Signals].map(|kind| (kind, Err(why.to_owned()))).into())
 }
 
