@@ -128,7 +128,7 @@
 //! | a configuration is on trial | no upgrade: confirm it or roll it back |
 //! | the process that runs is of a systemd unit, and whoever calls is not | no upgrade: what is started by hand is not of the unit, which would take the service for ended. `systemctl reload sekisho` |
 //! | there is no `[control]` | no upgrade: add it, and restart once |
-//! | a listener's address is another one in the file | the new process opens it; connections to the old address are refused from then on, as after a reload |
+//! | a listener's address is another one in the file | the new process opens it; connections to the old address are refused from then on, as after a reload. Of the same port it cannot be another one: the old process goes on, and a restart changes it |
 //!
 //! `status` and `sessions` are the new process's: what the old one still has is in neither. Limits of `[limits]` count what came over, and
 //! those of connections refuse none of it. Rates and verdicts begin anew: a client may come as often again as at a start, and
