@@ -31,7 +31,7 @@
 //! `stop` or `continued` where all was in order; the next `start` or `reopen` says what it found.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ use self::lifecycle::as_lifecycle;
 use self::queue::{Ended, Switch, To};
 use self::shared::{Shared, stop_line};
 use self::writer::Writer;
+use crate::aside::NO_THREAD;
 use crate::reason::Reason;
 
 mod aggregate;
@@ -104,7 +105,7 @@ pub enum RecordError {
     InUse { path: PathBuf },
     #[error("{path} does not begin like a record of sekisho and is left alone; move it away or correct [record] path", path = .path.display())]
     NotARecord { path: PathBuf },
-    #[error("the record's writer thread could not be started: {0}")]
+    #[error("the record's writer thread could not be started: {0}; {NO_THREAD}")]
     Thread(std::io::Error),
     #[error("the system gives no random bytes, without which attempts have no identifiers")]
     Random,
@@ -152,6 +153,14 @@ impl Recorder {
     fn begin_run(settings: Settings, mut fields: Fields, behind: Behind) -> Result<Self, RecordError> {
         let (file, found) = RecordFile::open(&settings.path)?;
         file.warn_of_others(&settings.path);
+        // Before there is a writer, whose end is taken for a defect.
+        let (hand_over, writer) = mpsc::channel::<Writer>();
+        let thread = thread::Builder::new().name("record".to_owned()).spawn(move || {
+            if let Ok(writer) = writer.recv() {
+                writer.run();
+            }
+        });
+        let thread = thread.map_err(RecordError::Thread)?;
         let shared = Arc::new(Shared::new(settings.when_unwritable).map_err(|_| RecordError::Random)?);
         found.tell(&mut fields, behind);
         as_lifecycle(&mut fields, Lifecycle::Start);
@@ -164,8 +173,7 @@ impl Recorder {
             file: Some(file),
             batch: Vec::new(),
         };
-        let thread =
-            thread::Builder::new().name("record".to_owned()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
+        let _ = hand_over.send(writer);
         Ok(Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }), witness: None })
     }
 

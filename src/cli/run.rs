@@ -106,7 +106,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(apart) => apart,
         Err(error) => return fail(&format!("the process could not be prepared: {error}")),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // What serves connections has threads of its own; without a pool there is none whose threads are missing.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };

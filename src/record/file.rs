@@ -93,6 +93,14 @@ struct LastLine {
     lifecycle: Option<String>,
 }
 
+/// A process that was started meanwhile has the descriptor until it runs its own program, and would keep the lock as long.
+impl Drop for RecordFile {
+    fn drop(&mut self) {
+        // Where there are no locks there is none to give up.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
 impl RecordFile {
     /// Opens or makes the file and cuts half a line off its end.
     ///

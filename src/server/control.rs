@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::crowd::WITH_RESERVE;
 use super::desk::Desk;
+use crate::aside::aside;
 use crate::control::Settings;
 use crate::control::accounts::Accounts;
 use crate::control::protocol::{Ask, Done, MAX_REQUEST, Refusal, Word, answer, read_request};
@@ -103,8 +104,7 @@ async fn converse(mut stream: UnixStream, desk: Arc<Desk>) {
     let settings = desk.views.gate.live().config.control.clone();
     let process = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
     let mut peer = Peer { user, name: None, group: credentials.gid(), process };
-    let accounts = tokio::task::spawn_blocking(|| Accounts::read(Path::new(ETC))).await.map_err(std::io::Error::other);
-    let accounts = accounts.flatten().unwrap_or_else(|error| {
+    let accounts = aside(|| Accounts::read(Path::new(ETC))).await.flatten().unwrap_or_else(|error| {
         tracing::warn!("whose groups are not known is no member of any: {error}");
         Accounts::default()
     });

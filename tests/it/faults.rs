@@ -5,6 +5,7 @@ mod disk;
 mod line;
 mod names;
 mod process;
+mod start;
 
 use std::future::Future;
 use std::pin::Pin;
