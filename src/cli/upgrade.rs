@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Do nothing where the process that runs is of this very program file
+    /// Do nothing where the process that runs is of this very program file, or cannot be asked as there is no [control]
     #[arg(long)]
     if_changed: bool,
     /// Handed on to `run`: where the last good configuration is kept [default: $STATE_DIRECTORY]
@@ -40,6 +40,12 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     let Some(at) = config.control else {
+        if arguments.if_changed {
+            say(
+                "no [control], so that the service that runs is not asked whether this program is another one: a new program needs a restart\n",
+            );
+            return DONE.into();
+        }
         return fail(
             &"the service that runs is asked by its control socket, and the configuration has none: add [control] socket, and restart once",
         );
