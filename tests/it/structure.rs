@@ -304,10 +304,12 @@ fn none(what: &str, found: &[String]) {
 #[test]
 fn files_stand_where_a_guess_finds_them() {
     let mut found = Vec::new();
-    for file in rust_files("src") {
+    let files = rust_files("src");
+    let tests = test_files(&files);
+    for file in files {
         let depth = file.matches('/').count();
         // The tests of src/x/y.rs stand in src/x/y/.
-        let of_tests = test_files(&rust_files("src")).iter().any(|test| file == *test || file.starts_with(test));
+        let of_tests = tests.iter().any(|test| file == *test || file.starts_with(test));
         if file.ends_with("/mod.rs") || depth > 2 && !of_tests {
             found.push(file);
         }
