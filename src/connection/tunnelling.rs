@@ -3,9 +3,11 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::OwnedPermit;
+use tokio::time::timeout;
 
 use super::ending::{Ended, Next};
 use super::gate::Live;
@@ -20,6 +22,9 @@ use crate::reason::{Outcome, Reason, Side};
 use crate::seldom::Seldom;
 use crate::tunnel::{self, Counters, Half, TunnelEnd};
 use crate::upstream::verify::VerifiedUpstream;
+
+/// How long a tunnel that is cut waits for the word of the process that it was sent to; that of its end comes sooner.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Why a tunnel that could go on does not.
 enum Stop {
@@ -119,12 +124,14 @@ impl Trip {
                 return false;
             }
         };
-        let (handed, taken, stand) = Handed::new(parcel);
+        let (handed, mut answer, stand) = Handed::new(parcel);
         to.send(handed);
         let taken = tokio::select! {
-            taken = taken => taken == Ok(true),
-            // What is on its way is the other's to end, as soon as that goes on.
-            () = self.drain.cut() => !stand.stays(),
+            taken = &mut answer => taken == Ok(true),
+            // What is on its way is the other's to end, as soon as that goes on, unless it says now that it does not take it.
+            () = self.drain.cut() => {
+                !stand.stays() && timeout(LAST_WORD, answer).await.map_or(true, |taken| taken == Ok(true))
+            }
         };
         if taken {
             self.attempt.handed_over();

@@ -44,7 +44,7 @@
 //! | `user.id` | keyword | Number of the user who asked, as the kernel says it. |
 //! | `user.name` | keyword | Name of that user, where /etc/passwd has it. |
 //! | `process.pid` | long | Process that asked. |
-//! | `service.version` | keyword | Version of sekisho, in the lines of start and reload. |
+//! | `service.version` | keyword | Version of sekisho, in the lines of lifecycle events that are not of the record itself. |
 //! | `sekisho.config_revision` | keyword | Revision of the configuration that decided. |
 //! | `source.ip` | ip | Address of the client that connected, behind a balancer by its PROXY header. Nothing a client sends can change it. |
 //! | `source.port` | long | Port of the client. |

@@ -87,7 +87,7 @@ fields! {
     pub user_id: UserId = "user.id", "Number of the user who asked, as the kernel says it.";
     pub user_name: Text = "user.name", "Name of that user, where /etc/passwd has it.";
     pub process: u32 = "process.pid", "Process that asked.";
-    pub version: &'static str = "service.version", "Version of sekisho, in the lines of start and reload.";
+    pub version: &'static str = "service.version", "Version of sekisho, in the lines of lifecycle events that are not of the record itself.";
     pub config_revision: Text = "sekisho.config_revision", "Revision of the configuration that decided.";
 
     pub source_ip: IpAddr = "source.ip", "Address of the client that connected, behind a balancer by its PROXY header. Nothing a client sends can change it.";
