@@ -134,7 +134,7 @@ impl Trip {
     pub(super) fn resume(
         gate: &Arc<Gate>,
         client: ClientAddr,
-        attempt: Attempt,
+        (attempt, newcomer): (Attempt, Newcomer),
         claim: Claim,
         ends: Option<Instant>,
     ) -> Self {
@@ -142,7 +142,7 @@ impl Trip {
         let drain = gate.drain().at(ends, live.config.drain);
         Self {
             gate: Arc::clone(gate),
-            relaying: Relaying::after(gate.pressure().newcomer()),
+            relaying: Relaying::after(Some(newcomer)),
             live,
             client,
             attempt,
@@ -155,12 +155,6 @@ impl Trip {
             claim: Some(claim),
             steered: None,
         }
-    }
-
-    /// False: there is no memory for it.
-    pub(super) fn relay_resumed(&mut self) -> bool {
-        self.begin_relay();
-        self.relaying.0.newcomer.is_some()
     }
 
     /// Asks the policy, where the record can take what follows.

@@ -7,6 +7,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -29,6 +30,8 @@ const MODE: u32 = 0o640;
 pub(super) struct RecordFile {
     file: File,
     identity: Identity,
+    /// Whether another process has, or had, the same lock.
+    shared: bool,
 }
 
 /// Which file it is, whatever its name.
@@ -96,8 +99,10 @@ struct LastLine {
 /// A process that was started meanwhile has the descriptor until it runs its own program, and would keep the lock as long.
 impl Drop for RecordFile {
     fn drop(&mut self) {
-        // Where there are no locks there is none to give up.
-        let _ = flock(&self.file, FlockOperation::Unlock);
+        // Of two processes that share a lock the last one ends it. Where there are no locks there is none to give up.
+        if !self.shared {
+            let _ = flock(&self.file, FlockOperation::Unlock);
+        }
     }
 }
 
@@ -107,7 +112,22 @@ impl RecordFile {
     /// # Errors
     /// [`RecordError`]: every way in which this is not a file we may write a record into.
     pub(super) fn open(path: &Path) -> Result<(Self, Found), RecordError> {
-        let file = open_locked(path)?;
+        Self::take(open_locked(path)?, path, false)
+    }
+
+    /// The same with the file that another process has locked and lends, where `path` leads to it; its lock is then this one's too.
+    ///
+    /// # Errors
+    /// As [`RecordFile::open`].
+    pub(super) fn open_lent(lent: OwnedFd, path: &Path) -> Result<(Self, Found), RecordError> {
+        let lent = File::from(lent);
+        let failed = |source: io::Error| RecordError::Open { path: path.into(), source };
+        let identity = Identity::from(&lent.metadata().map_err(failed)?);
+        let is_there = path.symlink_metadata().is_ok_and(|there| Identity::from(&there) == identity);
+        if is_there { Self::take(lent, path, true) } else { Self::open(path) }
+    }
+
+    fn take(file: File, path: &Path, shared: bool) -> Result<(Self, Found), RecordError> {
         let failed = |source: io::Error| RecordError::Open { path: path.into(), source };
         let metadata = file.metadata().map_err(failed)?;
         let (length, identity) = (metadata.len(), Identity::from(&metadata));
@@ -119,7 +139,7 @@ impl RecordFile {
             file.set_len(length.saturating_sub(torn.bytes)).map_err(failed)?;
             tracing::warn!(path = %path.display(), bytes = torn.bytes, "the record ended in half a line, which is cut off");
         }
-        Ok((Self { file, identity }, found))
+        Ok((Self { file, identity, shared }, found))
     }
 
     /// Appends `lines`, which end in a newline. Where that fails in the middle of a line, its beginning is cut off again.
@@ -141,6 +161,13 @@ impl RecordFile {
     /// Whether `path` leads to this very file.
     pub(super) fn is_at(&self, path: &Path) -> bool {
         path.symlink_metadata().is_ok_and(|there| Identity::from(&there) == self.identity)
+    }
+
+    /// For another process to go on with, under the same lock.
+    pub(super) fn lend(&mut self) -> io::Result<OwnedFd> {
+        let lent = self.file.try_clone()?;
+        self.shared = true;
+        Ok(lent.into())
     }
 
     pub(super) fn identity(&self) -> Identity {

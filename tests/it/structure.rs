@@ -162,7 +162,10 @@ const MADE_IN: [(&str, &[&str]); 22] = [
     ("spawn_blocking(", &[]),
     // What somebody else may have put there is read by `files`. Here: what the kernel writes, and folders.
     ("fs::read(", &[]),
-    ("fs::read_to_string(", &["src/load/capacity.rs", "src/pressure/machine.rs", "src/server/watch.rs"]),
+    (
+        "fs::read_to_string(",
+        &["src/cli/upgrade.rs", "src/load/capacity.rs", "src/pressure/machine.rs", "src/server/watch.rs"],
+    ),
     (
         "File::open(",
         &[
