@@ -103,8 +103,8 @@
 //! The folder of a named file is readable and not only the file, since files are changed by putting others in their place. Of `/`, `/etc` and
 //! `/root` it is the file alone, but of `/etc` everything where `[control]` has `viewers` or `operators`: who is in which group stands in
 //! files that are replaced when somebody joins. With a `[control]` for root alone it is `/etc/passwd` and `/etc/group`, and the first group that a reload
-//! names wants a restart. So have the key where the service does not read: a credential, or a folder of its own outside of `/etc`; and give the configuration a folder of its own, and where /etc/resolv.conf is rewritten while the service
-//! runs, name `[resolver] servers`: a reload goes on with the servers of the start.
+//! names wants a restart. So have the key where the service does not read: a credential, or a folder of its own outside of `/etc`; and give the configuration a folder of its own, and where /etc/resolv.conf is replaced while the
+//! service runs, name `[resolver] servers`: a reload that may not read the new file goes on with the servers of before, and says so (`config_problem`).
 //! The record's folder can be written, and so can that of the control socket and the state directory. The folders themselves have to stay: one that is removed and made anew is another. As root the service has no capability to get round owners
 //! and modes either: the record's folder must be its user's.
 //!

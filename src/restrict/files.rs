@@ -9,7 +9,6 @@
 //! | Linux 7.0 (ABI 8) | threads that are there already |
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -19,6 +18,7 @@ use landlock::{
 use rustix::fs::{self, access};
 
 use super::{Kind, Reach, Role};
+use crate::files::open_regular;
 
 /// Everything this knows how to forbid; what the kernel does not know is left out, and told from its version.
 const KNOWN: ABI = ABI::V8;
@@ -102,7 +102,7 @@ fn every_thread(applied: bool) -> Result<(), String> {
 /// What an attacker in this process would try.
 pub(super) fn are_out_of_reach(keys: &BTreeSet<PathBuf>) -> Result<(), String> {
     let readable: Vec<String> =
-        keys.iter().filter(|key| File::open(key).is_ok()).map(|key| key.display().to_string()).collect();
+        keys.iter().filter(|key| open_regular(key).is_ok()).map(|key| key.display().to_string()).collect();
     if readable.is_empty() {
         return Ok(());
     }
