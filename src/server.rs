@@ -56,7 +56,6 @@ use crate::admin;
 use crate::autoconfig;
 use crate::config::{Config, LastGood, Listener, LoadError, Scope};
 use crate::connection::Gate;
-use crate::drain::Stopper;
 use crate::minter::{Minter, TakeUpError};
 use crate::pressure;
 use crate::probe::ProbeError;
@@ -137,7 +136,6 @@ pub enum ServerError {
 pub struct Server {
     gate: Arc<Gate>,
     health: Arc<Health>,
-    stopper: Stopper,
     signals: Signals,
     file: PathBuf,
     workers: Workers,
@@ -266,7 +264,7 @@ impl Server {
         // Whoever asks for a change is told that there will be none; status and sessions go on.
         self.commands.close();
         while self.commands.try_recv().is_ok() {}
-        self.stopper.drain();
+        self.gate.begin_draining();
         self.listeners.clear();
         self.pac = None;
         self.empty(limit).await;
@@ -292,7 +290,7 @@ impl Server {
 
     /// Ends what still runs and writes the record out.
     pub async fn shut_down(mut self) {
-        self.stopper.cut();
+        self.gate.cut();
         let deadline = Instant::now() + Duration::from_secs(2);
         if timeout_at(deadline, self.gate.idle()).await.is_err() {
             tracing::error!(connections = self.gate.connections(), "connections that would not end");
@@ -311,6 +309,6 @@ impl Server {
 fn about(config: &Config) -> Fields {
     let mut fields = Fields::default();
     fields.config_revision = Some((&*config.revision).into());
-    fields.version = Some(env!("CARGO_PKG_VERSION"));
+    fields.rare.version = Some(env!("CARGO_PKG_VERSION"));
     fields
 }

@@ -1,9 +1,11 @@
 //! One attempt's companion: it calls each phase for the spine, writes down what became known, and says in the spine's words
 //! how the attempt ended. No phase is decided here.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use tokio::time::Instant;
 
@@ -20,17 +22,31 @@ use crate::http1::RequestHead;
 use crate::identify::client_hello::{ClientHello, Sni};
 use crate::identify::{self, Asked};
 use crate::names::Host;
-use crate::policy::{Claim, Decision, Destination, Inspect, Permit, Plain, Rule, Tunnel};
+use crate::policy::{Agreed, Claim, Decision, Destination, Inspect, Permit, Plain, Rule, Tunnel};
 use crate::pressure::{Charge, INSPECTED, Newcomer, Shed};
 use crate::reason::{Reason, Side};
 use crate::record::{Action, Attempt};
 use crate::reply::KeepAlive;
+use crate::seldom::Seldom;
 use crate::upstream::connect::Connection;
 use crate::upstream::verify::{self, VerifiedUpstream, VerifyError};
 use crate::upstream::{self, DialError};
 
 /// What was claimed, or why nothing could be.
 pub type Claimed = Result<Asked, Ended>;
+
+/// A tunnel that may begin.
+pub struct Ready {
+    pub(super) upstream: VerifiedUpstream<Tunnel>,
+    pub(super) visit: Visit,
+}
+
+impl Ready {
+    /// By the proof that both names agree, which has no other use.
+    pub fn new(_agreed: Agreed<Tunnel>, upstream: VerifiedUpstream<Tunnel>, visit: Visit) -> Self {
+        Self { upstream, visit }
+    }
+}
 
 /// The decision's fork.
 pub enum Way {
@@ -54,13 +70,22 @@ impl Relaying {
         Self(Arc::new(Before { begun: AtomicBool::new(false), newcomer }))
     }
 
-    /// Resolves at a cut that comes before the relay, or when its place is needed by others.
-    pub async fn ended_before_it(&self, drain: &Drain) -> Reason {
-        let reason = tokio::select! {
-            () = drain.cut() => Reason::ShuttingDown,
-            () = ended(self.0.newcomer.as_ref()) => Reason::Overloaded,
-        };
-        if self.0.begun.load(Ordering::Relaxed) { pending().await } else { reason }
+    /// Resolves at a cut that comes before the relay, or when its place is needed by others. Boxed, and given up when it comes to its
+    /// relay: there are many, and they last.
+    pub fn ended_before_it(self, drain: &Drain) -> impl Future<Output = Reason> {
+        let (this, cut) = (self.clone(), drain.cut());
+        let mut ending = Some(Seldom::new(Box::pin(async move {
+            tokio::select! {
+                () = cut => Reason::ShuttingDown,
+                () = ended(this.0.newcomer.as_ref()) => Reason::Overloaded,
+            }
+        })));
+        poll_fn(move |cx| {
+            if self.0.begun.load(Ordering::Relaxed) {
+                ending = None;
+            }
+            ending.as_mut().map_or(Poll::Pending, |ending| Pin::new(ending).poll(cx))
+        })
     }
 
     fn begin(&self) {
@@ -370,7 +395,7 @@ impl Trip {
 
     pub(super) fn note_ended(&mut self, ended: &Ended) {
         let fields = &mut self.attempt.fields;
-        fields.side = Some(ended.side.as_str());
+        fields.side = Some(ended.side);
         fields.stage = Some(ended.stage.as_str());
         if let Some(detail) = &ended.detail {
             fields.detail = Some(detail.as_str().into());
@@ -390,7 +415,7 @@ impl Trip {
             fields.server_subject = Some(certificate.subject.as_str().into());
             fields.server_not_after = Some(certificate.not_after);
         }
-        fields.certificate_error = error.fault().map(verify::Fault::as_str);
+        fields.rare.certificate_error = error.fault().map(verify::Fault::as_str);
         Ended::new(Side::Upstream, Stage::Verify, error.reason()).because(error)
     }
 }

@@ -68,7 +68,7 @@ impl Server {
         tracing::error!("{why}");
         self.health.minting_ended();
         let mut fields = about(&self.gate.live().config);
-        fields.message = Some(why.as_str().into());
+        fields.rare.message = Some(why.as_str().into());
         self.gate.recorder().lifecycle(Lifecycle::MintingEnded, fields);
         error
     }

@@ -84,7 +84,7 @@ impl Predecessor {
     /// What the first line of this run says.
     pub(super) fn tell(&self, fields: &mut Fields) {
         let Place { version, pid, .. } = &self.place;
-        fields.message = Some(format!("Takes over from process {pid}, of version {version}.").into());
+        fields.rare.message = Some(format!("Takes over from process {pid}, of version {version}.").into());
     }
 
     /// Takes tunnels until the other process ends; how many those were.
@@ -148,7 +148,7 @@ impl Server {
             );
             tracing::info!("{what}");
             let mut fields = about(&gate.live().config);
-            fields.message = Some(what.into());
+            fields.rare.message = Some(what.into());
             gate.recorder().lifecycle(Lifecycle::TakenOver, fields);
         })?;
         Ok(())
