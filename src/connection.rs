@@ -13,6 +13,7 @@ mod observance;
 mod plain;
 mod protocols;
 mod relay;
+mod relaying;
 mod sessions;
 mod trip;
 mod tunnelling;

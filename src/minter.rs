@@ -36,7 +36,7 @@ use crate::restrict::{self, Kind, Reach, Role};
 
 /// How long a configuration is answered for after another one is in force: longer than a client's handshake may take.
 const GRACE: Duration = Duration::from_secs(60);
-/// Configurations that are answered for beside the one that is kept: one on trial, one that ends it, one before.
+/// Configurations that are answered for beside the one that is kept: one on trial, one that is to end it, those that were in force before.
 const BESIDE: usize = 3;
 /// The generation of nothing.
 const NONE: u32 = 0;
@@ -271,6 +271,7 @@ struct Minting {
 
 struct Generation {
     number: u32,
+    source: Source,
     policy: Arc<Policy>,
     issuer: Arc<Issuer>,
     point: LeafPoint,
@@ -319,16 +320,24 @@ impl Minting {
         if !issuer.signs() {
             return Err("the key is a systemd credential, and $CREDENTIALS_DIRECTORY is not set".to_owned());
         }
-        // The one in force stays; of the others, which were given up or are about to be, the youngest.
-        let kept = self.kept;
-        while self.generations.iter().filter(|generation| generation.number != kept).count() >= BESIDE {
-            let oldest = self.generations.iter().position(|generation| generation.number != kept);
-            oldest.map(|oldest| self.generations.remove(oldest));
-        }
+        self.make_room_for(source);
         self.last += 1;
         let (number, policy, point) = (self.last, config.policy, LeafPoint(point));
-        self.generations.push(Generation { number, policy, issuer, point, until: None });
+        self.generations.push(Generation { number, source, policy, issuer, point, until: None });
         Ok(Answer::TakenUp { generation: number, revision: config.as_loaded.to_string() })
+    }
+
+    /// What was read of `source` and not kept has not come into force, or its trial is over: what was read of another is on trial, perhaps.
+    /// Of those that were in force, the youngest stay.
+    fn make_room_for(&mut self, source: Source) {
+        let kept = self.kept;
+        let is_past = |generation: &Generation| generation.until.is_some();
+        self.generations.retain(|known| known.number == kept || is_past(known) || known.source != source);
+        while self.generations.iter().filter(|known| known.number != kept).count() >= BESIDE
+            && let Some(oldest) = self.generations.iter().position(is_past)
+        {
+            self.generations.remove(oldest);
+        }
     }
 
     fn load(&self, source: Source, now: SystemTime) -> Result<Config, String> {

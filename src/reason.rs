@@ -25,6 +25,11 @@ impl Outcome {
             Self::Failed => "failed",
         }
     }
+
+    /// `None`: it is no word of ours.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
+    }
 }
 
 /// Whose doing an ending was (`sekisho.side`).
@@ -59,6 +64,11 @@ macro_rules! reasons {
             /// The word of the record, the metrics and `Proxy-Status`.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
+            }
+
+            /// `None`: it is no word of this version's.
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| known.as_str() == word)
             }
 
             /// The outcome of an attempt that ended for this reason before anything was passed.

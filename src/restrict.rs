@@ -34,7 +34,7 @@ pub enum Kind {
     Dumps,
     /// Every capability that the configuration does not need.
     Capabilities,
-    /// Files but those of the configuration; writing but beside the record.
+    /// Files but those of the configuration; writing but beside the record and the control socket, and in the state directory.
     Files,
     /// Connecting to, and listening on, TCP ports but those of the configuration.
     TcpPorts,

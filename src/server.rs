@@ -56,6 +56,8 @@ use crate::admin;
 use crate::autoconfig;
 use crate::config::{Config, LastGood, Listener, LoadError, Scope};
 use crate::connection::Gate;
+use crate::control::protocol::Refusal;
+use crate::control::socket::SocketFile;
 use crate::minter::{Minter, TakeUpError};
 use crate::pressure;
 use crate::probe::ProbeError;
@@ -142,8 +144,8 @@ pub struct Server {
     listeners: HashMap<Listener, Serving>,
     admin: Option<(ListenAddr, Serving)>,
     pac: Option<(ListenAddr, Serving)>,
-    /// At this path. Dropped, nobody is taken up any more, and who is there gets his answer.
-    control: Option<(PathBuf, oneshot::Sender<()>)>,
+    /// Its file, and what serves it: dropped, nobody is taken up any more, and who is there gets his answer.
+    control: Option<(Arc<SocketFile>, oneshot::Sender<()>)>,
     desk: Arc<Desk>,
     commands: mpsc::Receiver<Asked>,
     trial: Option<Trial>,
@@ -261,13 +263,21 @@ impl Server {
         let limit = self.gate.live().config.drain;
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
-        // Whoever asks for a change is told that there will be none; status and sessions go on.
-        self.commands.close();
-        while self.commands.try_recv().is_ok() {}
+        self.end_changes();
         self.gate.begin_draining();
         self.listeners.clear();
         self.pac = None;
         self.empty(limit).await;
+    }
+
+    /// Whoever asks for a change from here on is told that there will be none; status and sessions go on.
+    fn end_changes(&mut self) {
+        self.commands.close();
+        while let Ok(asked) = self.commands.try_recv() {
+            if let Asked::Place(stream, peer) = asked {
+                self.desk.refuse_place(&stream, &peer, Refusal::stopping());
+            }
+        }
     }
 
     /// Waits for the connections to end, and ends what is left.

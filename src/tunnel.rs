@@ -101,9 +101,7 @@ impl<'a> Tunnel<'a> {
     ) -> Self {
         let way = |source, sink, way, half: Half| {
             let pace = Pace::new(subjects, way);
-            // What a connection that is not established is charged for.
-            let held = (!half.unsent.is_empty()).then(|| Box::new(Rest { octets: half.unsent, _charge: None }));
-            let held = held.map_or(Held::Nothing, Held::Octets);
+            let held = Held::octets(half.unsent, memory);
             Direction { source, sink, counters, memory, pace, held, open: !half.ended }
         };
         Self { up: way(client, upstream, Way::Upload, up), down: way(upstream, client, Way::Download, down) }
@@ -209,10 +207,21 @@ enum Held {
     Pipe(Lent),
 }
 
-/// What one read brought and the sink did not take, and what that is charged.
+/// What was read and the sink did not take, and what that is charged.
 struct Rest {
     octets: BytesMut,
     _charge: Option<Charge>,
+}
+
+impl Held {
+    /// Charged where it is more than a tunnel's own charge has room for.
+    fn octets(octets: BytesMut, memory: &Arc<Memory>) -> Self {
+        if octets.is_empty() {
+            return Self::Nothing;
+        }
+        let charge = (octets.len() > TIGHT).then(|| memory.charge(octets.len() as u64)).flatten();
+        Self::Octets(Box::new(Rest { octets, _charge: charge }))
+    }
 }
 
 impl<'a> Direction<'a> {
@@ -251,7 +260,7 @@ impl<'a> Direction<'a> {
             };
             self.count(written);
             if written < n {
-                self.held = Held::Octets(Box::new(self.rest(&buffer[written..n])));
+                self.held = Held::octets(buffer[written..n].into(), self.memory);
             } else if n == most {
                 // As much as one read can: there is more.
                 self.held = Lent::take().map_or(Held::Nothing, Held::Pipe);
@@ -263,16 +272,10 @@ impl<'a> Direction<'a> {
     /// What is in a pipe is taken out of it.
     fn half(&mut self) -> io::Result<Half> {
         if let Held::Pipe(pipe) = &mut self.held {
-            let octets = pipe.empty()?;
-            self.held = if octets.is_empty() { Held::Nothing } else { Held::Octets(Box::new(self.rest(&octets))) };
+            self.held = Held::octets(pipe.empty()?.as_slice().into(), self.memory);
         }
         let unsent = if let Held::Octets(rest) = &self.held { rest.octets.clone() } else { BytesMut::new() };
         Ok(Half { ended: !self.open, unsent })
-    }
-
-    fn rest(&self, octets: &[u8]) -> Rest {
-        let charge = (octets.len() > TIGHT).then(|| self.memory.charge(octets.len() as u64)).flatten();
-        Rest { octets: octets.into(), _charge: charge }
     }
 
     /// Takes what the source has into the pipe. One that has no more for now gives the pipe back.

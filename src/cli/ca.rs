@@ -6,10 +6,10 @@ use std::time::SystemTime;
 
 use super::{ConfigFile, DONE, fail, say};
 use crate::config::{Config, IssuingFiles, Scope};
-use crate::inspect::authority::{InitRequest, init_under};
+use crate::inspect::authority::{InitReport, InitRequest, RootFiles, RootOrigin, init_under, init_with};
 use crate::inspect::certificate::CertificateError;
 use crate::inspect::issuer::Which;
-use crate::inspect::keyfile::is_credential;
+use crate::inspect::keyfile::credential_name;
 use crate::inspect::show::describe;
 use crate::policy::{Breadth, HostPattern};
 
@@ -18,10 +18,12 @@ pub(super) enum Command {
     /// Make a root and the issuing CA, constrained to the inspected hosts; never overwrites
     #[command(
         after_help = "Where the root is there and the issuing CA's files are not, a new issuing CA is made under the same root, \
-        so that clients keep trusting: this is how a new inspected host is covered.\n\n\
+        so that clients keep trusting: this is how a new inspected host is covered. The root's files lie beside the certificate of \
+        [issuing_ca] (ca.pem: ca-root.pem and ca-root.key), with --next too.\n\n\
         Examples:\n  sekisho ca init\n  sekisho ca init --reserve example.co.jp --days 365\n  \
         sekisho ca init --next                              the one that [issuing_ca.next] names\n  \
-        sekisho ca init --key /root/ca-key                  for key = \"credential:ca-key\""
+        sekisho ca init --key /etc/credstore/sekisho.ca-key --root-key /media/offline/ca-root.key\n                     \
+                                      for key = \"credential:ca-key\"; the root's key never lies on the machine"
     )]
     Init {
         #[command(flatten)]
@@ -38,6 +40,9 @@ pub(super) enum Command {
         /// Where the key goes, where the file says credential:NAME
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        /// Where the root's key is, or goes [default: beside the certificate of [issuing_ca]]
+        #[arg(long, value_name = "FILE")]
+        root_key: Option<PathBuf>,
     },
     /// Say what is there, what it covers and when it ends
     #[command(after_help = "Examples:\n  sekisho ca show --config /etc/sekisho/sekisho.toml")]
@@ -49,15 +54,22 @@ pub(super) enum Command {
 
 pub(super) fn ca(command: &Command) -> ExitCode {
     match command {
-        Command::Init { config, reserve, days, next, key } => {
+        Command::Init { config, reserve, days, next, key, root_key } => {
             let which = if *next { Which::Next } else { Which::First };
-            make(config, reserve, *days, which, key.as_deref())
+            let placed = Placed { key: key.as_deref(), root_key: root_key.as_deref() };
+            make(config, reserve, *days, which, &placed)
         }
         Command::Show { config } => show(config),
     }
 }
 
-fn make(file: &ConfigFile, reserve: &[String], days: u32, which: Which, key: Option<&Path>) -> ExitCode {
+/// Where keys go that the file does not say.
+struct Placed<'a> {
+    key: Option<&'a Path>,
+    root_key: Option<&'a Path>,
+}
+
+fn make(file: &ConfigFile, reserve: &[String], days: u32, which: Which, placed: &Placed<'_>) -> ExitCode {
     let config = match file.load(Scope::WithoutIssuingCa) {
         Ok(config) => config,
         Err(code) => return code,
@@ -66,7 +78,7 @@ fn make(file: &ConfigFile, reserve: &[String], days: u32, which: Which, key: Opt
         Ok(files) => files,
         Err(code) => return code,
     };
-    let own = match own_files(files, which, key) {
+    let own = match own_files(files, which, placed.key) {
         Ok(own) => own,
         Err(why) => return fail(&format!("{}: {why}", config.file.display())),
     };
@@ -78,28 +90,61 @@ fn make(file: &ConfigFile, reserve: &[String], days: u32, which: Which, key: Opt
         }
     }
     let request = InitRequest {
-        certificate: own.0.to_owned(),
-        key: own.1.to_owned(),
+        certificate: own.certificate.to_owned(),
+        key: own.key.to_owned(),
         site: config.site.name.clone(),
         permitted,
         days,
         now: SystemTime::now(),
     };
-    let beside = match which {
-        Which::First => own,
-        Which::Next => (files.certificate.as_path(), key.unwrap_or(&files.key)),
+    let mut root = RootFiles::beside(&files.certificate);
+    if let Some(key) = placed.root_key {
+        key.clone_into(&mut root.key);
+    }
+    let made = match which {
+        Which::First => init_with(&request, &root),
+        Which::Next => init_under(&request, &root),
     };
-    match init_under(&request, beside) {
+    match made {
         Ok(report) => {
-            say(&report.to_string());
+            say(&format!("{report}\n{}", steps(&report, own.credential)));
             DONE.into()
         }
         Err(error) => fail(&error),
     }
 }
 
-/// The two files to be made.
-fn own_files<'f>(files: &'f IssuingFiles, which: Which, key: Option<&'f Path>) -> Result<(&'f Path, &'f Path), String> {
+/// What is to be done next.
+fn steps(report: &InitReport, credential: Option<&str>) -> String {
+    let key = match credential {
+        None => format!("must belong to the user that sekisho runs as: chown USER {}", report.key.display()),
+        Some(name) => {
+            format!("stays root's: LoadCredential={name}:FILE of the unit hands it over when the service starts.")
+        }
+    };
+    let last = match (report.root, credential) {
+        (RootOrigin::Made, _) => "Install the root certificate on the clients (compare its SHA-256 there).",
+        (RootOrigin::Kept, None) => "Reload sekisho (SIGHUP).",
+        (RootOrigin::Kept, Some(_)) => "Restart sekisho: a reload does not read a credential anew.",
+    };
+    format!(
+        "Now: 1. Take the root key {} away, to where it is kept offline. sekisho does not need it, and who has it\n        \
+         can sign for any name that the clients look up.\n     \
+         2. The issuing key {key}\n     \
+         3. {last}\n",
+        report.root_files.key.display()
+    )
+}
+
+/// What is to be made.
+struct OwnFiles<'f> {
+    certificate: &'f Path,
+    key: &'f Path,
+    /// By what name the unit hands the key over.
+    credential: Option<&'f str>,
+}
+
+fn own_files<'f>(files: &'f IssuingFiles, which: Which, placed: Option<&'f Path>) -> Result<OwnFiles<'f>, String> {
     let (certificate, named) = match (which, &files.next) {
         (Which::First, _) => (&files.certificate, &files.key),
         (Which::Next, Some(next)) => (&next.certificate, &next.key),
@@ -109,14 +154,14 @@ fn own_files<'f>(files: &'f IssuingFiles, which: Which, key: Option<&'f Path>) -
             );
         }
     };
-    match key {
-        Some(key) => Ok((certificate, key)),
-        None if is_credential(named) => Err(
-            "the key is a systemd credential, which only the service has: say with --key FILE where to put it, and give that file to \
-             LoadCredential= of the unit, or to `systemd-creds encrypt`"
-                .to_owned(),
-        ),
-        None => Ok((certificate, named)),
+    let credential = credential_name(named);
+    match (placed, credential) {
+        (None, Some(name)) => Err(format!(
+            "the key is the systemd credential {name}, which only the service has: say with --key FILE where to put it, and give that file \
+             to LoadCredential={name}:FILE of the unit, or to `systemd-creds encrypt --name={name}` (the package's unit takes \
+             /etc/credstore/sekisho.{name})"
+        )),
+        (placed, credential) => Ok(OwnFiles { certificate, key: placed.unwrap_or(named), credential }),
     }
 }
 

@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{ConfigFile, DONE, FAILED, fail};
 use crate::config::{Config, Scope};
 use crate::connection::Live;
+use crate::inspect::keyfile::{unit_with, unseen_credential};
 use crate::proof::{self, Finding, Proof, Row, Verdict};
 use crate::record::Recorder;
 use crate::telemetry;
@@ -32,7 +33,9 @@ Exit code: 0 every field arrived as it is due, 1 it did not, something could not
 
 Examples:
   sekisho prove --config /etc/sekisho/sekisho.toml
-  sekisho prove --json > proof-$(date +%F).json";
+  sekisho prove --json > proof-$(date +%F).json
+  systemd-run --quiet --pipe -p LoadCredential=ca-key:sekisho.ca-key sekisho prove --config /etc/sekisho/sekisho.toml
+                                          for key = \"credential:ca-key\", with the package's place of that key";
 
 pub(super) fn prove(arguments: &Arguments) -> ExitCode {
     telemetry::init("error");
@@ -40,6 +43,11 @@ pub(super) fn prove(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
+    if let Some(unit) = unit_needed(&config) {
+        return fail(&format!(
+            "the issuing key is a systemd credential, which only a unit has: put before the command, to have it: {unit}"
+        ));
+    }
     let site = config.site.name.clone();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -59,6 +67,14 @@ pub(super) fn prove(arguments: &Arguments) -> ExitCode {
         return fail(&format!("the proof could not be written: {error}"));
     }
     if proof.verdict() == Verdict::Holds { DONE.into() } else { FAILED.into() }
+}
+
+/// What the command needs round it, where the keys are not for this process to see.
+fn unit_needed(config: &Config) -> Option<String> {
+    let files = config.issuing_files.as_ref()?;
+    let keys = [&files.key].into_iter().chain(files.next.as_ref().map(|next| &next.key));
+    let unseen: Vec<&str> = keys.filter_map(|key| unseen_credential(key)).collect();
+    (!unseen.is_empty()).then(|| unit_with(unseen))
 }
 
 async fn once(config: Config) -> Result<Proof, String> {

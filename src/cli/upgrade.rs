@@ -19,13 +19,14 @@ pub(super) const HELP: &str = "The new process loads the configuration, takes th
 
 /// For a configuration with a million names, and the record to be written out.
 const PATIENCE: Duration = Duration::from_secs(120);
-const PAUSE: Duration = Duration::from_millis(50);
+/// Each question is a line of the record.
+const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Do nothing where the process that runs is of this very program file
+    /// Do nothing where the process that runs is of this very program file, or cannot be asked as there is no [control]
     #[arg(long)]
     if_changed: bool,
     /// Handed on to `run`: where the last good configuration is kept [default: $STATE_DIRECTORY]
@@ -40,6 +41,12 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
         Err(code) => return code,
     };
     let Some(at) = config.control else {
+        if arguments.if_changed {
+            say(
+                "no [control], so that the service that runs is not asked whether this program is another one: a new program needs a restart\n",
+            );
+            return DONE.into();
+        }
         return fail(
             &"the service that runs is asked by its control socket, and the configuration has none: add [control] socket, and restart once",
         );
@@ -55,6 +62,13 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
         say(&format!("process {} runs this program already: nothing to upgrade\n", before.pid));
         return DONE.into();
     }
+    if let Some(unit) = unit(before.pid).filter(|unit| self::unit(std::process::id()).as_ref() != Some(unit)) {
+        return fail(&format!(
+            "process {} is the service manager's, of the unit {unit}, and what is started here would not be: it would be taken for \
+             ended, and started again beside this; use `systemctl reload {unit}`",
+            before.pid
+        ));
+    }
     let child = match start(arguments) {
         Ok(child) => child,
         Err(error) => return fail(&format!("the new process cannot be started: {error}")),
@@ -69,6 +83,23 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
         }
         Err(why) => fail(&why),
     }
+}
+
+/// The unit of the service manager that the process is of, by its control group (proc_pid_cgroup(5)).
+fn unit(process: u32) -> Option<String> {
+    let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
+    unit_in(&groups).map(str::to_owned)
+}
+
+/// `None`: of none, or of one that nobody starts again, such as a session.
+fn unit_in(groups: &str) -> Option<&str> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        // The one hierarchy of version 2, or the service manager's own of version 1.
+        let path = fields.next().filter(|controllers| ["", "name=systemd"].contains(controllers)).and(fields.next())?;
+        let unit = path.rsplit('/').find(|name| name.ends_with(".service") || name.ends_with(".scope"))?;
+        unit.ends_with(".service").then_some(unit)
+    })
 }
 
 fn start(arguments: &Arguments) -> std::io::Result<Child> {
@@ -115,6 +146,29 @@ fn wait(mut child: Child, before: &Status, socket: &Path) -> Result<Status, Stri
         }
         Ok(_) | Err(_) => {
             Err(format!("{waited}, and may have the place of process {} already: see its log", before.pid))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_told_by_the_control_group() {
+        let rows = [
+            ("0::/system.slice/sekisho.service\n", Some("sekisho.service")),
+            ("0::/system.slice/sekisho.service/.control\n", Some("sekisho.service")),
+            ("0::/system.slice/system-sekisho.slice/sekisho@a.service\n", Some("sekisho@a.service")),
+            ("4:memory:/user.slice\n1:name=systemd:/system.slice/sekisho.service\n0::/\n", Some("sekisho.service")),
+            ("4:memory:/system.slice/sekisho.service\n1:name=systemd:/\n", None),
+            ("0::/user.slice/user-0.slice/session-3.scope\n", None),
+            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/terminal-7.scope\n", None),
+            ("0::/\n", None),
+            ("", None),
+        ];
+        for (groups, unit) in rows {
+            assert_eq!(unit_in(groups), unit, "{groups}");
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::problem::{At, LoadError, Problems, quoted};
+use super::problem::{LoadError, Problems, quoted};
 use super::reader::{Table, Text};
 use super::{Scope, document, read, schema, settings};
 use crate::control::accounts::Accounts;
@@ -46,28 +46,26 @@ pub(super) fn control<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems
 
 /// With the numbers of the groups. Without the machine that it is for, groups that are not known are nobody's.
 pub(super) fn resolve(lowered: Option<Lowered<'_>>, scope: Scope, problems: &mut Problems<'_>) -> Option<Settings> {
-    let Lowered { socket, viewers, operators } = lowered?;
-    let named = [&viewers, &operators].into_iter().flatten().any(|text| number(text.text).is_none());
-    let accounts = match named.then(|| Accounts::read(Path::new(ETC))) {
-        Some(Ok(accounts)) => accounts,
-        None => Accounts::default(),
-        Some(Err(error)) => {
+    resolve_by(Path::new(ETC), lowered?, scope, problems)
+}
+
+fn resolve_by(etc: &Path, lowered: Lowered<'_>, scope: Scope, problems: &mut Problems<'_>) -> Option<Settings> {
+    let Lowered { socket, viewers, operators } = lowered;
+    let named = [&viewers, &operators].into_iter().flatten().find(|text| number(text.text).is_none());
+    let accounts = named.and_then(|text| match Accounts::read(etc) {
+        Ok(accounts) => Some(accounts),
+        Err(error) => {
             if scope != Scope::WithoutIssuingCa {
-                let at = [&viewers, &operators].into_iter().flatten().next().map(|text| text.at.clone());
-                let at = at.unwrap_or(At { offset: 0, key: String::new() });
-                problems.error(
-                    &at,
-                    format!("no readable /etc/passwd and /etc/group ({error})"),
-                    "the machine's groups",
-                );
+                let found = format!("no readable /etc/passwd and /etc/group ({error})");
+                problems.error(&text.at, found, "the machine's groups");
             }
-            Accounts::default()
+            None
         }
-    };
+    });
     let mut group = |text: Option<Text<'_>>| {
         let text = text?;
-        let id = number(text.text).or_else(|| accounts.group(text.text));
-        if id.is_none() && scope != Scope::WithoutIssuingCa {
+        let id = number(text.text).or_else(|| accounts.as_ref()?.group(text.text));
+        if id.is_none() && accounts.is_some() && scope != Scope::WithoutIssuingCa {
             let problem = problems.error(
                 &text.at,
                 quoted(text.text),
@@ -143,6 +141,22 @@ mod tests {
         assert_eq!(problem.expected, "a group of this machine's /etc/group, or a group's number");
         let elsewhere = load(&path, Scope::WithoutIssuingCa, SystemTime::now()).expect("loads elsewhere");
         assert_eq!(elsewhere.control.expect("there").operators, None);
+    }
+
+    #[test]
+    fn where_the_groups_cannot_be_read_no_group_is_said_to_be_missing() {
+        let text = "[control]\nsocket = \"c.sock\"\nviewers = \"4242\"\noperators = \"adm\"\n";
+        let (dir, _) = file(text);
+        let mut problems = Problems::new("sekisho.toml", text);
+        let tree = document::parse(&mut problems).expect("TOML");
+        let root = Table::root(&tree, &schema::ROOT, &mut problems);
+        let lowered = control(&root, dir.path(), &mut problems).expect("a section");
+        let settings = resolve_by(dir.path(), lowered, Scope::Full, &mut problems).expect("settings");
+        assert_eq!((settings.viewers.map(|group| group.id), settings.operators), (Some(4242), None));
+        let problems = problems.into_sorted();
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        assert_eq!((problem.line, problem.key.as_str()), (4, "control.operators"));
+        assert!(problem.found.starts_with("no readable /etc/passwd and /etc/group ("), "{problem}");
     }
 
     #[test]

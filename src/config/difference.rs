@@ -14,7 +14,7 @@ use super::{
 use crate::addrs::ListenAddr;
 use crate::policy::{Enforcement, HostPattern, Listed, ServiceSummary, SetHeader};
 use crate::pressure::Ceiling;
-use crate::upstream::trust::Sources;
+use crate::upstream::trust::{Roots, Sources};
 use crate::upstream::{connect, resolve, vet};
 use crate::{admit, control, pac, record};
 
@@ -49,14 +49,24 @@ fn services(old: &Config, new: &Config) -> Vec<String> {
         };
         config.policy.services().map(part).collect()
     };
-    let (old, new) = (of(old), of(new));
+    named("service", &of(old), &of(new), ServiceParts::in_words, ServiceParts::changes)
+}
+
+/// What has come, what has gone, and what has changed of the rest.
+fn named<T>(
+    what: &str,
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+    in_words: impl Fn(&T) -> String,
+    changes: impl Fn(&T, &T) -> Vec<String>,
+) -> Vec<String> {
     let added = new.iter().filter(|(name, _)| !old.contains_key(*name));
-    let added = added.map(|(name, service)| format!("+ service {name:?}: {}", service.in_words()));
+    let added = added.map(|(name, item)| format!("+ {what} {name:?}: {}", in_words(item)));
     let removed = old.iter().filter(|(name, _)| !new.contains_key(*name));
-    let removed = removed.map(|(name, service)| format!("- service {name:?}: {}", service.in_words()));
+    let removed = removed.map(|(name, item)| format!("- {what} {name:?}: {}", in_words(item)));
     let changed = old.iter().filter_map(|(name, before)| {
-        let parts = before.changes(new.get(name)?);
-        (!parts.is_empty()).then(|| format!("~ service {name:?}: {}", parts.join("; ")))
+        let parts = changes(before, new.get(name)?);
+        (!parts.is_empty()).then(|| format!("~ {what} {name:?}: {}", parts.join("; ")))
     });
     added.chain(removed).chain(changed).collect()
 }
@@ -135,16 +145,8 @@ fn clients(old: &Config, new: &Config) -> Vec<String> {
         let networks = |networks: &[ipnet::IpNet]| networks.iter().map(ToString::to_string).collect();
         config.policy.groups().map(|group| (group.name.to_owned(), networks(group.networks))).collect()
     };
-    let (old, new) = (of(old), of(new));
-    let added = new.iter().filter(|(name, _)| !old.contains_key(*name));
-    let removed = old.iter().filter(|(name, _)| !new.contains_key(*name));
-    let changed = old.iter().filter_map(|(name, before)| {
-        let parts: Vec<_> = moved("networks", before, new.get(name)?).into_iter().collect();
-        (!parts.is_empty()).then(|| format!("~ clients {name:?}: {}", parts.join("; ")))
-    });
-    let added = added.map(|(name, networks)| format!("+ clients {name:?}: {}", few(networks)));
-    let removed = removed.map(|(name, networks)| format!("- clients {name:?}: {}", few(networks)));
-    added.chain(removed).chain(changed).collect()
+    let networks = |before: &Vec<String>, after: &Vec<String>| moved("networks", before, after).into_iter().collect();
+    named("clients", &of(old), &of(new), |networks| few(networks), networks)
 }
 
 /// Of all, of a client, and of each group and service that has its own.
@@ -282,7 +284,7 @@ fn of_upstream(resolver: &resolve::Settings, guard: &vet::Settings, dial: &conne
     vec![
         ("resolver.servers", join(&resolver.servers)),
         ("resolver.hosts", hosts.join(", ")),
-        ("upstream.roots", debug(roots)),
+        ("upstream.roots", of_roots(roots)),
         ("upstream.extra_roots", paths(extra_roots)),
         ("upstream.crls", paths(crls)),
         ("upstream.crl_unknown", debug(crl_unknown)),
@@ -366,6 +368,13 @@ fn few(items: &[String]) -> String {
 
 fn join<T: ToString>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn of_roots(roots: &Roots) -> String {
+    match roots {
+        Roots::File(file) => path(Some(file)),
+        Roots::Bundled | Roots::System => debug(roots),
+    }
 }
 
 fn path(path: Option<&PathBuf>) -> String {
@@ -461,6 +470,12 @@ mod tests {
             let found: Vec<_> = found.iter().filter(|line| !line.starts_with("~ header fields")).cloned().collect();
             assert_eq!(found.join("\n"), expected);
         }
+    }
+
+    #[test]
+    fn a_path_is_shown_as_it_is() {
+        assert_eq!(of_roots(&Roots::File("/etc/sekisho/Own.pem".into())), "/etc/sekisho/Own.pem");
+        assert_eq!([Roots::Bundled, Roots::System].map(|roots| of_roots(&roots)), ["bundled", "system"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::lower::Lowered;
 use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
 use super::{IssuingFiles, NextFiles, Scope, day_of, ismap, schema, settings};
-use crate::inspect::authority::root_path;
+use crate::inspect::authority::RootFiles;
 use crate::inspect::constraints::Coverage;
 use crate::inspect::issuer::Issuer;
 use crate::inspect::keyfile;
@@ -27,8 +27,8 @@ const SOON: i64 = 60;
 pub(super) struct Places {
     first: At,
     next: Option<(At, At)>,
-    /// The key that only the service has.
-    unseen: Option<(At, String)>,
+    /// The keys that only the service has.
+    unseen: Vec<(At, String)>,
 }
 
 /// `None` where there is no `[issuing_ca]`.
@@ -37,10 +37,10 @@ pub(super) fn read<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<'_
     if !table.is_present() {
         return None;
     }
-    let mut unseen = None;
+    let mut unseen = Vec::new();
     let (certificate, key, at) = pair(&table, base, &mut unseen, problems);
     let following = table.table("next", Some(&schema::ISSUING_CA_NEXT), problems);
-    let mut places = Places { first: at, next: None, unseen: None };
+    let mut places = Places { first: at, next: None, unseen: Vec::new() };
     let next = if following.is_present() {
         let (certificate, key, at) = pair(&following, base, &mut unseen, problems);
         let from = ismap::day(&following, "from", problems);
@@ -59,7 +59,7 @@ pub(super) fn read<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<'_
 fn pair<'t>(
     table: &Table<'t>,
     base: &Path,
-    unseen: &mut Option<(At, String)>,
+    unseen: &mut Vec<(At, String)>,
     problems: &mut Problems<'_>,
 ) -> (PathBuf, PathBuf, At) {
     let certificate = table.required_text("certificate", "the issuing certificate's PEM file", problems);
@@ -73,7 +73,7 @@ fn pair<'t>(
 fn key_file(
     text: &Text<'_>,
     base: &Path,
-    unseen: &mut Option<(At, String)>,
+    unseen: &mut Vec<(At, String)>,
     problems: &mut Problems<'_>,
 ) -> Option<PathBuf> {
     let Some(name) = text.text.strip_prefix(CREDENTIAL) else { return settings::file(text, base, problems) };
@@ -87,7 +87,7 @@ fn key_file(
         return None;
     }
     if keyfile::credentials_directory().is_none() {
-        *unseen = Some((text.at.clone(), name.to_owned()));
+        unseen.push((text.at.clone(), name.to_owned()));
     }
     Some(keyfile::credential(name))
 }
@@ -100,21 +100,19 @@ pub(super) fn load(
     problems: &mut Problems<'_>,
 ) -> Option<Issuer> {
     let (files, places) = lowered.issuing.as_ref()?;
-    let unseen = places.unseen.as_ref().filter(|_| scope == Scope::Full);
-    if let Some((at, name)) = unseen {
-        let found = format!("\"{CREDENTIAL}{name}\", and $CREDENTIALS_DIRECTORY is not set");
-        let expected = format!("a unit with LoadCredential={name}:FILE around it, as the service has");
-        problems.warning(at, found, expected).hint("here the key was not looked at, and nothing can be signed");
+    if scope == Scope::Full {
+        tell_unseen(&places.unseen, problems);
     }
-    let with_key = scope == Scope::Full && places.unseen.is_none();
-    let first = open(&files.certificate, &files.key, with_key, &places.first, lowered, problems);
+    let with_key = scope == Scope::Full && places.unseen.is_empty();
+    let own = Own::first(files);
+    let first = open(&own, with_key, &places.first, lowered, problems);
     let Some((next, (at, from_at))) = files.next.as_ref().zip(places.next.as_ref()) else {
         let first = first?;
         hold(&first, now, &places.first, problems);
         near_its_end(&first, now, &places.first, problems);
         return Some(first);
     };
-    let following = open(&next.certificate, &next.key, with_key, at, lowered, problems);
+    let following = open(&own.next(next), with_key, at, lowered, problems);
     let (first, following) = (first?, following?);
     let from = begins(next.from);
     if next.from <= day_of(now) {
@@ -122,14 +120,15 @@ pub(super) fn load(
         near_its_end(&following, now, at, problems);
         let found = format!("{}, which has come", next.from);
         let problem = problems.warning(from_at, found, "a day to come");
-        problem.hint("move next's certificate and key up into [issuing_ca], and remove [issuing_ca.next]");
+        problem.hint("move its certificate and key to where those of [issuing_ca] are, and remove [issuing_ca.next]");
     } else {
         hold(&first, now, &places.first, problems);
-        hold(&following, from, at, problems);
-        let end = first.certificate().not_after;
-        if end < OffsetDateTime::from(from) {
-            let found = format!("{}, when the first issuing CA has ended ({end})", next.from);
+        let ends = [("first", &first), ("next", &following)].map(|(which, ca)| (which, ca.certificate().not_after));
+        if let Some((which, end)) = ends.into_iter().find(|(_, end)| *end < OffsetDateTime::from(from)) {
+            let found = format!("{}, when the {which} issuing CA has ended ({end})", next.from);
             problems.error(from_at, found, "a day on which both are valid");
+        } else {
+            hold(&following, from, at, problems);
         }
     }
     Some(first.followed_by(following, from))
@@ -140,25 +139,57 @@ fn begins(day: Date) -> SystemTime {
     PrimitiveDateTime::new(day, Time::MIDNIGHT).assume_offset(offset!(+9)).into()
 }
 
-fn open(
-    certificate: &Path,
-    key: &Path,
-    with_key: bool,
-    at: &At,
-    lowered: &Lowered<'_>,
-    problems: &mut Problems<'_>,
-) -> Option<Issuer> {
-    match Issuer::open(certificate, with_key.then_some(key)) {
+fn tell_unseen(unseen: &[(At, String)], problems: &mut Problems<'_>) {
+    for (number, (at, name)) in unseen.iter().enumerate() {
+        let found = format!("\"{CREDENTIAL}{name}\", and $CREDENTIALS_DIRECTORY is not set");
+        let expected = format!("a unit with LoadCredential={name}:FILE around it, as the service has");
+        let problem = problems.warning(at, found, expected);
+        if number == 0 {
+            let unit = keyfile::unit_with(unseen.iter().map(|(_, name)| name.as_str()));
+            problem.hint(format!(
+                "here the key was not looked at, and nothing can be signed; put before the command, to have it:\n{unit}"
+            ));
+        }
+    }
+}
+
+/// The files of one of the two, and how others like them are made.
+struct Own<'f> {
+    certificate: &'f Path,
+    key: &'f Path,
+    init: &'static str,
+    /// The first one's certificate, whose root is the root of both.
+    first: &'f Path,
+}
+
+impl<'f> Own<'f> {
+    fn first(files: &'f IssuingFiles) -> Self {
+        let IssuingFiles { certificate, key, next: _ } = files;
+        Self { certificate, key, init: "sekisho ca init", first: certificate }
+    }
+
+    fn next(&self, files: &'f NextFiles) -> Self {
+        let NextFiles { certificate, key, from: _ } = files;
+        Self { certificate, key, init: "sekisho ca init --next", first: self.first }
+    }
+}
+
+fn open(own: &Own<'_>, with_key: bool, at: &At, lowered: &Lowered<'_>, problems: &mut Problems<'_>) -> Option<Issuer> {
+    let Own { certificate, key, .. } = own;
+    match Issuer::open(certificate, with_key.then_some(*key)) {
         Ok(issuer) => {
-            check_coverage(&issuer, (certificate, key), at, &lowered.inspected, problems);
+            check_coverage(&issuer, own, at, &lowered.inspected, problems);
             Some(issuer)
         }
         Err(error) => {
-            let missing = !certificate.exists() || (with_key && !key.exists());
-            let hint = if missing {
-                "`sekisho ca init` makes what is missing"
+            let credential = with_key && keyfile::credential_name(key).is_some();
+            let hint = if !certificate.exists() || (with_key && !credential && !key.exists()) {
+                format!("`{}` makes what is missing", own.init)
+            } else if credential {
+                "`sekisho ca show` says what is there; where the credential's file has been changed, restart: a reload does not read it anew"
+                    .to_owned()
             } else {
-                "`sekisho ca show` says what is there"
+                "`sekisho ca show` says what is there".to_owned()
             };
             problems.error(at, error.to_string(), String::new()).hint(hint);
             None
@@ -187,7 +218,7 @@ fn near_its_end(issuer: &Issuer, now: SystemTime, at: &At, problems: &mut Proble
 
 fn check_coverage(
     issuer: &Issuer,
-    files: (&Path, &Path),
+    own: &Own<'_>,
     at: &At,
     inspected: &[(HostPattern, At)],
     problems: &mut Problems<'_>,
@@ -202,7 +233,7 @@ fn check_coverage(
                 let found = format!("\"{pattern}\", which the issuing CA cannot sign for: {gap}");
                 let problem = problems.error(at, found, "an inspected host within the CA's name constraints");
                 if !told {
-                    problem.hint(how_to_reissue(files));
+                    problem.hint(how_to_reissue(own));
                     told = true;
                 }
             }
@@ -220,17 +251,26 @@ fn check_coverage(
 }
 
 /// The clients trust the root: as long as that stays, a new intermediate under it changes nothing for them.
-fn how_to_reissue((certificate, key): (&Path, &Path)) -> String {
+fn how_to_reissue(own: &Own<'_>) -> String {
+    let Own { certificate, key, init, first } = own;
+    let RootFiles { certificate: root, key: root_key } = RootFiles::beside(first);
+    let (key, given, last) = match keyfile::credential_name(key) {
+        None => (key.display().to_string(), "", "reload"),
+        Some(name) => (
+            format!("the file that the unit hands over as the credential {name}"),
+            ", with --key and that file",
+            "restart: a reload does not read a credential anew",
+        ),
+    };
     format!(
         "issue a new intermediate under the same root; the clients keep the root they trust:\n\
-         1. move {} and {} away\n\
-         2. bring {} back from its safe place, beside {}\n\
-         3. run `sekisho ca init` with this file, and take the root's key away again\n\
-         4. reload",
+         1. move {} and {key} away\n\
+         2. bring {} back from its safe place, beside {} (or say where it is with --root-key)\n\
+         3. run `{init}` with this file{given}, and take the root's key away again\n\
+         4. {last}",
         certificate.display(),
-        key.display(),
-        root_path(key, "key").display(),
-        root_path(certificate, "pem").display(),
+        root_key.display(),
+        root.display(),
     )
 }
 

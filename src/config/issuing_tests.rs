@@ -42,8 +42,8 @@ impl Site {
     }
 
     fn follow(&self, permitted: &str) {
-        let (first, key) = (self.path("ca.pem"), self.path("ca.key"));
-        authority::init_under(&self.request("next", permitted, 730), (&first, &key)).expect("the next CA");
+        let root = RootFiles::beside(&self.path("ca.pem"));
+        authority::init_under(&self.request("next", permitted, 730), &root).expect("the next CA");
     }
 
     fn request(&self, stem: &str, permitted: &str, days: u32) -> InitRequest {
@@ -129,7 +129,7 @@ fn j08_both_are_checked_at_every_load() {
     fs::remove_file(site.path("next.key")).expect("removed");
     let refusal = site.refusal();
     assert!(refusal.contains("error: issuing_ca.next.certificate: cannot open the key next.key"), "{refusal}");
-    assert!(refusal.contains("hint: `sekisho ca init` makes what is missing"), "{refusal}");
+    assert!(refusal.contains("hint: `sekisho ca init --next` makes what is missing"), "{refusal}");
 }
 
 impl Site {
@@ -147,6 +147,10 @@ fn j08_a_gap_between_the_two_is_refused() {
     let expected = "sekisho.toml:16:8: error: issuing_ca.next.from: found 2027-01-15, when the first issuing CA has ended (2027-01-13 \
                     15:00:00.0 +00:00:00), expected a day on which both are valid\n";
     assert_eq!(site.refusal(), expected);
+    let site = Site::new(3000, &next("2028-12-02"));
+    let expected = "sekisho.toml:16:8: error: issuing_ca.next.from: found 2028-12-02, when the next issuing CA has ended (2028-11-29 \
+                    15:00:00.0 +00:00:00), expected a day on which both are valid\n";
+    assert_eq!(site.refusal(), expected);
     assert_eq!(Site::new(45, &next("2027-01-15")).warnings(now()), "");
 }
 
@@ -154,7 +158,7 @@ fn j08_a_gap_between_the_two_is_refused() {
 fn j08_once_the_day_has_come_the_first_may_end_and_the_file_is_to_be_tidied() {
     let site = Site::new(60, &next("2027-01-15"));
     let expected = "sekisho.toml:16:8: warning: issuing_ca.next.from: found 2027-01-15, which has come, expected a day to come\n    \
-                    hint: move next's certificate and key up into [issuing_ca], and remove [issuing_ca.next]\n";
+                    hint: move its certificate and key to where those of [issuing_ca] are, and remove [issuing_ca.next]\n";
     for days in [45, 59, 61, 300] {
         assert_eq!(site.warnings(now() + days * DAY), expected, "{days}");
     }

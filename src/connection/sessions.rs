@@ -1,7 +1,7 @@
 //! What is being relayed: facts that are held anyway, so that an operator can list them and cut one.
 //!
 //! An attempt comes in when its relay begins and goes when it ends. The map is in shards, each with a lock of its own, which is held for
-//! one insertion, one removal, or one walk over a page at most: no list stops the data path. Octets are counted where they always were.
+//! one insertion, one removal, or one walk: over a page, or with a filter over the shard. No list stops the data path for longer. Octets are counted where they always were.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -32,7 +32,7 @@ pub enum Kind {
 /// One attempt that is being relayed.
 pub struct Session {
     pub id: EventId,
-    /// When its connection was accepted.
+    /// When the attempt began: the first of a connection when that was accepted.
     pub at: SystemTime,
     pub client: ClientAddr,
     pub group: Option<Text>,

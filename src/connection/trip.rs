@@ -1,11 +1,7 @@
 //! One attempt's companion: it calls each phase for the spine, writes down what became known, and says in the spine's words
 //! how the attempt ended. No phase is decided here.
 
-use std::future::{pending, poll_fn};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 
 use tokio::time::Instant;
 
@@ -13,6 +9,7 @@ use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
 use super::plain;
 use super::protocols::mirrored;
+use super::relaying::Relaying;
 use super::sessions::{Entered, Kind, Session};
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::admit::{Admission, Counted, Rated, Slots, Visit};
@@ -27,7 +24,6 @@ use crate::pressure::{Charge, INSPECTED, Newcomer, Shed};
 use crate::reason::{Reason, Side};
 use crate::record::{Action, Attempt};
 use crate::reply::KeepAlive;
-use crate::seldom::Seldom;
 use crate::upstream::connect::Connection;
 use crate::upstream::verify::{self, VerifiedUpstream, VerifyError};
 use crate::upstream::{self, DialError};
@@ -53,54 +49,6 @@ pub enum Way {
     Tunnel(Permit<Tunnel>),
     Inspect(Permit<Inspect>),
     Plain(Permit<Plain>, Box<RequestHead>),
-}
-
-/// Whether an attempt has come to its relay, which then ends itself at a cut and says how far it got.
-#[derive(Clone)]
-pub struct Relaying(Arc<Before>);
-
-struct Before {
-    begun: AtomicBool,
-    /// `None`: it is being turned away, and holds no place.
-    newcomer: Option<Newcomer>,
-}
-
-impl Relaying {
-    fn after(newcomer: Option<Newcomer>) -> Self {
-        Self(Arc::new(Before { begun: AtomicBool::new(false), newcomer }))
-    }
-
-    /// Resolves at a cut that comes before the relay, or when its place is needed by others. Boxed, and given up when it comes to its
-    /// relay: there are many, and they last.
-    pub fn ended_before_it(self, drain: &Drain) -> impl Future<Output = Reason> {
-        let (this, cut) = (self.clone(), drain.cut());
-        let mut ending = Some(Seldom::new(Box::pin(async move {
-            tokio::select! {
-                () = cut => Reason::ShuttingDown,
-                () = ended(this.0.newcomer.as_ref()) => Reason::Overloaded,
-            }
-        })));
-        poll_fn(move |cx| {
-            if self.0.begun.load(Ordering::Relaxed) {
-                ending = None;
-            }
-            ending.as_mut().map_or(Poll::Pending, |ending| Pin::new(ending).poll(cx))
-        })
-    }
-
-    fn begin(&self) {
-        self.0.begun.store(true, Ordering::Relaxed);
-        if let Some(newcomer) = &self.0.newcomer {
-            newcomer.established();
-        }
-    }
-}
-
-async fn ended(newcomer: Option<&Newcomer>) {
-    match newcomer {
-        Some(newcomer) => newcomer.ended().await,
-        None => pending().await,
-    }
 }
 
 /// One attempt under way.
@@ -185,7 +133,7 @@ impl Trip {
     /// False: there is no memory for it.
     pub(super) fn relay_resumed(&mut self) -> bool {
         self.begin_relay();
-        self.relaying.0.newcomer.is_some()
+        self.relaying.has_place()
     }
 
     /// Asks the policy, where the record can take what follows.

@@ -5,10 +5,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::OwnedPermit;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use super::ending::{Ended, Next};
 use super::moving::{Handed, Parcel};
@@ -20,12 +21,18 @@ use crate::policy::Decision;
 use crate::reason::{Outcome, Reason, Side};
 use crate::tunnel::{self, Counters, Half, TunnelEnd};
 
+/// How long a tunnel that is cut waits for the word of the process that it was sent to; that of its end comes sooner.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// Why a tunnel that could go on does not.
 enum Stop {
     For(Reason),
     /// Another process takes it, and there is room on the way to it.
     Move(OwnedPermit<Handed>),
 }
+
+/// A wait for room on the way to the process that takes over. `None`: there is no way.
+type Room = Pin<Box<dyn Future<Output = Option<OwnedPermit<Handed>>> + Send>>;
 
 /// How far a tunnel has come.
 pub(super) struct Progress {
@@ -38,6 +45,7 @@ impl Trip {
     /// Copies both ways until both sides have ended, a reload takes the permission away, or the service is cut or moves.
     ///
     /// Of what is ready the future holds the two sockets and none of the evidence, as there are many and they are idle.
+    #[expect(clippy::boxed_local, reason = "the caller's future would keep its place")]
     pub fn tunnel(&mut self, ready: Box<Ready>, client: &mut Client) -> impl Future<Output = Result<Next, Ended>> {
         self.begin_relay();
         client.spread_probes();
@@ -49,7 +57,6 @@ impl Trip {
     }
 
     /// The same from wherever it has come to. `progress` is boxed as the future keeps the place of what it was given.
-    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and the variables they become")]
     pub(super) fn go_on(
         &mut self,
         client: &mut Client,
@@ -111,12 +118,14 @@ impl Trip {
                 return false;
             }
         };
-        let (handed, taken, stand) = Handed::new(parcel);
+        let (handed, mut answer, stand) = Handed::new(parcel);
         to.send(handed);
         let taken = tokio::select! {
-            taken = taken => taken == Ok(true),
-            // What is on its way is the other's to end, as soon as that goes on.
-            () = self.drain.cut() => !stand.stays(),
+            taken = &mut answer => taken == Ok(true),
+            // What is on its way is the other's to end, as soon as that goes on, unless it says now that it does not take it.
+            () = self.drain.cut() => {
+                !stand.stays() && timeout(LAST_WORD, answer).await.map_or(true, |taken| taken == Ok(true))
+            }
         };
         if taken {
             self.attempt.handed_over();
@@ -153,7 +162,7 @@ impl Trip {
     fn stopped(&self, session: &Session, may_move: bool) -> impl Future<Output = Stop> {
         // Both boxed, as most tunnels have neither.
         let mut over = self.drain.outlives().map(|at| Box::pin(sleep_until(at)));
-        let mut room: Option<Pin<Box<dyn Future<Output = Option<OwnedPermit<Handed>>> + Send>>> = None;
+        let mut room: Option<Room> = None;
         // A reload may have come between the decision and this tunnel's first octet.
         let mut look = true;
         poll_fn(move |cx| {
@@ -179,7 +188,7 @@ impl Trip {
     }
 
     /// Room on the way to the process that takes over, where one does.
-    fn room_to_move(&self) -> Option<Pin<Box<dyn Future<Output = Option<OwnedPermit<Handed>>> + Send>>> {
+    fn room_to_move(&self) -> Option<Room> {
         let to = self.gate.mover().filter(|_| self.drain.is_moving())?.clone();
         Some(Box::pin(async { to.reserve_owned().await.ok() }))
     }

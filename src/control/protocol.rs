@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"v":1,"ask":{"do":"cut","id":"7ZK3-0Q9M-V2XD-TB61"}}
-//! {"v":1,"ok":{"message":"cut 7ZK3-0Q9M-V2XD-TB61: 10.20.0.7 to www.example.com:443"}}
+//! {"v":1,"ok":{"message":"cut 7ZK3-0Q9M-V2XD-TB61: tunnel of 10.20.0.7 to www.example.com:443","revision":"0f1e2d3c4b5a"}}
 //! {"v":1,"error":{"word":"no_such_session","message":"…"}}
 //! ```
 //!
@@ -109,6 +109,10 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    pub fn stopping() -> Self {
+        Self::new(Word::Busy, "the service is stopping: nothing is changed any more")
+    }
+
     pub fn new(word: Word, message: impl Into<String>) -> Self {
         Self { word, message: message.into() }
     }
@@ -145,7 +149,7 @@ pub struct Status {
     /// The lines of `/readyz`, and whether its status is 200.
     pub ready: bool,
     pub readiness: Vec<String>,
-    /// Why the last reload failed, where it did.
+    /// Why the last reload failed, where it did, or which last good configuration is in force in the place of a broken file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub degraded: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,6 +178,7 @@ pub struct Status {
 /// A configuration on trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrialStatus {
+    /// As loaded.
     pub revision: String,
     pub until: String,
     pub seconds_left: u64,
@@ -212,7 +217,7 @@ pub struct Page {
 pub struct SessionRow {
     #[serde(rename = "event.id")]
     pub id: String,
-    /// Of the record; it was accepted then.
+    /// Of the record: when it began.
     #[serde(rename = "@timestamp")]
     pub at: String,
     #[serde(rename = "source.ip")]

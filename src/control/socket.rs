@@ -71,13 +71,23 @@ pub fn listen(path: &Path, mode: u32, successor: Successor) -> Result<(UnixListe
     })
 }
 
-/// Lets others connect at `path`, where a socket of ours is.
-///
-/// # Errors
-/// [`SocketError::Bind`].
-pub fn set_mode(path: &Path, mode: u32) -> Result<(), SocketError> {
-    let set = fs::set_permissions(path, Permissions::from_mode(mode));
-    set.map_err(|source| SocketError::Bind { path: path.to_owned(), source })
+impl SocketFile {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is what lies at its path.
+    pub fn is_in_place(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+
+    /// Says anew who can connect, where it is in place.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_mode(&self, mode: u32) -> io::Result<()> {
+        fs::set_permissions(&self.path, Permissions::from_mode(mode))
+    }
 }
 
 /// A socket that nobody listens on any more refuses; of any other it is not certain that nobody does.
@@ -96,8 +106,7 @@ fn temporary(path: &Path) -> PathBuf {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if ours {
+        if self.is_in_place() {
             let _ = fs::remove_file(&self.path);
         }
     }

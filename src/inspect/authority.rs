@@ -30,9 +30,9 @@ const MAX_COMMON_NAME: usize = 64;
 /// What `ca init` is asked for.
 #[derive(Debug, Clone)]
 pub struct InitRequest {
-    /// Where the issuing certificate goes; the root's goes beside it as `<stem>-root.pem`.
+    /// Where the issuing certificate goes.
     pub certificate: PathBuf,
-    /// Where the issuing key goes; the root's goes beside it as `<stem>-root.key`.
+    /// Where the issuing key goes.
     pub key: PathBuf,
     /// The site's name, for the subjects.
     pub site: String,
@@ -41,6 +41,20 @@ pub struct InitRequest {
     /// How long the issuing certificate lasts; cut to the end of a root that is there already.
     pub days: u32,
     pub now: SystemTime,
+}
+
+/// Where the root's two files are, or go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl RootFiles {
+    /// Both beside the issuing certificate: `ca.pem` gives `ca-root.pem` and `ca-root.key`.
+    pub fn beside(certificate: &Path) -> Self {
+        Self { certificate: root_path(certificate, "pem"), key: root_path(certificate, "key") }
+    }
 }
 
 /// Whether the root was there already.
@@ -52,12 +66,11 @@ pub enum RootOrigin {
     Kept,
 }
 
-/// What `ca init` made; its `Display` tells it with what is to be done next.
+/// What `ca init` made.
 #[derive(Debug, Clone)]
 pub struct InitReport {
     pub root: RootOrigin,
-    pub root_certificate: PathBuf,
-    pub root_key: PathBuf,
+    pub root_files: RootFiles,
     pub root_fingerprint: String,
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -91,17 +104,22 @@ pub enum InitError {
     )]
     Exists(PathBuf),
     #[error(
-        "the root's certificate {} is there and its key {} is not: bring the key back for as long as this takes, or \
-         move the certificate away to make a new root, which every client must then be given", certificate.display(), key.display()
+        "the root's certificate {} is there and its key {} is not: say with --root-key FILE where the key is, or bring it back for as \
+         long as this takes; or move the certificate away to make a new root, which every client must then be given",
+        .0.certificate.display(), .0.key.display()
     )]
-    RootKeyAway { certificate: PathBuf, key: PathBuf },
+    RootKeyAway(RootFiles),
     #[error(
-        "the root's certificate {} and its key {} are both away: bring them back for as long as this takes, so that clients keep the root \
-         that they trust", certificate.display(), key.display()
+        "the root's certificate {} and its key {} are both away: bring the certificate back, and the key for as long as this takes (or \
+         say with --root-key FILE where it is), so that clients keep the root that they trust",
+        .0.certificate.display(), .0.key.display()
     )]
-    RootAway { certificate: PathBuf, key: PathBuf },
-    #[error("the root's key {} is there and its certificate {} is not: bring it back, or move the key away", key.display(), certificate.display())]
-    RootCertificateAway { certificate: PathBuf, key: PathBuf },
+    RootAway(RootFiles),
+    #[error(
+        "the root's key {} is there and its certificate {} is not: bring it back, or move the key away",
+        .0.key.display(), .0.certificate.display()
+    )]
+    RootCertificateAway(RootFiles),
     #[error("the root cannot sign: {0}")]
     Root(#[from] IssuerError),
     #[error("the root {} does not permit an issuing CA below it (pathLenConstraint 0)", .0.display())]
@@ -116,48 +134,54 @@ pub enum InitError {
     Install(#[from] InstallError),
 }
 
+/// As [`init_with`], with the root's files beside the issuing certificate.
+///
+/// # Errors
+/// As [`init_with`].
+pub fn init(request: &InitRequest) -> Result<InitReport, InitError> {
+    init_with(request, &RootFiles::beside(&request.certificate))
+}
+
+/// As [`init_with`], where another issuing CA of that root is there already: no new root is made.
+///
+/// # Errors
+/// As [`init_with`].
+pub fn init_under(request: &InitRequest, root: &RootFiles) -> Result<InitReport, InitError> {
+    if !exists(&root.certificate)? && !exists(&root.key)? {
+        return Err(InitError::RootAway(root.clone()));
+    }
+    init_with(request, root)
+}
+
 /// Makes the CA's files. With the root's two files there and the issuing two not, only the issuing two.
 ///
 /// # Errors
 /// [`InitError`]; then nothing was written.
-pub fn init(request: &InitRequest) -> Result<InitReport, InitError> {
-    init_under(request, (&request.certificate, &request.key))
-}
-
-/// As [`init`], under the root whose files lie beside these two: those of the issuing CA that another one is to follow.
-///
-/// # Errors
-/// As [`init`].
-pub fn init_under(request: &InitRequest, beside: (&Path, &Path)) -> Result<InitReport, InitError> {
+pub fn init_with(request: &InitRequest, files: &RootFiles) -> Result<InitReport, InitError> {
     let permitted = fold(&request.permitted)?;
     if !(1..=ROOT_DAYS).contains(&request.days) {
         return Err(InitError::Days(request.days));
     }
-    let (root_certificate, root_key) = (root_path(beside.0, "pem"), root_path(beside.1, "key"));
-    check_paths([&request.certificate, &request.key, &root_certificate, &root_key])?;
+    check_paths([&request.certificate, &request.key, &files.certificate, &files.key])?;
     let now = OffsetDateTime::from(request.now);
-    let (origin, root) = match (exists(&root_certificate)?, exists(&root_key)?) {
-        (true, true) => (RootOrigin::Kept, Root::read(&root_certificate, &root_key, now)?),
-        (true, false) => return Err(InitError::RootKeyAway { certificate: root_certificate, key: root_key }),
-        (false, true) => return Err(InitError::RootCertificateAway { certificate: root_certificate, key: root_key }),
-        (false, false) if beside.0 != request.certificate => {
-            return Err(InitError::RootAway { certificate: root_certificate, key: root_key });
-        }
+    let (origin, root) = match (exists(&files.certificate)?, exists(&files.key)?) {
+        (true, true) => (RootOrigin::Kept, Root::read(&files.certificate, &files.key, now)?),
+        (true, false) => return Err(InitError::RootKeyAway(files.clone())),
+        (false, true) => return Err(InitError::RootCertificateAway(files.clone())),
         (false, false) => (RootOrigin::Made, Root::make(&request.site, now)?),
     };
     let (issuing_key, issuing_pem, not_after) = make_issuing(request, &permitted, &root, now)?;
-    let mut files = Vec::new();
+    let mut new = Vec::new();
     if origin == RootOrigin::Made {
-        files.push(private(&root_key, &root.key));
-        files.push(public(&root_certificate, root.pem.clone()));
+        new.push(private(&files.key, &root.key));
+        new.push(public(&files.certificate, root.pem.clone()));
     }
-    files.push(private(&request.key, &issuing_key));
-    files.push(public(&request.certificate, issuing_pem + &root.pem));
-    install::install(&files)?;
+    new.push(private(&request.key, &issuing_key));
+    new.push(public(&request.certificate, issuing_pem + &root.pem));
+    install::install(&new)?;
     Ok(InitReport {
         root: origin,
-        root_certificate,
-        root_key,
+        root_files: files.clone(),
         root_fingerprint: root.certificate.fingerprint(),
         certificate: request.certificate.clone(),
         key: request.key.clone(),
@@ -318,37 +342,16 @@ fn signing_failed(error: rcgen::Error) -> InitError {
 impl fmt::Display for InitReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let not_after = OffsetDateTime::from(self.not_after).date();
-        match self.root {
-            RootOrigin::Made => {
-                writeln!(f, "root certificate     {}  (give it to the clients)", self.root_certificate.display())?;
-                writeln!(f, "root key             {}  (take it offline)", self.root_key.display())?;
-            }
-            RootOrigin::Kept => {
-                writeln!(f, "root certificate     {}  (was there; clients keep it)", self.root_certificate.display())?;
-                writeln!(f, "root key             {}  (was there; take it offline again)", self.root_key.display())?;
-            }
-        }
+        let (for_clients, for_safe) = match self.root {
+            RootOrigin::Made => ("give it to the clients", "take it offline"),
+            RootOrigin::Kept => ("was there; clients keep it", "was there; take it offline again"),
+        };
+        writeln!(f, "root certificate     {}  ({for_clients})", self.root_files.certificate.display())?;
+        writeln!(f, "root key             {}  ({for_safe})", self.root_files.key.display())?;
         writeln!(f, "root SHA-256         {}", self.root_fingerprint)?;
         writeln!(f, "issuing certificate  {}  (until {not_after})", self.certificate.display())?;
         writeln!(f, "issuing key          {}", self.key.display())?;
-        writeln!(f, "signs only for       {} and what is below", self.permitted.join(", "))?;
-        writeln!(f)?;
-        writeln!(
-            f,
-            "Now: 1. Move the root key to a medium that is kept offline. sekisho does not need it, and who has it"
-        )?;
-        writeln!(f, "        can sign for any name that the clients look up.")?;
-        writeln!(
-            f,
-            "     2. The issuing key must belong to the user that sekisho runs as: chown USER {}",
-            self.key.display()
-        )?;
-        match self.root {
-            RootOrigin::Made => {
-                writeln!(f, "     3. Install the root certificate on the clients (compare its SHA-256 there).")
-            }
-            RootOrigin::Kept => writeln!(f, "     3. Reload sekisho (SIGHUP)."),
-        }
+        writeln!(f, "signs only for       {} and what is below", self.permitted.join(", "))
     }
 }
 

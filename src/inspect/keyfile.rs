@@ -21,6 +21,11 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 pub enum KeyFileError {
     #[error("cannot open the key {}: {source}; it must be readable by the user that sekisho runs as", path.display())]
     Open { path: PathBuf, source: io::Error },
+    #[error(
+        "the systemd credential {name} is not in {}: systemd hands it over when the service starts, from FILE in LoadCredential={name}:FILE \
+         of its unit", folder.display()
+    )]
+    NoCredential { name: String, folder: PathBuf },
     #[error("cannot read the key {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("the key {} is a symbolic link, which is never followed for a key; name the file it points to", path.display())]
@@ -37,6 +42,11 @@ pub enum KeyFileError {
          the service's user, run this command as it (runuser, sudo -u), else: chown {own} {}", path.display(), path.display()
     )]
     Owner { path: PathBuf, owner: u32, own: u32 },
+    #[error(
+        "the systemd credential {} is that of uid {owner}, and this runs as uid {own}: have it from the unit's own file, by systemd-run \
+         with LoadCredential=, or run this command as that user (runuser, sudo -u)", path.display()
+    )]
+    CredentialOwner { path: PathBuf, owner: u32, own: u32 },
     #[error("the key {} is larger than 64 KiB, so it is not a key", path.display())]
     TooLarge { path: PathBuf },
     #[error(
@@ -84,9 +94,22 @@ pub fn credential(name: &str) -> PathBuf {
     credentials_directory().unwrap_or_else(|| PathBuf::from(ELSEWHERE)).join(name)
 }
 
-/// Whether the key is one that systemd hands over.
-pub fn is_credential(key: &Path) -> bool {
-    key.starts_with(ELSEWHERE) || credentials_directory().is_some_and(|folder| key.starts_with(folder))
+/// Its name, where the key is one that systemd hands over.
+pub fn credential_name(key: &Path) -> Option<&str> {
+    let folder = key.parent()?;
+    let is_credential = folder == Path::new(ELSEWHERE) || credentials_directory().as_deref() == Some(folder);
+    key.file_name()?.to_str().filter(|_| is_credential)
+}
+
+/// Its name, where systemd hands the key over to a process that this one is not.
+pub fn unseen_credential(key: &Path) -> Option<&str> {
+    credential_name(key).filter(|_| credentials_directory().is_none())
+}
+
+/// What is put before a command that is to have these credentials, as the unit has them. FILE is for the administrator to fill in.
+pub fn unit_with<'n>(credentials: impl IntoIterator<Item = &'n str>) -> String {
+    let properties = credentials.into_iter().map(|name| format!(" -p LoadCredential={name}:FILE"));
+    format!("systemd-run --quiet --pipe --same-dir{}", properties.collect::<String>())
 }
 
 fn read_private(path: &Path) -> Result<Vec<u8>, KeyFileError> {
@@ -109,11 +132,14 @@ fn open(path: &Path) -> Result<File, KeyFileError> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path);
     opened.map_err(|source| {
-        let path = path.to_owned();
         if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
-            KeyFileError::SymbolicLink { path }
-        } else {
-            KeyFileError::Open { path, source }
+            return KeyFileError::SymbolicLink { path: path.to_owned() };
+        }
+        match credential_name(path).zip(path.parent()) {
+            Some((name, folder)) if source.kind() == io::ErrorKind::NotFound => {
+                KeyFileError::NoCredential { name: name.to_owned(), folder: folder.to_owned() }
+            }
+            _ => KeyFileError::Open { path: path.to_owned(), source },
         }
     })
 }
@@ -133,8 +159,14 @@ fn check(path: &Path, metadata: &Metadata, credentials: Option<&Path>) -> Result
         return Err(KeyFileError::OpenToOthers { path, mode });
     }
     let own = rustix::process::geteuid().as_raw();
-    if metadata.uid() != 0 && metadata.uid() != own {
-        return Err(KeyFileError::Owner { path, owner: metadata.uid(), own });
+    let owner = metadata.uid();
+    if owner != 0 && owner != own {
+        let of_another = if is_credential {
+            KeyFileError::CredentialOwner { path, owner, own }
+        } else {
+            KeyFileError::Owner { path, owner, own }
+        };
+        return Err(of_another);
     }
     Ok(())
 }
@@ -202,6 +234,15 @@ mod tests {
         std::os::unix::fs::chown(&path, Some(65534), None).expect("chown");
         let message = load(&path).expect_err("refused").to_string();
         assert!(message.contains("uid 65534") && message.contains("chown 0 "), "{message}");
+        // The copy that the service has is not to be taken from it.
+        let credential =
+            check(&path, &fs::metadata(&path).expect("stat"), Some(directory.path())).expect_err("refused");
+        let message = credential.to_string();
+        assert!(
+            message.contains("is that of uid 65534, and this runs as uid 0: have it from")
+                && !message.contains("chown"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -11,11 +11,13 @@ use time::format_description::well_known::Rfc3339;
 use super::authority::root_path;
 use super::certificate::{self, CaCertificate, CertificateError, Standing};
 use super::issuer;
+use super::keyfile;
 
 /// The issuing CA in words.
 #[derive(Debug, Clone, Serialize)]
 pub struct Description {
     pub certificate: String,
+    /// Its file, or `credential:NAME` where only the unit sees it.
     pub key: String,
     pub subject: String,
     pub issuer: String,
@@ -36,6 +38,8 @@ pub struct Description {
     /// What keeps the CA from being used, in the words `run` would refuse it with.
     pub problem: Option<String>,
     pub warnings: Vec<String>,
+    /// Whether the key was looked at: not where only the unit sees it.
+    pub key_seen: bool,
     #[serde(skip)]
     names_are_bound: bool,
 }
@@ -64,9 +68,15 @@ pub fn describe(certificate: &Path, key: &Path, now: SystemTime) -> Result<Descr
     let first = chain.first().ok_or_else(|| fail(certificate::CertificateFlaw::NoCertificate))?;
     let ca = CaCertificate::parse(first).map_err(fail)?;
     let root = find_root(&ca, &chain, certificate);
+    let unseen = keyfile::unseen_credential(key);
+    let problem = match unseen {
+        Some(_) => ca.check_validity(now).err().map(|flaw| fail(flaw).to_string()),
+        None => issuer::load_pair(certificate, key, now).err().map(|error| error.to_string()),
+    };
     Ok(Description {
         certificate: certificate.display().to_string(),
-        key: key.display().to_string(),
+        key: unseen.map_or_else(|| key.display().to_string(), |name| format!("credential:{name}")),
+        key_seen: unseen.is_none(),
         not_before: rfc3339(ca.not_before),
         not_after: rfc3339(ca.not_after),
         days_left: (ca.not_after - now).whole_days(),
@@ -75,8 +85,8 @@ pub fn describe(certificate: &Path, key: &Path, now: SystemTime) -> Result<Descr
         excluded: ca.constraints.excluded(),
         names_are_bound: ca.constraints.bound_names(),
         fingerprint: ca.fingerprint(),
-        problem: issuer::load_pair(certificate, key, now).err().map(|error| error.to_string()),
-        warnings: warnings(&ca, root.as_ref(), key, now),
+        problem,
+        warnings: warnings(&ca, root.as_ref(), certificate, now),
         root: root.map(|root| RootDescription {
             not_after: rfc3339(root.not_after),
             fingerprint: root.fingerprint(),
@@ -99,7 +109,7 @@ fn find_root(
     candidates.into_iter().find(|root| root.standing == Standing::Root && root.subject_der == ca.issuer_der)
 }
 
-fn warnings(ca: &CaCertificate, root: Option<&CaCertificate>, key: &Path, now: OffsetDateTime) -> Vec<String> {
+fn warnings(ca: &CaCertificate, root: Option<&CaCertificate>, certificate: &Path, now: OffsetDateTime) -> Vec<String> {
     let mut warnings = Vec::new();
     if !ca.constraints.bound_names() {
         warnings.push(
@@ -113,7 +123,7 @@ fn warnings(ca: &CaCertificate, root: Option<&CaCertificate>, key: &Path, now: O
             warnings.push(format!("{what} ends in {days} days"));
         }
     }
-    let root_key = root_path(key, "key");
+    let root_key = root_path(certificate, "key");
     if root_key.symlink_metadata().is_ok() {
         warnings.push(format!("the root's key is still here: take {} offline", root_key.display()));
     }
@@ -149,7 +159,13 @@ impl fmt::Display for Description {
         writeln!(f, "key           {} ({})", self.key, self.key_algorithm)?;
         match &self.problem {
             Some(problem) => writeln!(f, "PROBLEM       {problem}")?,
-            None => writeln!(f, "state         usable: valid, the key is its own and nobody else's to read")?,
+            None if self.key_seen => {
+                writeln!(f, "state         usable: valid, the key is its own and nobody else's to read")?
+            }
+            None => writeln!(
+                f,
+                "state         valid; the key was not looked at: it is a systemd credential, which the unit alone sees"
+            )?,
         }
         self.warnings.iter().try_for_each(|warning| writeln!(f, "warning       {warning}"))
     }

@@ -176,8 +176,7 @@ impl Line {
             "request" => Action::Request,
             _ => return None,
         };
-        let outcome = self.outcome.as_deref()?;
-        let outcome = Outcome::ALL.into_iter().find(|known| known.as_str() == outcome)?;
+        let outcome = self.outcome.as_deref().and_then(Outcome::parse)?;
         let default_port = if action == Action::Connection || self.connection.is_some() { 443 } else { 80 };
         let asked = |text: &String| authority(text, default_port);
         let named = self.domain.as_deref().zip(self.port).and_then(|(domain, port)| {
@@ -186,7 +185,7 @@ impl Line {
         Some(Attempt {
             action,
             outcome,
-            reason: self.reason.as_deref().and_then(reason),
+            reason: self.reason.as_deref().and_then(Reason::parse),
             count: self.count.unwrap_or(1).min(u32::MAX.into()),
             client: self.client.map(|ip| ClientAddr::new((ip, 0).into())),
             group: self.group.filter(|group| group.len() <= MAX_GROUP),
@@ -194,7 +193,7 @@ impl Line {
             authorities: self.authorities.iter().flatten().filter_map(asked).collect(),
             method: self.method,
             mode: self.mode,
-            would_refuse: self.would_refuse.as_deref().and_then(reason),
+            would_refuse: self.would_refuse.as_deref().and_then(Reason::parse),
             rule: self.rule,
             server_name: self.server_name,
             headers_set: self.headers_set.filter(|names| {
@@ -213,10 +212,6 @@ fn is_of_time(b: u8) -> bool {
 /// The name of a header field, as far as its characters go.
 fn is_token(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-}
-
-fn reason(word: &str) -> Option<Reason> {
-    Reason::ALL.iter().find(|known| known.as_str() == word).copied()
 }
 
 /// An authority or an `http:` URI as the client wrote it, by the door that all names come in by.

@@ -15,7 +15,8 @@
 //! | role | is | may |
 //! |---|---|---|
 //! | viewer | a member of `viewers` | `status`, `sessions` |
-//! | operator | a member of `operators`; root and the service's own user, always | all of it: `sessions cut`, `apply`, `confirm`, `rollback` |
+//! | operator | a member of `operators`; root and the service's own user, always | also `sessions cut`, `apply`, `confirm`, `rollback` |
+//! | the service's own user, and root | who it runs as | also `upgrade` |
 //!
 //! `viewers` and `operators` are names of groups in `/etc/group`, or numbers. A member is who is listed there, whose own group it is
 //! (`/etc/passwd`), or who runs under it at that moment. The third is for accounts that only a directory service knows: `sg
@@ -25,7 +26,7 @@
 //! To replace the configuration takes the right to write its directory too, which the commands use and the service does not have. To be
 //! an operator is not enough for `apply` and `confirm`; `sessions cut` and `rollback` write nothing.
 //!
-//! Every request leaves a line in the record: `sekisho.lifecycle` is `control` or `control_refused`, `sekisho.control` what was asked
+//! Every request leaves a line in the record, but one that is refused because too many ask at once: `sekisho.lifecycle` is `control` or `control_refused`, `sekisho.control` what was asked
 //! for, `user.id`, `user.name` and `process.pid` who asked, `message` what came of it. Of a user without a role it is one line a second,
 //! with how often he came. `sekisho_control_requests_total` counts all of them.
 //!
@@ -74,9 +75,11 @@
 //! * SIGHUP is refused meanwhile (`reload_failed`), and so is another `apply`: what they would take up is not what is being tried.
 //! * Tunnels that only the trial permitted are cut when it is rolled back (`policy_withdrawn`); limits and open connections go on as at
 //!   every reload.
-//! * Where FILE does not load when the time is over, what was in force before is in force again, from memory, and `degraded` says so. Where
-//!   it cannot be taken up (another program has taken the address of a listener), the trial goes on and it is tried again every ten
-//!   seconds.
+//! * Where FILE is broken when the time is over, as this process or the minting one reads it, what was in force before is in force again,
+//!   from memory, and `degraded` says so. Where it cannot be put in force (another program has taken the address of a listener), the trial
+//!   goes on and it is tried again every ten seconds.
+//! * The revision of a trial is that of what was loaded, as `apply` shows it. `status` shows another one as in force where a service of it
+//!   is refused for its registration ([`ismap`](super::ismap)).
 //! * `confirm` refuses a `FILE.trial` that was changed after the trial began.
 //!
 //! The time is that of the clock that is never set; a machine that sleeps does not count.
@@ -123,6 +126,7 @@
 //! | the new process dies later | it is as if the service had died; the tunnels that are with the old one go on until `timeouts.drain` |
 //! | the new configuration does not permit a tunnel | it ends in the new process with `policy_withdrawn` |
 //! | a configuration is on trial | no upgrade: confirm it or roll it back |
+//! | the process that runs is of a systemd unit, and whoever calls is not | no upgrade: what is started by hand is not of the unit, which would take the service for ended. `systemctl reload sekisho` |
 //! | there is no `[control]` | no upgrade: add it, and restart once |
 //! | a listener's address is another one in the file | the new process opens it; connections to the old address are refused from then on, as after a reload |
 //!

@@ -7,24 +7,28 @@
 //!
 //! ```sh
 //! dpkg -i sekisho_*.deb                                   # users, directories; units enabled, none started
-//! cp /usr/share/doc/sekisho/examples/collaboration.toml /etc/sekisho/sekisho.toml    # and edit it
+//! cp /usr/share/doc/sekisho/examples/collaboration.toml /etc/sekisho/sekisho.toml
+//! editor /etc/sekisho/sekisho.toml                        # key = "credential:ca-key", where a service is inspected
 //! editor /etc/sekisho/sekisho.nft                         # the clients' side, for transparent listeners
-//! cd /etc/sekisho && sekisho ca init                      # where a service is inspected
-//! install -m 0600 ca.key /etc/credstore/sekisho.ca-key && shred -u ca.key
-//! sed -i 's/^key = "ca.key"/key = "credential:ca-key"/' sekisho.toml          # and take ca-root.key away from the machine
+//! sekisho ca init --config /etc/sekisho/sekisho.toml --key /etc/credstore/sekisho.ca-key --root-key /media/offline/ca-root.key
 //! systemctl start sekisho
 //! ```
 //!
-//! `ca init` wants `key = "ca.key"` (or `--key`); from then on it is `key = "credential:ca-key"`: systemd reads the key as root
-//! (`LoadCredential=`), and the unit copies it to `/run/sekisho-credentials`, where the service and, in an upgrade, its successor find it: in
-//! memory, the service's own, gone when it stops. (systemd 252 shows a unit's credentials to what a start runs, and to nothing that a reload
-//! runs.) It is read at a start: another key needs a restart. `check` outside of the unit looks at everything but the key
+//! systemd reads the key as root (`LoadCredential=`), and the unit copies it to `/run/sekisho-credentials`, where the service and, in an
+//! upgrade, its successor find it: in memory, the service's own, gone when it stops. (systemd 252 shows a unit's credentials to what a start
+//! runs, and to nothing that a reload runs.) It is read at a start: another key needs a restart. The unit does the same with
+//! `sekisho.ca-next-key`, where there is one, which is `credential:ca-next-key` for `[issuing_ca.next]`; the
+//! [guide](super::guide#8-incidents) has the change step by step. `check` outside of the unit looks at everything but the key, and says how it
+//! would look at that too: `systemd-run --quiet --pipe -p LoadCredential=ca-key:sekisho.ca-key sekisho check …`
 //! ([`hardening`](super::hardening)).
+//!
+//! Debian 12's Linux 6.1 has Landlock without TCP ports (6.7) and without signals (6.12), and cannot keep files from being cut short (6.2): the
+//! service says so at each start, and serves ([`hardening`](super::hardening#what-is-given-up)).
 //!
 //! | step | what happens | what does not |
 //! |---|---|---|
 //! | install | users `sekisho` and `sekisho-crl`; `sekisho.service`, `sekisho-nftables.service` and the CRL timer are enabled | nothing is started: without `/etc/sekisho/sekisho.toml` the service has nothing to run. The kernel's settings and rules come with the next boot, or with the first start of the service |
-//! | upgrade | files are replaced; what the site has changed is kept | the running process is not restarted, no connection is cut: `systemctl reload sekisho` has the new program take over (`sekisho upgrade`; needs `[control]`) |
+//! | upgrade | files are replaced; what the site has changed is kept | the running process is not restarted, no connection is cut: `systemctl reload sekisho` has the new program take over (`sekisho upgrade`; without `[control]` a restart does) |
 //! | remove | service and timer are stopped, units gone | conffiles stay; the packet filter's rules stay in force until the machine starts anew |
 //! | purge | conffiles and `/var/lib/sekisho`, `/var/lib/sekisho-crl` go, without a question | the record in `/var/log/sekisho`, what somebody put into `/etc/sekisho` and `/etc/credstore`, and the users stay: evidence, and a CA that cannot be made again |
 //!
@@ -38,7 +42,7 @@
 //! | `systemd/sekisho.service` | `/usr/lib/systemd/system` | the service: own user, no capability, read-only system, nothing executable but itself, watchdog, started again after 250 ms however often it dies |
 //! | `systemd/sekisho.socket` | as above, not enabled | systemd holds the listening socket: clients wait while the service starts anew, ports below 1024 without a capability |
 //! | `systemd/drop-ins/tproxy.conf` | `/etc/systemd/system/sekisho.service.d` | CAP_NET_ADMIN for `steering = "tproxy"` |
-//! | `systemd/drop-ins/encrypted-key.conf` | as above | the CA's key encrypted to the machine, by `systemd-creds` |
+//! | `systemd/drop-ins/encrypted-key.conf` | as above | the CA's key in `/etc/credstore.encrypted`, encrypted to the machine by `systemd-creds`; the next one's too |
 //! | `systemd/sekisho-nftables.service` | `/usr/lib/systemd/system` | loads `nftables/closed.nft`, then `/etc/sekisho/sekisho.nft`, before any interface is up; stopping it unloads nothing |
 //! | `systemd/nftables.service.d/sekisho.conf` | as above | loads them again where Debian's own `nftables.service` has emptied the rule set |
 //! | `systemd/sekisho-crl-fetch.*`, `crl/crl-fetch` | as above, `/usr/lib/sekisho` | fetches revocation lists [through the proxy](#revocation-lists) |
@@ -100,7 +104,7 @@
 //! | an upgrade of a process that `systemd-socket-activate` started; one behind a real HAProxy | `tests/it/deploy/units.rs`, `tests/it/balanced/haproxy.rs` |
 //! | lists fetched through a real sekisho, and each way in which one is refused | `tests/it/deploy/crl.rs` |
 //! | package in a root made with debootstrap: installed, upgraded, removed, purged | `tests/package`, by `tests/run --long` |
-//! | a booted Debian 12 with the package: sandbox, credential, encrypted credential, reload, watchdog, restarts, rotation, rules at boot and after `nftables.service`, timer, tproxy's capability, socket unit, a reload by which a new program takes over and feeds the watchdog, removal | the same, systemd 252 under `systemd-nspawn` on loopback |
+//! | a booted Debian 12 with the package: sandbox, credential, encrypted credential, reload, watchdog, restarts, rotation of the record, the change of the issuing CA by the guide's commands, rules at boot and after `nftables.service`, timer, tproxy's capability, socket unit, a reload by which a new program takes over and feeds the watchdog, removal | the same, systemd 252 under `systemd-nspawn` on loopback |
 //! | the image's last stage, step by step, run without root on a read-only root | the same |
 //!
 //! Not run: a machine that boots by itself (order against real interfaces, DHCP, `network-online.target`), `MemoryMax=` and

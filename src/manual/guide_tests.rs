@@ -41,12 +41,13 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What is told to `sekisho`, where the line runs it: as its first word, or behind the environment that it is given.
+/// What is told to `sekisho`, where the line runs it: as its first word, or behind the options of what runs it.
 fn told(line: &str) -> Option<Vec<String>> {
     let words = words(line);
-    let bare = words.first().is_some_and(|word| word == "sekisho");
-    let at = if bare { 0 } else { words.iter().position(|word| word.contains('='))? + 1 };
-    (words.get(at)? == "sekisho").then(|| words.into_iter().skip(at + 1).collect())
+    let runner = ["sekisho", "systemd-run", "runuser"].contains(&words.first()?.as_str());
+    // The user of `runuser -u` is another.
+    let at = words.iter().position(|word| word == "sekisho")?;
+    runner.then(|| words.into_iter().skip(at + 1).collect())
 }
 
 fn lines_of_shell(page: &str) -> impl Iterator<Item = &str> {

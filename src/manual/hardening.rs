@@ -85,7 +85,7 @@
 //!
 //! | `issuing_ca.key` | `issuing_key` | |
 //! |---|---|---|
-//! | `"credential:ca-key"` | 1 | what `LoadCredential=ca-key:FILE` or `LoadCredentialEncrypted=ca-key:FILE` of the unit puts into `$CREDENTIALS_DIRECTORY`; made with `sekisho ca init --key FILE` |
+//! | `"credential:ca-key"` | 1 | what `LoadCredential=ca-key:FILE` or `LoadCredentialEncrypted=ca-key:FILE` of the unit puts into `$CREDENTIALS_DIRECTORY`; made with `sekisho ca init --key FILE --root-key OFFLINE` |
 //! | a file in a folder of its own | 1 | nothing else that the configuration names may lie there or be that folder's parent |
 //! | a file beside the configuration | 0 | the process that serves never reads it, and whoever takes that process over could |
 //!
@@ -96,10 +96,11 @@
 //! Two of them overlap, under one root that clients trust or under two that they trust both:
 //!
 //! 1. write `[issuing_ca.next]` with `certificate`, `key` and `from`, a day in Japan on which both are valid;
-//! 2. bring the root's key back, run `sekisho ca init --next`, which never overwrites, and take it away again;
-//! 3. reload. Both are checked at every load from now on, also whether they cover what is inspected;
+//! 2. bring the root's key back, run `sekisho ca init --next`, which never overwrites, and take it away again. The root is that of the present
+//!    CA: its key is looked for beside `ca.pem`, or where `--root-key` says;
+//! 3. reload; restart, where the key is a credential, which is read at a start. Both are checked at every load from now on, also whether they cover what is inspected;
 //! 4. from the beginning of that day on, leaves are the next one's: each is made anew when it is next asked for, and with it the key that
 //!    seals tickets, so that nothing of the old one is resumed. Open connections go on. No reload is due, and no handshake fails;
-//! 5. some time later move its two lines up and remove the section; `check` reminds of it.
+//! 5. some time later move its files to where the first one's are, remove the section, and reload or restart; `check` reminds of it.
 //!
 //! `ca show` describes both. Without a successor `check` warns from 60 days before the end on.

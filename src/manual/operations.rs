@@ -60,8 +60,8 @@
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm
 //! belongs on `sekisho_record_lost_total`, `sekisho_record_writable` at 0, `sekisho_degraded` at 1, `sekisho_self_probe_passing` at 0,
 //! `sekisho_tenant_proof` at 0, `sekisho_minting` at 0, `sekisho_restriction` at 0 ([`hardening`](super::hardening#how-to-see-it)) and
-//! `internal_error` among the reasons: `deploy/prometheus` has these and others ([`deployment`](super::deployment)), but for `sekisho_minting` and `sekisho_restriction`: which of the latter are 0 is for the
-//! site's kernel to say.
+//! `internal_error` among the reasons: `deploy/prometheus` has these and others ([`deployment`](super::deployment)); of `sekisho_restriction` the kinds that
+//! Debian 12's kernel can: which others are 0 is for the site's kernel to say.
 //!
 //! # The self-probe
 //!
@@ -140,10 +140,11 @@
 //!
 //! `ca show` says what the issuing CA covers and when it ends. Before it ends, or when a new inspected host is not covered:
 //!
-//! 1. Move the issuing certificate and key away (`ca init` never overwrites), and bring the root's key back beside the root's certificate.
+//! 1. Move the issuing certificate and key away (`ca init` never overwrites), and bring the root's key back beside the root's certificate, or
+//!    say where it is (`--root-key`).
 //! 2. `sekisho ca init --config FILE` (with `--reserve NAME` for hosts to come) makes a new intermediate under the same root. Clients that
 //!    trust the root need nothing.
-//! 3. `sekisho check --config FILE`, then SIGHUP.
+//! 3. `sekisho check --config FILE`, then SIGHUP; a restart, where the key is a credential.
 //! 4. Take the root's key offline again.
 //!
 //! A new *root* has to be given to every client first.

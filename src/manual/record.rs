@@ -78,7 +78,7 @@
 //! | `user.id` | keyword | Number of the user who asked, as the kernel says it. |
 //! | `user.name` | keyword | Name of that user, where /etc/passwd has it. |
 //! | `process.pid` | long | Process that asked. |
-//! | `service.version` | keyword | Version of sekisho, in the lines of start and reload. |
+//! | `service.version` | keyword | Version of sekisho, in the lines of lifecycle events that are not of the record itself. |
 //! | `sekisho.previous_end` | keyword | In start and reopen: how the file that was found ended: none (it was new or empty), clean, or unclean (up to a second of records may be missing). |
 //! | `sekisho.previous_sequence` | long | In start and reopen: `event.sequence` of the last line found in the file. |
 //! | `sekisho.torn_bytes` | long | Length of an unfinished last line that was found and taken out of the file. |

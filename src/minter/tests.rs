@@ -142,8 +142,10 @@ fn j07_a_configuration_goes_a_minute_after_another_is_in_force() {
     let first = taken_up(&mut minting, Source::File);
     assert_eq!(ask(&mut minting, &Question::Keep { generation: first }), Answer::Kept);
     fs::write(directory.path().join("sekisho.toml"), POLICY.replace("allowed.test", "later.test")).expect("written");
+    fs::write(directory.path().join("sekisho.toml.trial"), POLICY.replace("allowed.test", "later.test"))
+        .expect("written");
     // A trial, and what ends it: nothing is kept meanwhile, and each is answered for.
-    let trial = taken_up(&mut minting, Source::File);
+    let trial = taken_up(&mut minting, Source::Trial);
     let second = taken_up(&mut minting, Source::File);
     mint(&mut minting, trial, "later.test").expect("on trial");
     mint(&mut minting, first, "allowed.test").expect("in force");
@@ -171,11 +173,41 @@ fn j07_so_many_configurations_are_held_and_no_more() {
     let (_directory, mut minting) = site();
     let first = taken_up(&mut minting, Source::File);
     assert_eq!(ask(&mut minting, &Question::Keep { generation: first }), Answer::Kept);
+    // Of those that did not come into force, the last.
     let later: Vec<u32> = (0..7).map(|_| taken_up(&mut minting, Source::File)).collect();
-    assert_eq!(minting.generations.len(), BESIDE + 1);
+    assert_eq!(minting.generations.len(), 2);
     mint(&mut minting, first, "allowed.test").expect("in force");
     for (at, generation) in later.iter().enumerate() {
-        assert_eq!(mint(&mut minting, *generation, "allowed.test").is_ok(), at >= later.len() - BESIDE, "{at}");
+        assert_eq!(mint(&mut minting, *generation, "allowed.test").is_ok(), at == later.len() - 1, "{at}");
+    }
+    // Of those that were in force, the last ones.
+    let later: Vec<u32> = (0..7)
+        .map(|_| {
+            let generation = taken_up(&mut minting, Source::File);
+            assert_eq!(ask(&mut minting, &Question::Keep { generation }), Answer::Kept);
+            generation
+        })
+        .collect();
+    assert_eq!(minting.generations.len(), BESIDE + 1);
+    for (at, generation) in later.iter().enumerate() {
+        assert_eq!(mint(&mut minting, *generation, "allowed.test").is_ok(), at >= later.len() - BESIDE - 1, "{at}");
+    }
+}
+
+/// A way back that is barred again and again.
+#[test]
+fn j07_what_is_on_trial_is_signed_for_however_often_the_file_is_read_meanwhile() {
+    let (directory, mut minting) = site();
+    let first = taken_up(&mut minting, Source::File);
+    assert_eq!(ask(&mut minting, &Question::Keep { generation: first }), Answer::Kept);
+    fs::write(directory.path().join("sekisho.toml.trial"), POLICY).expect("written");
+    let trial = taken_up(&mut minting, Source::Trial);
+    for _ in 0..9 {
+        let back = taken_up(&mut minting, Source::File);
+        for generation in [first, trial, back] {
+            mint(&mut minting, generation, "allowed.test").expect("a leaf");
+        }
+        assert!(minting.generations.len() <= BESIDE + 1);
     }
 }
 

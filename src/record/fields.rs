@@ -174,7 +174,7 @@ fields! {
         pub user_id: UserId = "user.id", "Number of the user who asked, as the kernel says it.";
         pub user_name: Text = "user.name", "Name of that user, where /etc/passwd has it.";
         pub process: u32 = "process.pid", "Process that asked.";
-        pub version: &'static str = "service.version", "Version of sekisho, in the lines of start and reload.";
+        pub version: &'static str = "service.version", "Version of sekisho, in the lines of lifecycle events that are not of the record itself.";
         pub(super) previous_end: &'static str = "sekisho.previous_end", "In start and reopen: how the file that was found ended: none (it was new or empty), clean, or unclean (up to a second of records may be missing).";
         pub(super) previous_sequence: u64 = "sekisho.previous_sequence", "In start and reopen: `event.sequence` of the last line found in the file.";
         pub(super) torn_bytes: u64 = "sekisho.torn_bytes", "Length of an unfinished last line that was found and taken out of the file.";

@@ -80,7 +80,7 @@ pub(super) struct Failed {
     /// Octets of whole lines that were.
     pub(super) written: usize,
     /// Octets of a part of a line behind them.
-    torn: usize,
+    pub(super) torn: usize,
     pub(super) error: io::Error,
 }
 

@@ -18,8 +18,8 @@ use crate::record::fields::Fields;
 use crate::record::queue::{Pushed, To};
 use crate::record::{Attempt, RecordError, Recorder, line};
 
-/// How long the new process may take to accept lines before the old one goes on by itself.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the new process may take to accept lines before it counts as an outage.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is read of a line of the process before.
 #[derive(Deserialize)]
@@ -52,8 +52,9 @@ pub struct NotALine;
 /// A line of the process before.
 pub(super) struct Relayed<'a> {
     pub(super) kind: Kind,
-    /// The attempts it is the end of.
-    pub(super) ends: Option<(Action, Outcome, u64)>,
+    /// The attempts it is the end of: so many as it stands for.
+    pub(super) ends: Option<(Action, Outcome)>,
+    pub(super) count: u64,
     last: bool,
     pub(super) body: &'a [u8],
 }
@@ -66,21 +67,21 @@ impl<'a> Relayed<'a> {
         let body = numbered.get(digits..)?;
         let whole = digits > 0 && body.starts_with(b",") && body.ends_with(b"}\n");
         let said: Line<'_> = serde_json::from_slice(line).ok().filter(|_| whole)?;
-        let outcome = Outcome::ALL.into_iter().find(|outcome| Some(outcome.as_str()) == said.outcome);
+        let outcome = said.outcome.and_then(Outcome::parse);
         let action = Action::ALL.into_iter().find(|action| action.as_str() == said.action);
         let word = ["established", "lifecycle"].into_iter().find(|word| *word == said.action);
         let ends = match (action, outcome) {
-            (Some(action), Some(outcome)) => Some((action, outcome, said.count.unwrap_or(1))),
+            (Some(action), Some(outcome)) => Some((action, outcome)),
             (Some(_), None) => return None,
             (None, _) => None,
         };
         let kind = Kind {
             action: Some(action.map(Action::as_str).or(word)?),
             outcome,
-            reason: Reason::ALL.iter().copied().find(|reason| Some(reason.as_str()) == said.reason),
+            reason: said.reason.and_then(Reason::parse),
             lifecycle: None,
         };
-        Some(Self { kind, ends, last: said.lifecycle == Some("stop"), body })
+        Some(Self { kind, ends, count: said.count.unwrap_or(1), last: said.lifecycle == Some("stop"), body })
     }
 }
 
@@ -88,7 +89,7 @@ impl Recorder {
     /// Completes the file and closes it, for another process to go on with. What comes later is held.
     ///
     /// # Errors
-    /// [`RecordError`]: nothing has changed.
+    /// [`RecordError`]: this one goes on with it, and its record says `takeover_failed`.
     pub async fn release(&self) -> Result<(), RecordError> {
         self.switch(To::Nowhere).await
     }
@@ -148,13 +149,13 @@ impl Recorder {
 impl super::queue::Queue {
     /// Takes a line of the process before, and counts the attempts that it ends.
     pub(super) fn relay(&mut self, relayed: &Relayed<'_>) -> Pushed {
-        if let Some((action, outcome, count)) = relayed.ends {
-            self.attempts(action).of_another(outcome, count);
+        if let Some((action, outcome)) = relayed.ends {
+            self.attempts(action).of_another(outcome, relayed.count);
             if let Some(reason) = relayed.kind.reason {
-                self.count_reason(reason, count);
+                self.count_reason(reason, relayed.count);
             }
         }
-        self.push(relayed.kind, relayed.body)
+        self.push(relayed.kind, relayed.count, relayed.body)
     }
 }
 

@@ -179,24 +179,24 @@ impl Queue {
                 return Pushed::Aggregated;
             }
         }
-        self.push(Kind::of(fields), body)
+        self.push(Kind::of(fields), 1, body)
     }
 
     pub(super) fn count_reason(&mut self, reason: Reason, count: u64) {
         *self.reasons.entry(reason).or_default() += count;
     }
 
-    /// Takes a line, or counts it where there is no room because the file cannot be written.
-    pub(super) fn push(&mut self, kind: Kind, body: &[u8]) -> Pushed {
+    /// Takes a line that stands for `count` events, or counts them where there is no room because the file cannot be written.
+    pub(super) fn push(&mut self, kind: Kind, count: u64, body: &[u8]) -> Pushed {
         if self.closing.is_some() {
-            self.lost += 1;
+            self.lost += count;
             return Pushed::Late;
         }
         if kind.lifecycle.is_some() {
             self.settle(Instant::now());
         }
         if self.outage.is_some() && self.is_full() {
-            self.aggregate(kind, 1);
+            self.aggregate(kind, count);
             return Pushed::Aggregated;
         }
         self.lay(|out| out.extend_from_slice(body));

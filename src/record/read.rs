@@ -23,13 +23,9 @@ pub(super) trait Read: Sized {
     fn read(value: Json) -> Option<Self>;
 }
 
-fn text(value: &Json) -> Option<&str> {
-    value.as_str()
-}
-
 impl Read for Text {
     fn read(value: Json) -> Option<Self> {
-        text(&value).map(Self::whole)
+        value.as_str().map(Self::whole)
     }
 }
 
@@ -41,7 +37,7 @@ impl Read for AskedAuthority {
 
 impl Read for UrlPath {
     fn read(value: Json) -> Option<Self> {
-        text(&value).map(Self::from)
+        value.as_str().map(Self::from)
     }
 }
 
@@ -53,22 +49,20 @@ impl Read for Names {
 
 impl Read for &'static str {
     fn read(value: Json) -> Option<Self> {
-        let said = text(&value)?;
+        let said = value.as_str()?;
         WORDS.into_iter().find(|word| *word == said)
     }
 }
 
 impl Read for Outcome {
     fn read(value: Json) -> Option<Self> {
-        let said = text(&value)?;
-        Self::ALL.into_iter().find(|outcome| outcome.as_str() == said)
+        value.as_str().and_then(Self::parse)
     }
 }
 
 impl Read for Reason {
     fn read(value: Json) -> Option<Self> {
-        let said = text(&value)?;
-        Self::ALL.iter().copied().find(|reason| reason.as_str() == said)
+        value.as_str().and_then(Self::parse)
     }
 }
 
@@ -106,37 +100,37 @@ impl Read for Duration {
 
 impl Read for SystemTime {
     fn read(value: Json) -> Option<Self> {
-        OffsetDateTime::parse(text(&value)?, &Rfc3339).ok().map(Into::into)
+        OffsetDateTime::parse(value.as_str()?, &Rfc3339).ok().map(Into::into)
     }
 }
 
 impl Read for IpAddr {
     fn read(value: Json) -> Option<Self> {
-        text(&value)?.parse().ok()
+        value.as_str()?.parse().ok()
     }
 }
 
 impl Read for ListenAddr {
     fn read(value: Json) -> Option<Self> {
-        text(&value)?.parse::<SocketAddr>().ok().map(Self::new)
+        value.as_str()?.parse::<SocketAddr>().ok().map(Self::new)
     }
 }
 
 impl Read for BalancerAddr {
     fn read(value: Json) -> Option<Self> {
-        text(&value)?.parse::<SocketAddr>().ok().map(Self::new)
+        value.as_str()?.parse::<SocketAddr>().ok().map(Self::new)
     }
 }
 
 impl Read for OriginalAddr {
     fn read(value: Json) -> Option<Self> {
-        text(&value)?.parse::<SocketAddr>().ok().map(Self::new)
+        value.as_str()?.parse::<SocketAddr>().ok().map(Self::new)
     }
 }
 
 impl Read for EventId {
     fn read(value: Json) -> Option<Self> {
-        Self::parse(text(&value)?)
+        Self::parse(value.as_str()?)
     }
 }
 

@@ -166,7 +166,7 @@ impl Shared {
             let mut queue = self.lock();
             let pushed = match ended {
                 Some(ended) => queue.end(ended, fields, body),
-                None => queue.push(Kind::of(fields), body),
+                None => queue.push(Kind::of(fields), 1, body),
             };
             if queue.wakes() {
                 self.work.notify_one();

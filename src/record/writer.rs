@@ -4,12 +4,13 @@
 //! replaced file, a mount that came back, half a line that could not be cut off. What waits is in `queue`, how a file is opened
 //! in `file`.
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::record::RecordError;
 use crate::record::fields::Fields;
@@ -24,11 +25,18 @@ pub(super) struct Writer {
     /// `None` after a failure, until the path could be opened again, and while another process has it.
     pub(super) file: Option<RecordFile>,
     /// The process that has the file, and takes the lines.
-    pub(super) process: Option<UnixStream>,
+    pub(super) process: Option<Taker>,
     /// Which file was written last, to tell a retry from a new file.
     pub(super) identity: Identity,
     /// Whole lines that are to be written next.
     pub(super) batch: Vec<u8>,
+}
+
+/// Another process that takes the lines.
+pub(super) struct Taker {
+    socket: UnixStream,
+    /// Octets of the first line in hand that it has.
+    begun: usize,
 }
 
 /// However the thread ends, nobody waits for it for ever.
@@ -87,12 +95,14 @@ impl Writer {
     /// Appends the batch to the file, opening the path where there is none in hand or nobody could find it any more.
     fn append(&mut self) -> Result<(), Unwritten> {
         if let Some(process) = &mut self.process {
-            return append(process, &self.batch).map_err(|failed| {
-                // It has ended, or hangs: from here on they go into the file again, as soon as that can be had.
-                self.process = None;
-                self.shared.go_on();
-                failed.into()
-            });
+            let rest = self.batch.get(process.begun..).unwrap_or_default();
+            return match append(&mut process.socket, rest) {
+                Ok(()) => {
+                    process.begun = 0;
+                    Ok(())
+                }
+                Err(failed) => Err(self.not_taken(failed)),
+            };
         }
         if self.file.as_ref().is_some_and(|file| !file.is_linked()) {
             self.file = None;
@@ -114,6 +124,22 @@ impl Writer {
         Ok(file.append(&self.batch)?)
     }
 
+    /// Where the process only stands still, it gets the rest when it goes on. One that has ended gets no more: from here on the lines go into
+    /// the file again, the one that it has not wholly too, as soon as that can be had.
+    fn not_taken(&mut self, Failed { written, torn, error }: Failed) -> Unwritten {
+        let stands_still = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        let begun = self.process.as_ref().map_or(0, |process| process.begun);
+        let (written, begun) = if written > 0 { (begun + written, torn) } else { (0, begun + torn) };
+        match self.process.as_mut().filter(|_| stands_still) {
+            Some(process) => process.begun = begun,
+            None => {
+                self.process = None;
+                self.shared.go_on();
+            }
+        }
+        Unwritten { written, error: format!("the process that took over does not take it: {error}") }
+    }
+
     /// Takes the first `written` octets off the batch. Returns how many lines that is.
     fn drop_written(&mut self, written: usize) -> usize {
         let gone = self.batch.drain(..written.min(self.batch.len()));
@@ -131,7 +157,7 @@ impl Writer {
         let to = match to {
             To::Nowhere => return self.let_go(),
             To::Process(process) => {
-                self.process = Some(process);
+                self.process = Some(Taker { socket: process, begun: 0 });
                 self.shared.go_on();
                 return Ok(());
             }
@@ -166,7 +192,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the file with everything queued up to now and closes it. Where it does not take that, it is kept.
+    /// Ends the file with everything queued up to now and closes it. Where it does not take that, it is kept, and what was to be its last
+    /// line says that nobody has taken over.
     fn let_go(&mut self) -> Result<(), RecordError> {
         let continued =
             lifecycle(Lifecycle::HandedOver, "Another process of sekisho takes over and goes on with the record.");
@@ -177,10 +204,21 @@ impl Writer {
                 Ok(())
             }
             Wrote::Part => {
+                let what = "The record could not be completed for another process of sekisho, and stays with this one.";
+                self.say_instead(&lifecycle(Lifecycle::TakeoverFailed, what));
                 self.shared.go_on();
                 Err(RecordError::Unwritable)
             }
         }
+    }
+
+    /// Puts `fields` in the place of what the last line in hand says, under the number that it has.
+    fn say_instead(&mut self, fields: &Fields) {
+        let before = self.batch.len().saturating_sub(1);
+        let line = memrchr(b'\n', &self.batch[..before]).map_or(0, |newline| newline + 1);
+        let number = memchr(b',', &self.batch[line..]).unwrap_or(0);
+        self.batch.truncate(line + number);
+        fields.write_body(&mut self.batch);
     }
 
     /// Ends the old file with everything queued up to now and goes on in `file`. What the old one does not take, the new one gets.

@@ -25,6 +25,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// A configuration on trial.
 pub(super) struct Trial {
+    /// As loaded, by which FILE is known again: what is in force of it may change with the day.
     revision: Arc<str>,
     ends: Instant,
     until: SystemTime,
@@ -85,13 +86,20 @@ impl Server {
 
     /// Serves the control socket that was opened, and leaves the one that is not wanted any more.
     pub(super) fn serve_control(&mut self, opened: Opened) {
-        let keeps = matches!(opened, Opened::Same);
-        drop(self.control.take_if(|_| !keeps));
-        if let Opened::New(path, listener, file) = opened {
-            let (stop, stopped) = oneshot::channel();
-            self.accepting.spawn(control::serve(listener, file, Arc::clone(&self.desk), stopped));
-            tracing::info!(path = %path.display(), "control socket");
-            self.control = Some((path, stop));
+        match opened {
+            Opened::None => self.control = None,
+            Opened::Same(mode) => {
+                if let Some(Err(error)) = self.control.as_ref().map(|(file, _)| file.set_mode(mode)) {
+                    tracing::error!(%error, "the control socket keeps its mode");
+                }
+            }
+            Opened::New(listener, file) => {
+                let (stop, stopped) = oneshot::channel();
+                let file = Arc::new(file);
+                tracing::info!(path = %file.path().display(), "control socket");
+                self.accepting.spawn(control::serve(listener, Arc::clone(&file), Arc::clone(&self.desk), stopped));
+                self.control = Some((file, stop));
+            }
         }
     }
 
@@ -129,7 +137,8 @@ impl Server {
             return Err(Refusal::new(Word::Malformed, message));
         }
         let (before, last_good) = (self.gate.live(), self.health.last_good());
-        let revision = self.take_up(Source::Trial, Some(revision)).await.map_err(refusal)?;
+        self.take_up(Source::Trial, Some(revision)).await.map_err(refusal)?;
+        let revision: Arc<str> = revision.into();
         let time = Duration::from_secs(seconds);
         let (ends, until) = (Instant::now() + time, SystemTime::now() + time);
         let on_trial = OnTrial { revision: Arc::clone(&revision), ends, until, by: peer.to_string() };
@@ -155,9 +164,9 @@ impl Server {
             Some(_) => {}
         }
         // FILE is what was on trial by now, or nothing changes and the trial goes on.
-        let taken = self.take_up(Source::File, Some(revision)).await.map_err(refusal)?;
+        self.take_up(Source::File, Some(revision)).await.map_err(refusal)?;
         self.end_trial();
-        let message = format!("revision {taken} was confirmed by {peer}, and is the file's");
+        let message = format!("revision {revision} was confirmed by {peer}, and is the file's");
         tracing::info!("{message}");
         self.tell(Lifecycle::TrialConfirmed, &message, Some(peer));
         Ok(message)
@@ -192,13 +201,13 @@ impl Server {
         let (tried, before) = (Arc::clone(&trial.revision), Arc::clone(&trial.before));
         let last_good = trial.last_good.clone();
         let back = match self.take_up(Source::File, None).await {
-            // A file that cannot be read is no reason to go on with what nobody wants.
-            Err(ServerError::Config(_) | ServerError::GivenUp(_)) => {
+            // A file that cannot be taken up as it is, whichever process finds that, is no reason to go on with what nobody wants.
+            Err(ServerError::Config(_) | ServerError::GivenUp(_) | ServerError::TakeUp(_)) => {
                 let revision = self.put_in_force(before.config.clone()).await?;
                 if let Some(which) = last_good {
                     self.health.last_good_taken(which.to_string());
                 }
-                format!("revision {revision} is in force again, though the file no longer loads")
+                format!("revision {revision} is in force again, though the file cannot be taken up")
             }
             taken => format!("revision {} is in force again, as the file has it", taken?),
         };

@@ -3,7 +3,7 @@
 //! A peer that has no role is told so before anything of it is read, and its lines in the record are one a second at most, so that who
 //! may not ask cannot fill the record either.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,40 +32,40 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The control socket as a configuration wants it.
 pub(super) enum Opened {
     None,
-    /// It is open already.
-    Same,
-    New(PathBuf, UnixListener, SocketFile),
+    /// It is open already, and is to have this mode.
+    Same(u32),
+    New(UnixListener, SocketFile),
 }
 
-/// Opens the socket, unless `held` is its path, in the place of another process's where this one is its `successor`.
+/// Opens the socket, unless `held` is it and has its place still, in the place of another process's where this one is its `successor`.
 ///
 /// # Errors
 /// [`SocketError`].
 pub(super) fn open(
     settings: Option<&Settings>,
-    held: Option<&PathBuf>,
+    held: Option<&SocketFile>,
     successor: Successor,
 ) -> Result<Opened, SocketError> {
     let Some(settings) = settings else { return Ok(Opened::None) };
-    if held == Some(&settings.socket) {
-        socket::set_mode(&settings.socket, settings.mode())?;
-        return Ok(Opened::Same);
+    if held.is_some_and(|held| held.path() == settings.socket && held.is_in_place()) {
+        return Ok(Opened::Same(settings.mode()));
     }
     let (listener, file) = socket::listen(&settings.socket, settings.mode(), successor)?;
     let listener = UnixListener::from_std(listener);
     let listener = listener.map_err(|source| SocketError::Bind { path: settings.socket.clone(), source })?;
-    Ok(Opened::New(settings.socket.clone(), listener, file))
+    Ok(Opened::New(listener, file))
 }
 
 /// Serves until the other end of `stopped` is gone. Then its file is removed, and who is there gets his answer: it may be that which took
 /// the socket away.
 pub(super) async fn serve(
     listener: UnixListener,
-    file: SocketFile,
+    file: Arc<SocketFile>,
     desk: Arc<Desk>,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let mut conversations = JoinSet::new();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -74,11 +74,15 @@ pub(super) async fn serve(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "control accept failed");
+                if !failing {
+                    tracing::warn!(%error, "control accept failed, and is tried again 20 times a second");
+                }
+                failing = true;
                 sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
+        failing = false;
         conversations.spawn(converse(stream, Arc::clone(&desk)));
         while conversations.try_join_next().is_some() {}
         // As long as too many are there, the rest waits in the kernel's queue.
@@ -116,7 +120,7 @@ async fn converse(mut stream: UnixStream, desk: Arc<Desk>) {
             // It has gone without asking for anything, or could not in time.
             Err(_) | Ok(None) => return,
             Ok(Some(line)) if matches!(read_request(&line), Ok(Ask::TakeOver {})) && role == Role::Itself => {
-                return desk.give_place(stream, peer).await;
+                return desk.ask_place(stream, peer).await;
             }
             Ok(Some(line)) => desk.answer(&line, &peer, role).await,
         },

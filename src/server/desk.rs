@@ -1,6 +1,6 @@
 //! What is answered on the control socket. Changes go on to the task that reloads.
 //!
-//! Every request leaves a line in the record, refused ones too.
+//! Every request leaves a line in the record, refused ones too, but where too many ask at once: those are counted alone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -143,20 +144,32 @@ impl Desk {
             // Only of the service's own user, to whom nothing is answered here.
             Ask::TakeOver {} => return Err(Refusal::new(Word::NotPermitted, "not asked in this way")),
         };
-        let stopping = || Refusal::new(Word::Busy, "the service is stopping: nothing is changed any more");
         let (reply, done) = oneshot::channel();
         let command = Command { change, peer: peer.clone(), reply };
-        self.commands.send(Asked::Change(command)).await.map_err(|_| stopping())?;
-        let done = done.await.map_err(|_| stopping())??;
+        self.commands.send(Asked::Change(command)).await.map_err(|_| Refusal::stopping())?;
+        let done = done.await.map_err(|_| Refusal::stopping())??;
         Ok((done.message.clone(), answer(Ok(done))))
     }
 
     /// The peer wants the place of this process.
-    pub(super) async fn give_place(&self, stream: UnixStream, peer: Peer) {
+    pub(super) async fn ask_place(&self, stream: UnixStream, peer: Peer) {
+        if let Err(SendError(Asked::Place(stream, peer))) = self.commands.send(Asked::Place(stream, peer)).await {
+            self.refuse_place(&stream, &peer, Refusal::stopping());
+        }
+    }
+
+    /// The peer is given what it needs for that.
+    pub(super) fn grant_place(&self, peer: &Peer) {
         self.views.health.asked(true);
-        self.record(Lifecycle::Control, &format!("{peer}: wants to take over"), &peer, Some(Ask::TakeOver {}.word()));
-        // Closed without an answer where the service is stopping.
-        let _ = self.commands.send(Asked::Place(stream, peer)).await;
+        self.record(Lifecycle::Control, &format!("{peer}: wants to take over"), peer, Some(Ask::TakeOver {}.word()));
+    }
+
+    pub(super) fn refuse_place(&self, stream: &UnixStream, peer: &Peer, refusal: Refusal) {
+        self.views.health.asked(false);
+        let message = format!("{peer}: {refusal}");
+        self.record(Lifecycle::ControlRefused, &message, peer, Some(Ask::TakeOver {}.word()));
+        // The first that is said to it, for which there is room.
+        let _ = stream.try_write(&answer::<Done>(Err(refusal)));
     }
 
     fn status(&self) -> Status {

@@ -18,7 +18,7 @@ use super::systemd::{feeds_watchdog, tell_systemd};
 use super::{Server, about, control};
 use crate::connection::{Handed, ON_THE_WAY};
 use crate::control::frames::{self, MOST_DESCRIPTORS};
-use crate::control::protocol::{Done, Place, Refusal, Word, answer};
+use crate::control::protocol::{Place, Refusal, Word, answer};
 use crate::control::role::Peer;
 use crate::control::socket::Successor;
 use crate::record::{Lifecycle, RecordError};
@@ -51,9 +51,10 @@ impl Server {
     pub(super) async fn hand_over(&mut self, stream: tokio::net::UnixStream, peer: &Peer) -> bool {
         if let Some(trial) = &self.trial {
             let refusal = Refusal::new(Word::OnTrial, format!("{trial}: confirm it or roll it back first"));
-            let _ = stream.try_write(&answer::<Done>(Err(refusal)));
+            self.desk.refuse_place(&stream, peer, refusal);
             return false;
         }
+        self.desk.grant_place(peer);
         let who = peer.process.map_or_else(|| "a process".to_owned(), |process| format!("process {process}"));
         match self.give(stream).await {
             Ok(stream) => {
@@ -96,9 +97,10 @@ impl Server {
             watchdog: feeds_watchdog(),
         };
         let stream = blocking(move || offer(stream, place, &sockets)).await?;
+        // Whatever can fail comes before the record is let go of.
+        let (ours, theirs) = UnixStream::pair()?;
         let recorder = self.gate.recorder();
         recorder.release().await?;
-        let (ours, theirs) = UnixStream::pair()?;
         match blocking(move || release(stream, &theirs.into())).await {
             Ok(stream) => {
                 if let Err(error) = recorder.forward(ours).await {
@@ -130,7 +132,7 @@ impl Server {
             tracing::error!(%error, "the tunnels cannot be handed over, and end with this process");
         }
         self.gate.move_out(carrier.is_ok().then_some(mover));
-        self.commands.close();
+        self.end_changes();
         self.listeners.clear();
         (self.admin, self.pac) = (None, None);
         self.control = None;

@@ -87,8 +87,8 @@ impl Server {
         let loading = tokio::task::spawn_blocking(move || source.load(&file, scope, SystemTime::now()));
         let loaded = loading.await.map_err(ServerError::Loading)?;
         let mut config = loaded.map_err(|error| self.explained(error))?;
-        let socket = config.control.as_ref().map(|control| &control.socket);
-        if source == Source::Trial && socket != self.control.as_ref().map(|(path, _)| path) {
+        let socket = config.control.as_ref().map(|control| &*control.socket);
+        if source == Source::Trial && socket != self.control.as_ref().map(|(file, _)| file.path()) {
             return Err(ServerError::TrialMovesControl);
         }
         if let Some(expected) = expected.filter(|expected| **expected != *config.as_loaded) {
@@ -114,8 +114,8 @@ impl Server {
         let bound = Bound::new(&config, &self.workers, &self.listeners, held, &mut Inherited::default())?;
         let (wanted, admin, pac) =
             (config.listeners.clone(), config.admin, config.pac.as_ref().and_then(|pac| pac.address));
-        let control =
-            control::open(config.control.as_ref(), self.control.as_ref().map(|(path, _)| path), Successor::No)?;
+        let held = self.control.as_ref().map(|(file, _)| &**file);
+        let control = control::open(config.control.as_ref(), held, Successor::No)?;
         let record = config.record.clone();
         let live = Live::new(config, Some(&self.gate.live()));
         self.gate.recorder().reconfigure(record).await?;

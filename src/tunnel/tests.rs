@@ -150,6 +150,22 @@ async fn h02_h07_what_a_slow_reader_leaves_with_us_is_charged_until_it_is_taken(
     assert_eq!(end, TunnelEnd::Finished);
 }
 
+#[tokio::test]
+async fn h02_what_a_tunnel_brings_along_is_charged_too() {
+    let ((client, _client), (upstream, _upstream)) = tokio::join!(pair(), pair());
+    let (memory, counters, subjects) = (memory(3_000_000), Counters::default(), unlimited());
+    let half = |octets| Half { unsent: BytesMut::zeroed(octets), ended: false };
+    let halves = (half(60_000), half(100_000));
+    let tunnel = Tunnel::new((&client, &upstream), halves, &counters, &subjects, &memory);
+    assert_eq!(memory.charged(), 160_000);
+    drop(tunnel);
+    // What the tunnel's own charge has room for.
+    let halves = (half(TIGHT), half(0));
+    let tunnel = Tunnel::new((&client, &upstream), halves, &counters, &subjects, &memory);
+    assert_eq!(memory.charged(), 0);
+    drop(tunnel);
+}
+
 #[tokio::test(start_paused = true)]
 async fn h03_a_tunnel_over_which_nothing_moves_is_ended() {
     let ((ours_client, _client), (ours_upstream, _upstream)) = tokio::join!(pair(), pair());

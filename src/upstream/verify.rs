@@ -97,30 +97,12 @@ impl VerifyError {
 
     /// For `sekisho.certificate_error`.
     pub fn fault(&self) -> Option<Fault> {
-        match self {
-            Self::Certificate { fault, .. } => Some(*fault),
-            Self::ClientCertificate { .. }
-            | Self::ApplicationProtocol { .. }
-            | Self::Tls { .. }
-            | Self::Closed { .. }
-            | Self::Timeout { .. }
-            | Self::Connect(_)
-            | Self::Flight { .. } => None,
-        }
+        if let Self::Certificate { fault, .. } = self { Some(*fault) } else { None }
     }
 
     /// The certificate that was refused, as far as it could be read.
     pub fn certificate(&self) -> Option<&Certificate> {
-        match self {
-            Self::Certificate { certificate, .. } => certificate.as_deref(),
-            Self::ClientCertificate { .. }
-            | Self::ApplicationProtocol { .. }
-            | Self::Tls { .. }
-            | Self::Closed { .. }
-            | Self::Timeout { .. }
-            | Self::Connect(_)
-            | Self::Flight { .. } => None,
-        }
+        if let Self::Certificate { certificate, .. } = self { certificate.as_deref() } else { None }
     }
 
     fn rejected(name: &DnsName, address: UpstreamAddr, rejection: Rejection) -> Self {

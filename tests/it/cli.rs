@@ -348,3 +348,16 @@ fn c13_what_is_taken_from_the_catalogue_is_no_wider_than_what_is_written_out() {
         assert!(out.status.code() == Some(code) && said.contains(expected), "{host} {name}: {said}");
     }
 }
+
+/// A reload of the unit asks for it each time.
+#[test]
+fn an_upgrade_without_a_control_socket_is_refused_but_where_it_is_only_asked_for() {
+    let (dir, ..) = prepare(&config());
+    let said = run(dir.path(), &["upgrade", "--if-changed", "--config", "sekisho.toml"]);
+    let expected = "no [control], so that the service that runs is not asked whether this program is another one: a new program needs a restart\n";
+    assert_eq!((said.status.code(), text(&said.stdout).as_str(), text(&said.stderr).as_str()), (Some(0), expected, ""));
+    let said = run(dir.path(), &["upgrade", "--config", "sekisho.toml"]);
+    let expected = "sekisho: the service that runs is asked by its control socket, and the configuration has none: add [control] socket, and \
+                    restart once\n";
+    assert_eq!((said.status.code(), text(&said.stderr).as_str()), (Some(1), expected));
+}

@@ -1,5 +1,6 @@
 //! Only scenes about the issuing CA and the leaves it serves belong here.
 
+mod credential;
 mod leaves;
 mod rotation;
 

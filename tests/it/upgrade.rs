@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::control::{ask, complained, said};
 use super::support::client::{Tls, connect};
 use super::support::record::Record;
 use super::support::sekisho::{run, spawn, text};
@@ -272,6 +274,56 @@ async fn who_asks_for_the_place_and_does_not_come_to_serve_changes_nothing() {
 }
 
 #[tokio::test]
+async fn who_asks_for_a_change_while_the_place_is_given_is_told_that_there_is_none() {
+    let (origin, config) = echo().await;
+    let sekisho = Sekisho::start(&config).await;
+    // It keeps the old process there until its drain is over.
+    let _inside = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
+    let mut other = Other::asks(&sekisho);
+    assert_eq!(other.hears(), b"sockets");
+    other.says(b"record");
+    assert_eq!(other.hears(), b"released");
+    let mut asking = UnixStream::connect(sekisho.path("control.sock")).expect("a control socket");
+    asking.write_all(b"{\"v\":1,\"ask\":{\"do\":\"rollback\"}}\n").expect("written");
+    // Whoever comes later is answered later.
+    for _ in 0..10 {
+        said(&ask(&sekisho, &["status"]).await, 0);
+    }
+    other.says(b"serving");
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).expect("an answer");
+    let refused = "{\"v\":1,\"error\":{\"word\":\"busy\",\"message\":\"the service is stopping: nothing is changed any more\"}}\n";
+    assert_eq!(answer, refused);
+}
+
+#[tokio::test]
+async fn nobody_takes_over_while_something_is_on_trial_and_the_record_says_so() {
+    let (_origin, config) = echo().await;
+    let sekisho = Sekisho::start(&config).await;
+    let new = config.clone().tail("# new\n").render(&sekisho.listeners, sekisho.admin);
+    fs::write(sekisho.path("new.toml"), new).expect("written");
+    said(&ask(&sekisho, &["apply", "new.toml", "--yes", "--confirm", "10m"]).await, 0);
+    let [done, refused] =
+        ["done", "refused"].map(|result| format!("sekisho_control_requests_total{{result=\"{result}\"}}"));
+    let before = sekisho.metrics().await;
+    let mut new = spawn(sekisho.dir.path(), &["--take-over"], &[], None);
+    let status = until("its end", || new.try_wait().expect("wait")).await;
+    assert_eq!(status.code(), Some(1));
+    let said = sekisho.lifecycle("control_refused", 1).await;
+    said.with("sekisho.control", "take_over");
+    assert!(
+        said.text("message").contains(": revision ") && said.text("message").contains(" is on trial until "),
+        "{said:?}"
+    );
+    let granted = |record: &Record| {
+        record.text("sekisho.lifecycle") == "control" && record.text("sekisho.control") == "take_over"
+    };
+    assert!(!sekisho.records().iter().any(granted));
+    let after = sekisho.metrics().await;
+    assert_eq!((after[&done], after[&refused]), (before[&done], before[&refused] + 1.0));
+}
+
+#[tokio::test]
 async fn a_new_process_that_cannot_serve_says_why_and_the_old_one_goes_on() {
     let (origin, config) = echo().await;
     let mut sekisho = Sekisho::start(&config).await;
@@ -373,4 +425,33 @@ async fn the_command_starts_the_new_process_and_says_who_took_over() {
         sekisho.records().last().filter(|record| record.text("sekisho.lifecycle") == "stop").map(drop)
     })
     .await;
+}
+
+/// The hierarchy by which a service manager knows its processes.
+fn control_groups() -> Option<&'static Path> {
+    let hierarchies = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"].map(Path::new);
+    hierarchies.into_iter().find(|folder| folder.join("cgroup.procs").exists())
+}
+
+#[tokio::test]
+async fn a_process_of_a_unit_is_not_replaced_by_one_that_is_not() {
+    let (_origin, config) = echo().await;
+    let sekisho = Sekisho::start(&config).await;
+    let name = format!("sekisho-it-{}.service", std::process::id());
+    let Some(unit) = control_groups().map(|folder| folder.join(&name)).filter(|unit| fs::create_dir(unit).is_ok())
+    else {
+        eprintln!("SKIPPED: no control group can be made here");
+        return;
+    };
+    let pid = sekisho.pid().as_raw_nonzero().to_string();
+    fs::write(unit.join("cgroup.procs"), &pid).expect("moved");
+    let refused = ask(&sekisho, &["upgrade"]).await;
+    fs::write(unit.with_file_name("cgroup.procs"), &pid).expect("moved back");
+    fs::remove_dir(&unit).expect("nothing is left in it");
+    let why = format!(
+        "sekisho: process {pid} is the service manager's, of the unit {name}, and what is started here would not be: it would be taken for \
+         ended, and started again beside this; use `systemctl reload {name}`\n"
+    );
+    assert_eq!(complained(&refused, 1), why);
+    assert_eq!(sekisho.admin("/readyz").await.status, 200);
 }

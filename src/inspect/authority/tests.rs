@@ -23,7 +23,7 @@ fn init_makes_four_files_and_tells_what_to_do() {
     }
     assert_eq!(certificate::read_file(&site.path("ca.pem")).expect("chain").len(), 2);
     let text = report.to_string();
-    for words in ["take it offline", "chown USER", "example.com, login.microsoftonline.com", "2028-11-21"] {
+    for words in ["take it offline", "example.com, login.microsoftonline.com", "2028-11-21"] {
         assert!(text.contains(words), "{words} in {text}");
     }
 }
@@ -98,7 +98,7 @@ fn nothing_is_ever_overwritten() {
 
 #[test]
 fn a_half_root_is_refused() {
-    for (missing, words) in [("ca-root.key", "bring the key back"), ("ca-root.pem", "its certificate")] {
+    for (missing, words) in [("ca-root.key", "bring it back for as long"), ("ca-root.pem", "its certificate")] {
         let site = Site::with_ca(&["example.com"]);
         for file in ["ca.pem", "ca.key", missing] {
             fs::remove_file(site.path(file)).expect("remove");
@@ -245,4 +245,48 @@ fn show_tells_what_is_there() {
     assert!(ended.days_left < 0 && ended.problem.expect("problem").contains("it ended on"));
     fs::set_permissions(site.path("ca.key"), fs::Permissions::from_mode(0o640)).expect("chmod");
     assert!(describe(now()).to_string().contains("PROBLEM       the key "));
+}
+
+#[test]
+fn the_root_s_key_may_lie_elsewhere_and_its_certificate_tells_which_root() {
+    let (site, safe) = (Site::empty(), tempfile::tempdir().expect("tempdir"));
+    let root = RootFiles { key: safe.path().join("safe.key"), ..RootFiles::beside(&site.path("ca.pem")) };
+    let report = init_with(&site.request(&["example.com"]), &root).expect("init");
+    assert_eq!((report.root, mode(&root.key)), (RootOrigin::Made, 0o600));
+    let names = |site: &Site| site.files().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(&site), ["ca-root.pem", "ca.key", "ca.pem"]);
+    // Another one, in other places, under the same root.
+    let elsewhere = tempfile::tempdir().expect("tempdir");
+    let mut next = site.request(&["example.com"]);
+    (next.certificate, next.key) = (site.path("next.pem"), elsewhere.path().join("any-name"));
+    let error = init_under(&next, &RootFiles::beside(&site.path("ca.pem"))).expect_err("refused").to_string();
+    let (certificate, key) = (site.path("ca-root.pem"), site.path("ca-root.key"));
+    assert!(
+        error.starts_with(&format!(
+            "the root's certificate {} is there and its key {} is not: say with --root-key FILE where the key is, or",
+            certificate.display(),
+            key.display()
+        )),
+        "{error}"
+    );
+    assert_eq!(init_under(&next, &root).expect("init").root, RootOrigin::Kept);
+    assert_eq!(names(&site), ["ca-root.pem", "ca.key", "ca.pem", "next.pem"]);
+    // Never a root of its own.
+    fs::remove_file(certificate).expect("away");
+    (next.certificate, next.key) = (site.path("third.pem"), site.path("third.key"));
+    let error = init_under(&next, &RootFiles::beside(&site.path("ca.pem")));
+    assert!(matches!(error, Err(InitError::RootAway(_))));
+}
+
+#[test]
+fn show_has_nothing_to_say_against_a_key_that_only_the_unit_sees() {
+    let site = Site::with_ca(&["example.com"]);
+    fs::remove_file(site.path("ca-root.key")).expect("taken offline");
+    let describe = |at| show::describe(&site.path("ca.pem"), Path::new("$CREDENTIALS_DIRECTORY/ca-key"), at);
+    let text = describe(now()).expect("describe").to_string();
+    let end = "key           credential:ca-key (ECDSA P-256)\n\
+               state         valid; the key was not looked at: it is a systemd credential, which the unit alone sees\n";
+    assert!(text.ends_with(end), "{text}");
+    let ended = describe(now() + 731 * DAY).expect("describe");
+    assert!(ended.problem.expect("problem").contains("it ended on"));
 }

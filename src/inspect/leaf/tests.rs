@@ -10,7 +10,7 @@ use rustls::{
 
 use super::*;
 use crate::admit::{Limit, Whose};
-use crate::inspect::authority::{InitRequest, init_under};
+use crate::inspect::authority::{InitRequest, RootFiles, init_under};
 use crate::inspect::scene::{DAY, Site, name, now};
 
 fn cache(site: &Site, capacity: usize) -> LeafCache {
@@ -245,7 +245,7 @@ fn j08_what_is_kept_is_of_the_ca_in_use() {
         key: site.path("next.key"),
         ..site.request(&["example.com"])
     };
-    init_under(&request, (&site.path("ca.pem"), &site.path("ca.key"))).expect("the next CA");
+    init_under(&request, &RootFiles::beside(&site.path("ca.pem"))).expect("the next CA");
     let next = || Issuer::load(&site.path("next.pem"), &site.path("next.key"), now()).expect("issuer");
     let both = site.issuer().followed_by(next(), now() + DAY);
     let cache = LeafCache::new(Arc::new(both), CAPACITY);

@@ -10,7 +10,8 @@ use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::record::{Lifecycle, Settings, WhenUnwritable};
+use crate::record::queue::{Closing, Queue};
+use crate::record::{Lifecycle, Settings, State, WhenUnwritable};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -225,4 +226,68 @@ async fn where_the_new_one_has_begun_and_gone_the_old_one_says_that_it_goes_on()
     old.shutdown(WITHIN).expect("all written");
     let words: Vec<_> = said(&read(&dir)).into_iter().map(|(_, word)| word.to_owned()).collect();
     assert!(words.contains(&"reopen".to_owned()) && words.contains(&"dns_failed".to_owned()), "{words:?}");
+}
+
+/// A line that stands for many does so wherever it comes to.
+#[test]
+fn k03_a_line_of_many_counts_as_many_in_an_outage_and_at_the_end() {
+    let line = b"{\"event.sequence\":9,\"event.action\":\"connection\",\"event.outcome\":\"denied\",\
+        \"event.reason\":\"not_allowlisted\",\"sekisho.count\":1000}\n";
+    let relayed = Relayed::read(line).expect("a line");
+    let mut queue = Queue::new();
+    queue.fail("disk full");
+    while queue.relay(&relayed) == Pushed::Queued {}
+    assert_eq!(queue.relay(&relayed), Pushed::Aggregated);
+    queue.recover().expect("an outage");
+    let mut lines = Vec::new();
+    queue.take(&mut lines);
+    let lines = String::from_utf8(lines).expect("UTF-8");
+    let lines = lines.lines().map(|line| serde_json::from_str::<Json>(line).expect("JSON"));
+    let denied = lines.filter(|line| line["event.outcome"] == "denied");
+    let counted: u64 = denied.map(|line| line["sekisho.count"].as_u64().expect("a number")).sum();
+    assert_eq!(counted, queue.snapshot().connections.denied);
+    queue.closing = Some(Closing { deadline: std::time::Instant::now(), stop: None });
+    assert_eq!(queue.relay(&relayed), Pushed::Late);
+    assert_eq!(queue.snapshot().lost, 1000);
+}
+
+#[tokio::test]
+async fn k05_a_record_that_cannot_be_completed_is_not_said_to_be_handed_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let old = start(&dir).expect("a record");
+    old.flush().await;
+    fs::remove_dir_all(dir.path()).expect("removed");
+    assert!(matches!(old.release().await, Err(RecordError::Unwritable)));
+    refuse(&old, Reason::DnsFailed).await;
+    fs::create_dir(dir.path()).expect("made");
+    old.flush().await;
+    old.shutdown(WITHIN).expect("all written");
+    let words = [(2, "takeover_failed"), (3, "dns_failed"), (4, "reopen"), (5, "record_recovered"), (6, "stop")];
+    assert_eq!(said(&read(&dir)), words);
+}
+
+/// Stopped, or behind a disk that hangs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_process_that_stands_still_gets_every_line_when_it_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let old = start(&dir).expect("a record");
+    old.release().await.expect("let go of");
+    let new = start_behind(&dir).expect("the old one has let go");
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    old.forward(ours).await.expect("a socket");
+    let mut failed = 0;
+    // As many as the socket holds, and then until the old one waits no longer.
+    while old.state() == State::Writable {
+        refuse(&old, Reason::DnsFailed).await;
+        failed += 1;
+    }
+    let ending = tokio::task::spawn_blocking({
+        let old = old.clone();
+        move || old.shutdown(WITHIN)
+    });
+    relay_all(&new, theirs).await;
+    ending.await.expect("no panic").expect("nothing lost");
+    assert_eq!((new.snapshot().connections.failed, old.snapshot().lost), (failed, 0));
+    new.shutdown(WITHIN).expect("all written");
+    assert!(said(&read(&dir)).iter().any(|(_, word)| *word == "record_recovered"));
 }

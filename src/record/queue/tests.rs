@@ -17,7 +17,7 @@ fn line_of(reason: Reason) -> (Kind, Vec<u8>) {
 fn fill(queue: &mut Queue) {
     let (kind, body) = line_of(Reason::NotAllowlisted);
     for _ in 0..CAPACITY {
-        queue.push(kind, &body);
+        queue.push(kind, 1, &body);
     }
 }
 
@@ -33,12 +33,12 @@ fn an_attempt_waits_exactly_from_the_capacity_on() {
     let mut queue = Queue::new();
     let (kind, body) = line_of(Reason::NotAllowlisted);
     for _ in 1..CAPACITY {
-        queue.push(kind, &body);
+        queue.push(kind, 1, &body);
     }
     assert!(queue.admit(Action::Connection), "one below");
-    queue.push(kind, &body);
+    queue.push(kind, 1, &body);
     assert!(!queue.admit(Action::Connection), "full");
-    assert_eq!(queue.push(kind, &body), Pushed::Queued, "a live attempt's record is always taken");
+    assert_eq!(queue.push(kind, 1, &body), Pushed::Queued, "a live attempt's record is always taken");
 
     let mut batch = Vec::new();
     queue.take(&mut batch);
@@ -52,7 +52,7 @@ fn an_attempt_waits_exactly_from_the_capacity_on() {
 fn k01_long_lines_fill_the_queue_by_their_octets() {
     let mut queue = Queue::new();
     let (kind, _) = line_of(Reason::NotAllowlisted);
-    queue.push(kind, &vec![b'x'; CAPACITY_BYTES]);
+    queue.push(kind, 1, &vec![b'x'; CAPACITY_BYTES]);
     assert!(!queue.admit(Action::Request));
 }
 
@@ -67,7 +67,7 @@ fn k03_nobody_waits_for_a_file_that_cannot_be_written_and_counts_are_exact() {
     {
         let (kind, body) = line_of(reason);
         for _ in 0..times {
-            assert_eq!(queue.push(kind, &body), Pushed::Aggregated);
+            assert_eq!(queue.push(kind, 1, &body), Pushed::Aggregated);
         }
     }
     assert_eq!(queue.snapshot().aggregated, 70_004);
@@ -100,14 +100,14 @@ fn k03_nobody_waits_for_a_file_that_cannot_be_written_and_counts_are_exact() {
 fn what_comes_late_or_is_given_up_is_counted() {
     let mut queue = Queue::new();
     let (kind, body) = line_of(Reason::ClientClosed);
-    queue.push(kind, &body);
-    queue.push(kind, &body);
+    queue.push(kind, 1, &body);
+    queue.push(kind, 1, &body);
     queue.take(&mut Vec::new());
     queue.fail("dead");
     fill(&mut queue);
-    queue.push(kind, &body);
+    queue.push(kind, 1, &body);
     queue.closing = Some(Closing { deadline: Instant::now(), stop: None });
-    assert_eq!(queue.push(kind, &body), Pushed::Late);
+    assert_eq!(queue.push(kind, 1, &body), Pushed::Late);
     assert!(queue.give_up() > 0);
     let snapshot = queue.snapshot();
     // fill() aggregates its last two, because two lines are in the writer's hand.
@@ -119,14 +119,14 @@ fn the_writer_is_woken_for_the_first_line_and_for_a_batch_only() {
     let mut queue = Queue::new();
     let (kind, body) = line_of(Reason::ClientClosed);
     assert!(queue.sleeps());
-    queue.push(kind, &body);
+    queue.push(kind, 1, &body);
     assert!(queue.wakes());
     assert!(queue.lingers());
     for _ in 2..BATCH {
-        queue.push(kind, &body);
+        queue.push(kind, 1, &body);
         assert!(!queue.wakes());
     }
-    queue.push(kind, &body);
+    queue.push(kind, 1, &body);
     assert!(queue.wakes());
     assert!(!queue.lingers());
 }
@@ -187,7 +187,7 @@ fn h10_a_flood_is_counted_before_every_line_of_a_lifecycle_event() {
     let reload = lifecycle(Lifecycle::Reload, "again");
     let mut body = Vec::new();
     reload.write_body(&mut body);
-    assert_eq!(queue.push(Kind::of(&reload), &body), Pushed::Queued);
+    assert_eq!(queue.push(Kind::of(&reload), 1, &body), Pushed::Queued);
     let lines = written(&mut queue);
     assert_eq!(counted(&lines), 60);
     assert_eq!(lines[50]["sekisho.count"], 10);

@@ -211,6 +211,56 @@ async fn a_trial_that_is_confirmed_becomes_the_file() {
 }
 
 #[tokio::test]
+async fn a_trial_is_confirmed_though_a_registration_is_over() {
+    let over = "state = \"registered\"\nnumber = \"C00-0000-0\"\nvalid_until = 2025-03-31\nconfirmed_by = \"IT\"\n\
+                confirmed_on = 2024-04-01\ngrace = \"1d\"\nafter_grace = \"deny\"";
+    let exempt = "state = \"exempt\"\nscope = \"a test\"\nconfirmed_by = \"IT\"\nconfirmed_on = 2024-04-01";
+    let one = controlled()
+        .set("site", "require_ismap", "\"enforce\"")
+        .service(Service::tunnel("One", &["one.test"], 443).ismap(exempt))
+        .service(Service::tunnel("Over", &["over.test"], 443).ismap(over));
+    let two = one.clone().service(Service::tunnel("Two", &["two.test"], 443).ismap(exempt));
+    let mut sekisho = Sekisho::start(&one).await;
+    let new = fs::read_to_string(write(&sekisho, "new.toml", &two)).expect("there");
+    let shown = said(&ask(&sekisho, &["apply", "new.toml", "--yes", "--confirm", "10m"]).await, 0);
+    let told = status(&sekisho).await;
+    let (tried, in_force) = (told["trial"]["revision"].as_str().expect("one"), told["revision"].as_str().expect("one"));
+    assert_ne!(tried, in_force, "what was loaded, and what of it holds today");
+    assert!(
+        shown.contains(&format!("-> {tried}\n")) && shown.contains(&format!("\nrevision {tried} is on trial ")),
+        "{shown}"
+    );
+    let done = said(&ask(&sekisho, &["confirm"]).await, 0);
+    assert!(done.starts_with(&format!("revision {tried} was confirmed by ")), "{done}");
+    assert_eq!(file(&sekisho), new);
+    let told = status(&sekisho).await;
+    assert_eq!((told["trial"].is_null(), told["revision"].as_str()), (true, Some(in_force)));
+    assert_eq!(told["readiness"], serde_json::json!(["ok"]));
+    sekisho.refused("over.test:443", 403, "service_not_approved").await;
+}
+
+#[tokio::test]
+async fn a_trial_is_rolled_back_though_only_the_minting_process_finds_the_file_broken() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let one = controlled().inspect("allowed.test", &origin);
+    let sekisho = Sekisho::start(&one).await;
+    let revision = status(&sekisho).await["revision"].clone();
+    write(&sekisho, "new.toml", &one.clone().service(Service::tunnel("Two", &["two.test"], origin.port())));
+    said(&ask(&sekisho, &["apply", "new.toml", "--yes", "--confirm", "10m"]).await, 0);
+    fs::write(sekisho.path("ca.key"), "no key").expect("written");
+    let done = said(&ask(&sekisho, &["rollback"]).await, 0);
+    assert!(done.contains(" is in force again, though the file cannot be taken up"), "{done}");
+    let told = status(&sekisho).await;
+    assert_eq!((&told["revision"], told["trial"].is_null()), (&revision, true));
+    let degraded = told["degraded"].as_str().expect("why").to_owned();
+    assert!(degraded.starts_with("the minting process refused it: "), "{degraded}");
+    // What was in force before is signed for still.
+    let at = origin.at("allowed.test");
+    let mut inside = Tls::named("allowed.test").trusting(&sekisho.ca()).over(sekisho.tunnel(&at).await).await;
+    assert_eq!(inside.get(&at, "/").await.expect("an answer").status, 200);
+}
+
+#[tokio::test]
 async fn l08_a_trial_that_nobody_confirms_is_rolled_back_and_cuts_what_it_let_in() {
     let origin = Origin::https(&["two.test"]).echoing().start().await;
     let one = controlled().service(Service::tunnel("One", &["one.test"], 443)).reaching(&origin);
@@ -255,7 +305,7 @@ async fn a_trial_is_ended_by_rollback_by_a_broken_file_and_by_a_crash() {
     said(&ask(&sekisho, &apply).await, 0);
     fs::write(sekisho.path("sekisho.toml"), "broken").expect("written");
     let done = said(&ask(&sekisho, &["rollback", "--socket", "control.sock"]).await, 0);
-    assert!(done.contains(" is in force again, though the file no longer loads"), "{done}");
+    assert!(done.contains(" is in force again, though the file cannot be taken up"), "{done}");
     let told = status_at(&sekisho).await;
     assert_eq!(told["revision"], revision);
     assert!(told["readiness"][0].as_str().expect("a word").starts_with("degraded"), "{told}");

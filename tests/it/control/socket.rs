@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::super::support::client::connect;
-use super::super::support::sekisho::{prepare, run, text};
+use super::super::support::sekisho::{mode, prepare, run, set_mode, text};
 use super::super::support::{Sekisho, until, within};
 use super::{ask, complained, controlled, said, status};
 
@@ -134,6 +134,38 @@ async fn a_reload_opens_the_new_socket_first_or_keeps_the_old() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_reload_makes_the_socket_anew_where_it_is_gone_and_touches_no_other() {
+    let sekisho = Sekisho::start(&controlled()).await;
+    let path = sekisho.path("control.sock");
+    std::fs::remove_file(&path).expect("removed");
+    sekisho.reload(&controlled().tail("# again\n")).await;
+    assert_eq!(status(&sekisho).await["ready"], true);
+    // Another service's in its place.
+    std::fs::remove_file(&path).expect("removed");
+    let other = UnixListener::bind(&path).expect("bound");
+    set_mode(&path, 0o640);
+    let text = controlled().tail("# once more\n").render(&sekisho.listeners, sekisho.admin);
+    sekisho.reload_refused(&text).await;
+    let why = sekisho.lifecycle("reload_failed", 1).await;
+    assert!(why.text("message").starts_with("another service answers at control.sock: "), "{why:?}");
+    assert_eq!(mode(&path), 0o640, "it is the other's");
+    drop(other);
+    sekisho.reload(&controlled()).await;
+    assert_eq!((status(&sekisho).await["ready"].clone(), mode(&path)), (true.into(), 0o600));
+}
+
+#[tokio::test]
+async fn a_reload_that_is_refused_leaves_the_sockets_mode() {
+    let sekisho = Sekisho::start(&controlled()).await;
+    let open = controlled().set("control", "viewers", "\"64001\"");
+    let text = open.clone().set("record", "path", "\"nowhere/access.jsonl\"").render(&sekisho.listeners, sekisho.admin);
+    sekisho.reload_refused(&text).await;
+    assert_eq!(mode(&sekisho.path("control.sock")), 0o600);
+    sekisho.reload(&open).await;
+    assert_eq!(mode(&sekisho.path("control.sock")), 0o666);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{good, run, shipped};
 use crate::real_clients::stage::have;
-use crate::support::{Config, Origin, Sekisho, Service, pki};
+use crate::support::{Config, Origin, Sekisho, Service, pki, within};
 
 const RULES: &str = "prometheus/sekisho.rules.yml";
 const RULES_TEST: &str = "prometheus/sekisho.rules.test.yml";
@@ -53,6 +53,8 @@ async fn every_metric_that_is_named_exists() {
     .await;
     sekisho.connect("denied.test:443").await;
     sekisho.terminals("connection", 1).await;
+    // The first proof is made behind the start.
+    within("a proof", async { while !sekisho.metrics().await.contains_key("sekisho_tenant_proof") {} }).await;
     let there = metrics_in(&sekisho.metrics().await.into_keys().map(|sample| sample + " ").collect::<String>());
     assert!(there.len() > 40, "{there:?}");
     for (file, least) in [(RULES, 15), (RULES_TEST, 15), (DASHBOARD, 25)] {
