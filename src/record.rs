@@ -30,6 +30,7 @@
 //! for each run: a gap or a step back is tampering or a lost page cache, whatever the wall clock did (attack K07). A file ends in
 //! `stop` or `continued` where all was in order; the next `start` or `reopen` says what it found.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -46,7 +47,7 @@ pub use self::lifecycle::Lifecycle;
 pub use self::values::{AskedAuthority, LONGEST_TEXT, Names, Text, UrlPath, UserId};
 pub use self::witness::{Ending, Witness};
 
-use self::file::{Behind, RecordFile};
+use self::file::{Behind, Found, RecordFile};
 use self::lifecycle::as_lifecycle;
 use self::queue::{Ended, Switch, To};
 use self::shared::{Shared, stop_line};
@@ -132,33 +133,23 @@ struct Inner {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-impl Recorder {
-    /// Opens the file, says `start` in it with `fields` and with what was found at its end, and starts the thread.
+/// A run that is to begin: its first line is there, and its file.
+pub struct Ready {
+    recorder: Recorder,
+    path: PathBuf,
+    file: RecordFile,
+}
+
+impl Ready {
+    /// Begins to write.
     ///
     /// # Errors
-    /// [`RecordError`]: without a record the service does not start, whatever `when_unwritable` says.
-    pub fn start(settings: Settings, fields: Fields) -> Result<Self, RecordError> {
-        Self::begin_run(settings, fields, Behind::Nobody)
-    }
-
-    /// The same behind a process that has let go of the file ([`Recorder::release`]) for this one.
-    ///
-    /// # Errors
-    /// As [`Recorder::start`].
-    pub fn start_behind(settings: Settings, fields: Fields) -> Result<Self, RecordError> {
-        Self::begin_run(settings, fields, Behind::Itself)
-    }
-
-    fn begin_run(settings: Settings, mut fields: Fields, behind: Behind) -> Result<Self, RecordError> {
-        let (file, found) = RecordFile::open(&settings.path)?;
-        file.warn_of_others(&settings.path);
-        let shared = Arc::new(Shared::new(settings.when_unwritable).map_err(|_| RecordError::Random)?);
-        found.tell(&mut fields, behind);
-        as_lifecycle(&mut fields, Lifecycle::Start);
-        shared.push(&fields);
+    /// [`RecordError::Thread`].
+    pub fn begin(self) -> Result<(), RecordError> {
+        let Self { recorder, path, file } = self;
         let writer = Writer {
-            shared: Arc::clone(&shared),
-            path: settings.path,
+            shared: Arc::clone(&recorder.inner.shared),
+            path,
             identity: file.identity(),
             process: None,
             file: Some(file),
@@ -166,7 +157,53 @@ impl Recorder {
         };
         let thread =
             thread::Builder::new().name("record".to_owned()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
-        Ok(Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }), witness: None })
+        *recorder.inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(())
+    }
+}
+
+impl Recorder {
+    /// Opens the file, says `start` in it with `fields` and with what was found at its end, and starts the thread.
+    ///
+    /// # Errors
+    /// [`RecordError`]: without a record the service does not start, whatever `when_unwritable` says.
+    pub fn start(settings: Settings, fields: Fields) -> Result<Self, RecordError> {
+        let (recorder, ready) = Self::ready_to_start(settings, fields)?;
+        ready.begin()?;
+        Ok(recorder)
+    }
+
+    /// The same behind a process that lends the file ([`Recorder::release`]), and not yet: nothing is written until it begins.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub fn ready_behind(settings: Settings, fields: Fields, lent: OwnedFd) -> Result<(Self, Ready), RecordError> {
+        let opened = RecordFile::open_lent(lent, &settings.path)?;
+        Self::ready(settings, fields, opened, Behind::Itself)
+    }
+
+    /// The same with nobody before it, and not yet.
+    ///
+    /// # Errors
+    /// As [`Recorder::start`].
+    pub fn ready_to_start(settings: Settings, fields: Fields) -> Result<(Self, Ready), RecordError> {
+        let opened = RecordFile::open(&settings.path)?;
+        Self::ready(settings, fields, opened, Behind::Nobody)
+    }
+
+    fn ready(
+        settings: Settings,
+        mut fields: Fields,
+        (file, found): (RecordFile, Found),
+        behind: Behind,
+    ) -> Result<(Self, Ready), RecordError> {
+        file.warn_of_others(&settings.path);
+        let shared = Arc::new(Shared::new(settings.when_unwritable).map_err(|_| RecordError::Random)?);
+        found.tell(&mut fields, behind);
+        as_lifecycle(&mut fields, Lifecycle::Start);
+        shared.push(&fields);
+        let recorder = Self { inner: Arc::new(Inner { shared, thread: Mutex::new(None) }), witness: None };
+        Ok((recorder.clone(), Ready { recorder, path: settings.path, file }))
     }
 
     /// Another handle, for attempts of the service's own: they wait for the queue as a client's do, and the witness is told how

@@ -1,6 +1,8 @@
 //! The service around the spine: bind, accept, spawn, reload, drain. Knows no protocol.
 
 mod accept;
+mod acquaintance;
+mod before;
 mod bind;
 mod changes;
 mod control;

@@ -43,6 +43,8 @@ pub struct Health {
     unproven: ArcSwapOption<String>,
     passed_probes: AtomicU64,
     failed_probes: AtomicU64,
+    /// Sessions of processes that were taken over from.
+    draining: AtomicU64,
     minting: AtomicBool,
     minting_ended: AtomicBool,
 }
@@ -116,6 +118,15 @@ impl Health {
 
     pub fn self_probe_recovered(&self) {
         self.unproven.store(None);
+    }
+
+    pub fn set_draining(&self, sessions: u64) {
+        self.draining.store(sessions, Ordering::Relaxed);
+    }
+
+    /// Sessions of processes that were taken over from, as they said lately.
+    pub fn draining(&self) -> u64 {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Another process has the issuing key, and signs.

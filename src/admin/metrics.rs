@@ -154,6 +154,8 @@ fn service(registry: &mut Registry, views: &Views) {
     registry.register("degraded", "1 while the configuration in force is not the file's", gauge(degraded));
     let on_trial = u64::from(views.health.trial().is_some());
     registry.register("trial", "1 while a configuration is on trial", gauge(on_trial));
+    let draining = "Sessions that processes which were taken over from have still";
+    registry.register("draining_sessions", draining, gauge(views.health.draining()));
     registry.register("last_good", "1 while the last good configuration is in force", gauge(last_good.into()));
     let asked = Family::<ByResult, Counter>::default();
     let (done, refused) = views.health.control_requests();

@@ -223,9 +223,15 @@ impl Service {
         )))
     }
 
+    fn lock(&self) -> Result<Lock, ReplaceError> {
+        let lock = self.place.lock()?;
+        self.place.clear(&self.trial_file());
+        Ok(lock)
+    }
+
     /// Nobody else changes anything from here on.
     fn lock_as_it_was(&self, before: &[u8]) -> Result<Lock, ApplyError> {
-        let lock = self.place.lock()?;
+        let lock = self.lock()?;
         if self.place.content()? != before {
             let error = format!("{} was changed while you looked at it: nothing was done", self.file.display());
             return Err(ApplyError::Other(error));
@@ -300,9 +306,11 @@ pub(super) fn confirm(at: &At) -> ExitCode {
     ended(try_confirm(at))
 }
 
+/// It is confirmed by the one step that makes it the file, whatever ends this process before or behind it: the service looks at the file
+/// when the trial ends, in whatever way.
 fn try_confirm(at: &At) -> Result<(), ApplyError> {
     let service = Service::find(at)?;
-    let _lock = service.place.lock()?;
+    let _lock = service.lock()?;
     let Some(trial) = service.status.trial.as_ref() else {
         return Err(ApplyError::Other("nothing is on trial: its time was over, or it was ended".to_owned()));
     };

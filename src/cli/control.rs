@@ -1,5 +1,6 @@
 //! `sekisho status` and `sekisho sessions`: what a running service tells of itself, asked by its control socket.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -9,10 +10,10 @@ use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{ConfigFile, DONE, FAILED, fail, report, say};
+use super::{ConfigFile, DONE, FAILED, complain, fail, report, say};
 use crate::config::{control_socket, show_duration};
 use crate::control::client::{ClientError, ask};
-use crate::control::protocol::{Ask, Done, Page, SessionRow, Status};
+use crate::control::protocol::{Ask, Done, Draining, Page, SessionRow, Status};
 
 /// The service is there and not ready.
 const NOT_READY: u8 = 3;
@@ -150,6 +151,9 @@ fn screen(status: &Status, now: SystemTime) -> String {
             status.connections, status.tunnels, status.inspected, status.plain
         ),
     );
+    for draining in &status.draining {
+        row("before", &left_with(draining));
+    }
     let cause = status.pressure_cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
     row("load", &format!("{}{cause}", status.pressure));
     let record = &status.record;
@@ -163,6 +167,16 @@ fn screen(status: &Status, now: SystemTime) -> String {
     );
     row("reloads", &format!("{} taken up, {} refused", status.reloads, status.failed_reloads));
     text
+}
+
+/// What a process that was taken over from has still.
+fn left_with(Draining { pid, version, sessions }: &Draining) -> String {
+    match sessions {
+        Some(sessions) => format!("{} of process {pid} (version {version}), which is draining", count(*sessions)),
+        None => {
+            format!("process {pid} (version {version}) is draining and does not answer; `kill {pid}` ends what it has")
+        }
+    }
 }
 
 fn since(stamp: &str, now: SystemTime) -> Option<Duration> {
@@ -197,7 +211,8 @@ fn list(arguments: &SessionsArguments) -> ExitCode {
         Ok(socket) => socket,
         Err(code) => return code,
     };
-    let (mut after, mut told) = (None, 0_usize);
+    let (mut after, mut told) = (None, 0);
+    let mut draining = BTreeMap::<u32, u64>::new();
     loop {
         let (client, service) = (arguments.client.clone(), arguments.service.clone());
         let page: Result<Page, ClientError> = ask(&socket, &Ask::Sessions { client, service, after });
@@ -209,22 +224,37 @@ fn list(arguments: &SessionsArguments) -> ExitCode {
             say(&heading());
         }
         for session in &page.sessions {
+            if let Some(process) = session.process {
+                *draining.entry(process).or_default() += 1;
+            }
             let line = if arguments.json { serde_json::to_string(session) } else { Ok(line(session)) };
             match line {
                 Ok(line) => say(&line),
                 Err(error) => return fail(&error),
             }
         }
-        told += page.sessions.len();
+        told += page.sessions.len() as u64;
         after = page.next;
         if after.is_none() {
+            for pid in page.silent {
+                complain(&format!(
+                    "process {pid} is draining and does not answer: what it has is not listed; `kill {pid}` ends it"
+                ));
+            }
             break;
         }
     }
     if !arguments.json {
-        say(&format!("{told} {}", if told == 1 { "session" } else { "sessions" }));
+        say(&count(told));
+        for (process, sessions) in draining {
+            say(&format!("{sessions} of them of process {process}, which is draining"));
+        }
     }
     DONE.into()
+}
+
+fn count(sessions: u64) -> String {
+    format!("{sessions} {}", if sessions == 1 { "session" } else { "sessions" })
 }
 
 fn heading() -> String {
@@ -237,8 +267,9 @@ fn heading() -> String {
 fn line(session: &SessionRow) -> String {
     let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let observed = if session.observed { " (observed)" } else { "" };
+    let draining = session.process.map(|process| format!(" (process {process})")).unwrap_or_default();
     plain(&format!(
-        "{}  {:<20}  {:<10}  {:>9}  {:>9}  {} ({}) {} {}{observed}",
+        "{}  {:<20}  {:<10}  {:>9}  {:>9}  {} ({}) {} {}{observed}{draining}",
         session.id,
         session.at,
         session.mode,

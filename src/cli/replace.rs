@@ -53,7 +53,7 @@ impl Place {
         Ok(Self { target, mode: found.mode() & 0o7777, user: found.uid(), group: found.gid() })
     }
 
-    /// Without waiting for anybody.
+    /// Without waiting for anybody. What a process left behind that was killed at its work is removed.
     ///
     /// # Errors
     /// [`ReplaceError::Locked`].
@@ -61,7 +61,10 @@ impl Place {
         let folder = folder(&self.target);
         let opened = File::open(&folder).map_err(|source| ReplaceError::Read { path: folder.clone(), source })?;
         match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { _folder: opened }),
+            Ok(()) => {
+                self.clear(&self.target);
+                Ok(Lock { _folder: opened })
+            }
             Err(Errno::WOULDBLOCK) => Err(ReplaceError::Locked(folder)),
             Err(error) => Err(ReplaceError::Read { path: folder, source: error.into() }),
         }
@@ -81,16 +84,17 @@ impl Place {
         self.put(&self.target, octets)
     }
 
-    /// Puts a file at `path` that has the mode and the owner of this one.
+    /// Removes what was to be put at `path`, of a process that was killed before it was. To be called under the lock.
+    pub(super) fn clear(&self, path: &Path) {
+        let _ = fs::remove_file(temporary(path));
+    }
+
+    /// Puts a file at `path` that has the mode and the owner of this one. To be called under the lock.
     ///
     /// # Errors
     /// [`ReplaceError`]; what is at `path` is as it was.
     pub(super) fn put(&self, path: &Path, octets: &[u8]) -> Result<(), ReplaceError> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(format!(".{}.new", std::process::id()));
-        let folder = folder(path);
-        let temporary = folder.join(name);
+        let (folder, temporary) = (folder(path), temporary(path));
         let put = self.write(&temporary, octets).and_then(|()| {
             let renamed = fs::rename(&temporary, path).and_then(|()| File::open(&folder)?.sync_all());
             renamed.map_err(|source| ReplaceError::Write { path: path.to_owned(), source })
@@ -104,7 +108,7 @@ impl Place {
 
     fn write(&self, temporary: &Path, octets: &[u8]) -> Result<(), ReplaceError> {
         let failed = |source| ReplaceError::Write { path: temporary.to_owned(), source };
-        // Of a process of our own number that is gone.
+        // Of a process that is gone: the lock is ours.
         let _ = fs::remove_file(temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary).map_err(failed)?;
         let made = file.metadata().map_err(failed)?;
@@ -126,6 +130,14 @@ impl Place {
 /// [`ReplaceError::Read`]; also where it is no ordinary file.
 pub(super) fn content(path: &Path) -> Result<Vec<u8>, ReplaceError> {
     regular(path, MAX_FILE).map_err(|source| ReplaceError::Read { path: path.to_owned(), source })
+}
+
+/// Beside it. One name for all who come: under the lock there is one at a time, and what it leaves the next one finds.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".new");
+    folder(path).join(name)
 }
 
 fn folder(path: &Path) -> PathBuf {
@@ -186,7 +198,7 @@ mod tests {
         let place = Place::of(&file).expect("there");
         let gone = dir.path().join("gone/sekisho.toml.trial");
         let error = place.put(&gone, b"new").expect_err("no folder").to_string();
-        assert!(error.starts_with("cannot write ") && error.contains("gone/.sekisho.toml.trial."), "{error}");
+        assert!(error.starts_with("cannot write ") && error.contains("gone/.sekisho.toml.trial.new"), "{error}");
         assert_eq!(place.content().expect("read"), b"old");
         assert!(Place::of(&dir.path().join("missing")).is_err());
     }

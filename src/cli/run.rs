@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use super::{ConfigFile, DONE, complain, fail, report};
-use crate::config::{Config, LastGood, Scope, Source};
+use super::{ConfigFile, DONE, complain, fail, report, say};
+use crate::config::{Config, LastGood, MAX_FILE, Scope, Source, text_sha256};
+use crate::feed::shelf::regular;
 use crate::inspect::question;
 use crate::minter::{self, Begun, TakenUp};
 use crate::restrict::{self, Reach, Role, keep_out_of_dumps};
@@ -37,6 +38,14 @@ impl Arguments {
         // systemd separates several by colons.
         let of_systemd = || std::env::var("STATE_DIRECTORY").ok()?.split(':').next().map(PathBuf::from);
         self.state_directory.clone().or_else(of_systemd).filter(|directory| !directory.as_os_str().is_empty())
+    }
+
+    /// Of one that takes over `upgrade` says why not, which reads its standard output.
+    fn fail(&self, why: &impl std::fmt::Display) -> ExitCode {
+        if self.take_over {
+            say(&why.to_string());
+        }
+        fail(why)
     }
 
     /// The configuration to start with; where it is the last good one, with a sentence that says so.
@@ -85,13 +94,14 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let trial = Source::Trial.path(arguments.config.path());
-    if trial.exists() {
-        tracing::warn!("{} is there, of a trial that was not confirmed, and is not in force", trial.display());
-    }
+    tell_of_trial(&Source::Trial.path(arguments.config.path()), &config);
     fit_connections(&mut config);
     let folder = arguments.state_directory();
     let source = if instead.is_some() { question::Source::LastGood } else { question::Source::File };
+    // Away from the terminal of whoever called `upgrade`; a process that leads a group already is.
+    if arguments.take_over {
+        let _ = rustix::process::setsid();
+    }
     let begun = match begin_minting(&config, folder.as_deref(), source) {
         Ok(begun) => begun,
         Err(code) => return code,
@@ -100,11 +110,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let (inherited, predecessor) = match arguments.take_over.then(|| predecessor(&config)).transpose() {
         Ok(None) => (inherited, None),
         Ok(Some((predecessor, inherited))) => (inherited, Some(predecessor)),
-        Err(error) => return fail(&error),
+        Err(error) => return arguments.fail(&error),
     };
     let apart = match stand_apart(&config, folder.as_deref(), begun) {
         Ok(apart) => apart,
-        Err(error) => return fail(&format!("the process could not be prepared: {error}")),
+        Err(error) => return arguments.fail(&format!("the process could not be prepared: {error}")),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -119,7 +129,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     });
     match ran {
         Ok(()) => DONE.into(),
-        Err(error) => fail(&error),
+        Err(error) => arguments.fail(&error),
+    }
+}
+
+/// What is left of a trial is told, unless it was confirmed and is in force.
+fn tell_of_trial(trial: &Path, config: &Config) {
+    let was_confirmed = || regular(trial, MAX_FILE).is_ok_and(|octets| text_sha256(&octets) == config.text_sha256);
+    if trial.exists() && !was_confirmed() {
+        tracing::warn!("{} is there, of a trial that was not confirmed, and is not in force", trial.display());
     }
 }
 

@@ -1,6 +1,7 @@
 //! `sekisho upgrade`: this program takes the place of the process that runs, without a refused connection or a broken tunnel.
 
-use std::os::unix::process::CommandExt;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
@@ -9,16 +10,19 @@ use std::time::{Duration, Instant};
 use super::{ConfigFile, DONE, fail, say};
 use crate::config::Scope;
 use crate::control;
-use crate::control::client::ask;
+use crate::control::client::{ask, standard_error};
 use crate::control::protocol::{Ask, Status};
 
 pub(super) const HELP: &str = "The new process loads the configuration, takes the listening sockets over, goes on with the record, and \
     gets the tunnels. The old one lets inspected connections finish, within timeouts.drain, and ends. Where anything fails before the \
-    new one serves, the old one goes on.\n\nExamples:\n  sekisho upgrade --config /etc/sekisho/sekisho.toml\n  \
+    new one serves, the old one goes on. The new one says what it has to say where the old one did (the journal), whoever calls \
+    this.\n\nExamples:\n  sekisho upgrade --config /etc/sekisho/sekisho.toml\n  \
     systemctl reload sekisho    does it, where the package has been upgraded";
 
 /// For a configuration with a million names, and the record to be written out.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Octets of why it could not take over.
+const MOST_REASON: u64 = 64 << 10;
 /// Each question is a line of the record.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -69,7 +73,11 @@ pub(super) fn upgrade(arguments: &Arguments) -> ExitCode {
             before.pid
         ));
     }
-    let child = match start(arguments) {
+    let stderr = match standard_error(&at.socket) {
+        Ok(stderr) => stderr,
+        Err(error) => return fail(&error),
+    };
+    let child = match start(arguments, stderr) {
         Ok(child) => child,
         Err(error) => return fail(&format!("the new process cannot be started: {error}")),
     };
@@ -102,14 +110,27 @@ fn unit_in(groups: &str) -> Option<&str> {
     })
 }
 
-fn start(arguments: &Arguments) -> std::io::Result<Child> {
+/// It goes on to say what it says where the old one does, and has nothing of whoever calls: a pipe that this command writes to ends with it.
+fn start(arguments: &Arguments, stderr: OwnedFd) -> io::Result<Child> {
     let mut new = Command::new(std::env::current_exe()?);
     new.arg("run").arg("--take-over").arg("--config").arg(arguments.config.path());
     if let Some(directory) = &arguments.state_directory {
         new.arg("--state-directory").arg(directory);
     }
-    // In a group of its own: it stays when the terminal's foreground group is interrupted.
-    new.stdin(Stdio::null()).process_group(0).spawn()
+    // On its standard output it says to this command why it could not take over.
+    new.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn()
+}
+
+/// What a process said that has ended.
+fn reason(child: &mut Child) -> String {
+    let mut said = String::new();
+    if let Some(stdout) = &mut child.stdout {
+        let _ = stdout.take(MOST_REASON).read_to_string(&mut said);
+    }
+    match said.trim() {
+        "" => "for the reason that is in its log".to_owned(),
+        said => said.to_owned(),
+    }
 }
 
 /// Until the new process is the one that answers, or has ended.
@@ -125,7 +146,8 @@ fn wait(mut child: Child, before: &Status, socket: &Path) -> Result<Status, Stri
         match child.try_wait() {
             Ok(None) => {}
             Ok(Some(status)) => {
-                return Err(format!("the new process ended with {status}, for the reason that it gave: {}", goes_on()));
+                let reason = reason(&mut child);
+                return Err(format!("the new process ended with {status}: {reason}: {}", goes_on()));
             }
             Err(error) => return Err(format!("the new process cannot be waited for: {error}: {}", goes_on())),
         }

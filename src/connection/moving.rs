@@ -25,6 +25,7 @@ use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::client::Client;
 use crate::names::Authority;
 use crate::policy::{Claim, Decision};
+use crate::pressure::Newcomer;
 use crate::reason::{Outcome, Reason, Side};
 use crate::record::{Attempt, NotALine};
 use crate::tunnel::{Counters, Half};
@@ -175,15 +176,17 @@ impl Parcel {
         Ok(Self { record: record.to_vec(), unsent: (up.into(), down.into()), about, sockets })
     }
 
-    /// Takes its attempt up. Within the runtime on which it is to go on.
+    /// Takes its attempt up, with the memory that it takes. Within the runtime on which it is to go on.
     ///
     /// # Errors
     /// [`ParcelError`]: nothing has happened, and its attempt is that of who sent it.
-    pub async fn resume(self, gate: &Gate) -> Result<Resumed, ParcelError> {
+    pub async fn resume(self, gate: &Gate, newcomer: Newcomer) -> Result<Resumed, ParcelError> {
         let authority = Authority::parse(self.about.authority.as_bytes())?;
         let stream = |socket: OwnedFd| TcpStream::from_std(net::TcpStream::from(socket));
         let (client, upstream) = (stream(self.sockets.0)?, stream(self.sockets.1)?);
         let attempt = gate.recorder().resume(&self.record).await?;
+        // Thousands come at once, and none of them owes anything.
+        newcomer.established();
         Ok(Resumed {
             about: self.about,
             unsent: self.unsent,
@@ -191,6 +194,7 @@ impl Parcel {
             client,
             upstream,
             attempt,
+            newcomer,
         })
     }
 }
@@ -203,12 +207,14 @@ pub struct Resumed {
     client: TcpStream,
     upstream: TcpStream,
     attempt: Attempt,
+    /// Its memory.
+    newcomer: Newcomer,
 }
 
 /// Serves it to its end.
 pub async fn serve_moved(present: Present, resumed: Resumed) {
     let gate = present.gate();
-    let Resumed { about, unsent, claim, client, upstream, attempt } = resumed;
+    let Resumed { about, unsent, claim, client, upstream, attempt, newcomer } = resumed;
     let (addr, listener) = (ClientAddr::new(about.client), ListenAddr::new(about.listener));
     let original = about.original.map(OriginalAddr::new);
     let mut client = match original {
@@ -218,14 +224,12 @@ pub async fn serve_moved(present: Present, resumed: Resumed) {
     let live = gate.live();
     let admission = gate.limits().readmit(addr, live.config.policy.group_of(addr));
     let ends = about.left.map(|left| Instant::now() + Duration::from_millis(left));
-    let mut trip = Box::new(Trip::resume(gate, addr, attempt, claim, ends));
+    let mut trip = Box::new(Trip::resume(gate, addr, (attempt, newcomer), claim, ends));
     let decision = trip.claim.as_ref().map(|claim| live.decide(addr, claim));
     let Some(Decision::Tunnel(permit)) = decision else {
         return trip.leave(client, Reason::PolicyWithdrawn);
     };
-    if !trip.relay_resumed() {
-        return trip.leave(client, Reason::Overloaded);
-    }
+    trip.begin_relay();
     let visit = admission.revisit(permit.rule().name());
     let half = |unsent, ended| Half { unsent, ended };
     let halves = (half(unsent.0, about.ended.0), half(unsent.1, about.ended.1));

@@ -44,11 +44,6 @@ impl Relaying {
         })
     }
 
-    /// Whether it holds a place.
-    pub(super) fn has_place(&self) -> bool {
-        self.0.newcomer.is_some()
-    }
-
     pub(super) fn begin(&self) {
         self.0.begun.store(true, Ordering::Relaxed);
         if let Some(newcomer) = &self.0.newcomer {

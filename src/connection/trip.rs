@@ -107,7 +107,7 @@ impl Trip {
     pub(super) fn resume(
         gate: &Arc<Gate>,
         client: ClientAddr,
-        attempt: Attempt,
+        (attempt, newcomer): (Attempt, Newcomer),
         claim: Claim,
         ends: Option<Instant>,
     ) -> Self {
@@ -115,7 +115,7 @@ impl Trip {
         let drain = gate.drain().at(ends, live.config.drain);
         Self {
             gate: Arc::clone(gate),
-            relaying: Relaying::after(gate.pressure().newcomer()),
+            relaying: Relaying::after(Some(newcomer)),
             live,
             client,
             attempt,
@@ -128,12 +128,6 @@ impl Trip {
             claim: Some(claim),
             steered: None,
         }
-    }
-
-    /// False: there is no memory for it.
-    pub(super) fn relay_resumed(&mut self) -> bool {
-        self.begin_relay();
-        self.relaying.has_place()
     }
 
     /// Asks the policy, where the record can take what follows.

@@ -1,6 +1,7 @@
 //! The end of the commands: asks once, waits for the answer, with a limit to everything.
 
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,10 +9,15 @@ use std::time::Duration;
 use serde::Deserialize;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::protocol::{Ask, MAX_ANSWER, Refusal, read_answer, request};
+use super::frames;
+use super::protocol::{Ask, Done, MAX_ANSWER, Refusal, read_answer, request};
 
 /// For what was asked to be done: a configuration with a million names is loaded in seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// For a place in the service's queue, which others may fill.
+const QUEUE: Duration = Duration::from_secs(10);
+/// Octets of an answer behind which descriptors follow.
+const MAX_LINE: usize = 4096;
 const SENDING: Duration = Duration::from_secs(5);
 
 /// Why there is no answer, or which it is.
@@ -56,12 +62,42 @@ pub fn ask<T: for<'d> Deserialize<'d>>(path: &Path, ask: &Ask) -> Result<T, Clie
     }
 }
 
+/// One line of an answer behind which messages with descriptors follow, and nothing of those.
+///
+/// # Errors
+/// The socket's, and `InvalidData` where it is longer than such a line.
+pub fn read_line(stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let (mut line, mut octet) = (Vec::new(), [0]);
+    while !line.ends_with(b"\n") {
+        (&mut &*stream).read_exact(&mut octet)?;
+        line.extend(octet);
+        if line.len() > MAX_LINE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    }
+    Ok(line)
+}
+
+/// Where the service at `path` says what it has to say: its standard error.
+///
+/// # Errors
+/// [`ClientError`].
+pub fn standard_error(path: &Path) -> Result<OwnedFd, ClientError> {
+    let stream = connect(path)?;
+    let broken = |source| ClientError::Broken { path: path.to_owned(), source };
+    let foreign = || ClientError::Foreign { path: path.to_owned() };
+    (&stream).write_all(&request(&Ask::Stderr {})).map_err(broken)?;
+    let answer = read_line(&stream).map_err(broken)?;
+    read_answer::<Done>(&answer).ok_or_else(foreign)??;
+    frames::receive(&stream).map_err(broken)?.1.pop().ok_or_else(foreign)
+}
+
 /// Whether somebody takes connections at `path`.
 ///
 /// # Errors
 /// Nobody does, or it cannot be found out.
 pub fn is_answered(path: &Path) -> io::Result<()> {
-    open(path).map(drop)
+    open(path, None).map(drop)
 }
 
 /// A conversation with the service at `path`.
@@ -69,16 +105,18 @@ pub fn is_answered(path: &Path) -> io::Result<()> {
 /// # Errors
 /// [`ClientError`].
 pub fn connect(path: &Path) -> Result<UnixStream, ClientError> {
-    open(path).map_err(|source| match source.kind() {
+    open(path, Some(QUEUE)).map_err(|source| match source.kind() {
         io::ErrorKind::PermissionDenied => ClientError::NotPermitted { path: path.to_owned(), source },
         _ => ClientError::Nobody { path: path.to_owned(), source },
     })
 }
 
-/// A socket whose queue is full is not waited for.
-fn open(path: &Path) -> io::Result<UnixStream> {
+/// Where its queue is full it is waited for at most `patience`; without, not at all.
+fn open(path: &Path, patience: Option<Duration>) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
+    // Of a Unix socket this is what connect(2) waits for too (unix(7)).
+    socket.set_write_timeout(patience)?;
+    socket.set_nonblocking(patience.is_none())?;
     socket.connect(&SockAddr::unix(path)?)?;
     socket.set_nonblocking(false)?;
     let stream = UnixStream::from(socket);
@@ -93,7 +131,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::thread;
 
-    use super::super::protocol::{Done, Status, Word, answer};
+    use super::super::protocol::{Status, Word, answer};
     use super::*;
 
     /// Answers one request with `octets`, and says what was asked.
@@ -120,6 +158,30 @@ mod tests {
         let (_dir, path, _) = answering(answer::<Done>(Err(Refusal::new(Word::OnTrial, "on trial"))));
         let refused = ask::<Done>(&path, &Ask::Rollback {}).expect_err("refused");
         assert!(matches!(refused, ClientError::Refused(Refusal { word: Word::OnTrial, .. })), "{refused}");
+    }
+
+    #[test]
+    fn a_queue_that_is_full_is_waited_for_and_not_where_only_somebody_is_looked_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s");
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        socket.bind(&SockAddr::unix(&path).expect("a path")).expect("bound");
+        socket.listen(0).expect("listens");
+        let listener = UnixListener::from(std::os::fd::OwnedFd::from(socket));
+        let mut waiting = Vec::new();
+        let full = loop {
+            match open(&path, None) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let connecting = thread::spawn({
+            let path = path.clone();
+            move || connect(&path).map(drop)
+        });
+        let _first = listener.accept().expect("one of those that waited");
+        connecting.join().expect("no panic").expect("its place");
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub enum Ask {
     },
     /// Ends the trial: takes up FILE.
     Rollback {},
+    /// Where the service says what it has to say: what follows on the connection is a message with its standard error.
+    Stderr {},
     /// The peer, a process of the service's own user, goes on in its place. What follows on the connection are messages with descriptors.
     TakeOver {},
 }
@@ -72,6 +74,7 @@ impl Ask {
             Self::Trial { .. } => "trial",
             Self::Confirm { .. } => "confirm",
             Self::Rollback {} => "rollback",
+            Self::Stderr {} => "stderr",
             Self::TakeOver {} => "take_over",
         }
     }
@@ -166,6 +169,9 @@ pub struct Status {
     pub tunnels: u64,
     pub inspected: u64,
     pub plain: u64,
+    /// Processes that were taken over from and have not ended, the latest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<Draining>,
     /// normal, shedding or refusing, and for what.
     pub pressure: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,6 +179,16 @@ pub struct Status {
     pub record: RecordStatus,
     pub reloads: u64,
     pub failed_reloads: u64,
+}
+
+/// A process that was taken over from, and has not ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draining {
+    pub pid: u32,
+    pub version: String,
+    /// What is being relayed there still. `None`: it does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u64>,
 }
 
 /// A configuration on trial.
@@ -204,12 +220,37 @@ pub struct RecordStatus {
 }
 
 /// Some of the sessions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     pub sessions: Vec<SessionRow>,
     /// There are more, behind this identifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Processes that were taken over from and do not answer: what they have is not listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<u32>,
+}
+
+impl Page {
+    /// Its sessions are those of this process, but for those that say another.
+    pub fn of(mut self, process: u32) -> Self {
+        self.sessions.iter_mut().for_each(|session| session.process = session.process.or(Some(process)));
+        self
+    }
+
+    /// The page of both, each of which begins behind the same identifier: no longer than one.
+    pub fn with(mut self, other: Self) -> Self {
+        let more = self.next.is_some() || other.next.is_some();
+        self.sessions.extend(other.sessions);
+        // What moved meanwhile stands once, and as the one that has it now.
+        self.sessions.sort_by(|a, b| (&a.id, a.process).cmp(&(&b.id, b.process)));
+        self.sessions.dedup_by(|later, earlier| later.id == earlier.id);
+        let more = more || self.sessions.len() > PAGE;
+        self.sessions.truncate(PAGE);
+        self.next = self.sessions.last().filter(|_| more).map(|session| session.id.clone());
+        self.silent.extend(other.silent);
+        self
+    }
 }
 
 /// One connection that is being relayed, in the keys of the record.
@@ -237,6 +278,9 @@ pub struct SessionRow {
     pub mode: String,
     /// Only observing lets it through.
     pub observed: bool,
+    /// The process that was taken over from and has it still.
+    #[serde(rename = "process.pid", default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
     #[serde(rename = "source.bytes")]
     pub sent: u64,
     #[serde(rename = "destination.bytes")]

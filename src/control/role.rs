@@ -25,15 +25,16 @@ impl Role {
             Ask::Cut { .. } | Ask::Reload { .. } | Ask::Trial { .. } | Ask::Confirm { .. } | Ask::Rollback {} => {
                 Self::Operator
             }
-            Ask::TakeOver {} => Self::Itself,
+            Ask::Stderr {} | Ask::TakeOver {} => Self::Itself,
         }
     }
 
-    pub fn as_str(self) -> &'static str {
+    /// Whoever has it, as the subject of a sentence.
+    pub fn somebody(self) -> &'static str {
         match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Itself => "service's own user",
+            Self::Viewer => "a viewer",
+            Self::Operator => "an operator",
+            Self::Itself => "root or the service's own user",
         }
     }
 }
@@ -123,7 +124,7 @@ mod tests {
             Ask::Rollback {},
         ];
         assert!(change.iter().all(|ask| Role::for_asking(ask) == Role::Operator));
-        assert_eq!(Role::for_asking(&Ask::TakeOver {}), Role::Itself);
+        assert!([Ask::Stderr {}, Ask::TakeOver {}].iter().all(|ask| Role::for_asking(ask) == Role::Itself));
         assert!(Role::Itself > Role::Operator && Role::Operator > Role::Viewer);
     }
 }

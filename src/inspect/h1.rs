@@ -25,14 +25,6 @@ fn ended(side: Side, reason: Reason) -> Ended {
     Ended { side, reason: Some(reason) }
 }
 
-/// Between two requests: what drains has finished, unless it was its own time that is over.
-fn drained(scope: &Scope) -> Ended {
-    match scope.leave() {
-        Reason::ConnectionExpired => ended(Side::Sekisho, Reason::ConnectionExpired),
-        _ => FINISHED,
-    }
-}
-
 /// What the wait for the next request came to.
 enum Waited {
     Request(Box<RequestHead>),
@@ -107,7 +99,7 @@ where
     }
     // Boxed, as a connection is idle for most of its life.
     match Box::pin(forward(head, &mut exchange, client, upstream, terms)).await {
-        Next::KeepAlive if scope.drain.is_leaving() => Step::End(drained(scope)),
+        Next::KeepAlive if scope.drain.is_leaving() => Step::End(scope.drained()),
         Next::KeepAlive => Step::Again,
         Next::UpstreamEnds | Next::Close => Step::End(FINISHED),
         Next::Abort => Step::Abort,
@@ -175,7 +167,7 @@ where
             () = limit.as_mut() => Some(if begun {
                 return Waited::Unreadable(Reason::RequestHeadTimeout, "the request head did not come in time".to_owned());
             } else if leaving {
-                drained(scope)
+                scope.drained()
             } else {
                 ended(Side::Sekisho, Reason::IdleTimeout)
             }),
@@ -183,7 +175,7 @@ where
                 let grace = if first { scope.first_grace() } else { Duration::ZERO };
                 leaving = !grace.is_zero();
                 limit.as_mut().reset(Instant::now() + grace);
-                if leaving { continue } else { Some(drained(scope)) }
+                if leaving { continue } else { Some(scope.drained()) }
             }
         };
         if let Some(ended) = over {

@@ -58,7 +58,7 @@ where
     select! {
         client = handshake => client.map_err(|error| client_ended(&error)),
         result = &mut upstream.driver => Err(upstream_ended(result, Streams::None)),
-        () = async { scope.drain.leaving().await; sleep(scope.first_grace()).await } => Err(Ended { side: Side::Sekisho, reason: Some(scope.leave()) }),
+        () = async { scope.drain.leaving().await; sleep(scope.first_grace()).await } => Err(scope.drained()),
         () = sleep(scope.deadlines.idle) => Err(Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) }),
     }
 }
@@ -180,7 +180,10 @@ where
                 self.client.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
             }
             Event::StreamOver(over) => self.stream_over(over),
-            Event::Draining => self.leave(Side::Sekisho, Some(self.shared.scope.leave())),
+            Event::Draining => {
+                let Ended { side, reason } = self.shared.scope.drained();
+                self.leave(side, reason);
+            }
             Event::UpstreamLeaving => self.leave(Side::Upstream, None),
             Event::UpstreamOver(result) => {
                 self.driver = None;

@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderName, HeaderValue};
 use tokio::sync::watch;
 
+use super::Ended;
 use crate::addrs::ClientAddr;
 use crate::admit::{Rated, Subjects};
 use crate::drain::Drain;
@@ -17,7 +18,7 @@ use crate::exchange::{After, ConnectionState, Exchange, Refusal};
 use crate::names::{Authority, AuthorityError, Host};
 use crate::policy::{Claim, Decision, Destination, Inspect, Permit, Policy};
 use crate::pressure::{Charge, Pressure, REQUEST, Shed, State as Load};
-use crate::reason::Reason;
+use crate::reason::{Reason, Side};
 use crate::record::{Action, Attempt, Fields, Recorder, State, WhenUnwritable};
 
 /// Requests over the rate that one connection may make before it is ended: each leaves a record.
@@ -103,6 +104,12 @@ impl Scope {
     /// Why a connection that drains leaves: it has had its time, or the service has.
     pub fn leave(&self) -> Reason {
         if self.drain.has_outlived() { Reason::ConnectionExpired } else { Reason::ShuttingDown }
+    }
+
+    /// The end of a connection that drains and has nothing under way: in order, unless it is its own time that is over.
+    pub fn drained(&self) -> Ended {
+        let reason = self.drain.has_outlived().then_some(Reason::ConnectionExpired);
+        Ended { side: Side::Sekisho, reason }
     }
 
     /// How much longer a connection stays that is to leave and on which nothing was asked yet: its first request may be under way.

@@ -21,7 +21,8 @@
 //! `viewers` and `operators` are names of groups in `/etc/group`, or numbers. A member is who is listed there, whose own group it is
 //! (`/etc/passwd`), or who runs under it at that moment. The third is for accounts that only a directory service knows: `sg
 //! sekisho-operators -c 'sekisho status'`. Without either key the socket is open to root and the service's user alone (mode 0600); with
-//! one it can be connected to by everybody (0666), and who has no role is told so and nothing else.
+//! one it can be connected to by everybody (0666), and who has no role is told so and let go as he connects: nothing of his is read, and he
+//! takes no place. A membership that was changed counts within a second.
 //!
 //! To replace the configuration takes the right to write its directory too, which the commands use and the service does not have. To be
 //! an operator is not enough for `apply` and `confirm`; `sessions cut` and `rollback` write nothing.
@@ -40,7 +41,7 @@
 //!
 //! `sekisho sessions` lists what is being relayed: tunnels, inspected connections, plain requests, each with `event.id`, client, group,
 //! authority, server name, service, mode, since when, octets both ways, in the words of the record (`--json`). What is refused or not
-//! yet decided is not there. It comes in pages of 1000; what begins or ends meanwhile may be in it or not. `--client` takes an address, a
+//! yet decided is not there. What a process that was taken over from has still is listed with its `process.pid` ([upgrade](#upgrade)). It comes in pages of 1000; what begins or ends meanwhile may be in it or not. `--client` takes an address, a
 //! network or a group, `--service` a name.
 //!
 //! `sekisho sessions cut ID` ends one: its record says `cut_by_operator`, a request that was under way on it too. The client may come
@@ -81,6 +82,9 @@
 //! * The revision of a trial is that of what was loaded, as `apply` shows it. `status` shows another one as in force where a service of it
 //!   is refused for its registration ([`ismap`](super::ismap)).
 //! * `confirm` refuses a `FILE.trial` that was changed after the trial began.
+//! * `confirm` is one step: FILE is replaced. Killed before it, it has confirmed nothing; killed behind it, it has confirmed, and whatever ends
+//!   the trial says so: `confirm` again, the end of its time (`trial_confirmed`, without a user), a restart. `rollback` is then refused, as
+//!   FILE has nothing to go back to. What an `apply` or `confirm` that was killed leaves beside FILE (`.sekisho.toml.new`) is removed by the next.
 //!
 //! The time is that of the clock that is never set; a machine that sleeps does not count.
 //!
@@ -106,21 +110,24 @@
 //!    goes on.
 //! 2. It asks by the control socket, as the service's own user (`runuser -u sekisho`), or root where it runs as root, and gets every listening socket (`SCM_RIGHTS`, unix(7)).
 //!    Connections wait in them as before; they are never closed.
-//! 3. The old process completes the record, whose last line is `handed_over`, and closes it. The new one begins its run in the same file
+//! 3. The old process completes the record, whose last line is `handed_over`, and lends it. The new one gets ready to serve and says so; until
+//!    it has the answer it writes and accepts nothing. Then it begins its run in the same file
 //!    (`start`, with whom it takes over from). From here on the old one's lines go through the new one: one file has one writer and one
 //!    sequence at any time.
-//! 4. The new process says that it serves. The old one accepts no more, serves what waits with it already, and hands each tunnel over
+//! 4. The old one accepts no more, serves what waits with it already, and hands each tunnel over
 //!    with its two sockets, its octets that were read and not written, its counts and its attempt: the terminal record has the
 //!    `event.id`, the beginning and the octets of the whole. A tunnel goes on where it is until there is room on the way.
 //! 5. Inspected connections end with the request that is under way (`Connection: close`, GOAWAY), those on which nothing was asked yet
-//!    with their first, for which they have a second; at `timeouts.drain` the rest is cut. Then the old process ends, and the record
+//!    with their first, for which they have a second. One that ends so has ended in order, and its record has no reason, over HTTP/1.1 and HTTP/2
+//!    alike; at `timeouts.drain` the rest is cut (`shutting_down`). Then the old process ends, and the record
 //!    says so (`taken_over`), with how many tunnels and lines came from it.
 //!
 //! | if | then |
 //! |---|---|
-//! | the new process fails before it serves: its configuration, an address, the record | the old one opens the record again and goes on (`takeover_failed`) |
-//! | the new process has fewer descriptors (`LimitNOFILE`) or less memory (`limits.memory`) than the tunnels take | what it cannot take stays with the old one until `timeouts.drain`, or ends as `overloaded` |
-//! | the new process stands still before it serves (SIGSTOP) | the old one goes on after 10 s; while the other holds the record, `when_unwritable` decides |
+//! | the new process fails before it serves: its configuration, an address, the record | the old one goes on, in the record too (`takeover_failed`, behind a `reopen`) |
+//! | the new process has fewer descriptors (`LimitNOFILE`) or less memory (`limits.memory`) than the tunnels take | what it cannot take stays with the old one until `timeouts.drain`; `taken_over` says how many, and for which of the two |
+//! | the new process stands still before it serves (SIGSTOP) | the old one goes on after 10 s, or 5 s once it has lent the record; it serves meanwhile, and what is to be recorded waits. When the other wakes it ends |
+//! | the old process is killed when the new one has its sockets, and before that serves | the new one serves: no connection is refused, the old one's are gone, `start` says that the record ended unclean. Under systemd the old one is the main process: systemd ends the unit with both and starts it anew |
 //! | the old process is killed while it drains | `taken_over` says that it ended without a word; its attempts have no end in the record |
 //! | there is another upgrade while an old process drains | its lines go through both; the middle one stays until it has ended |
 //! | the new process dies later | it is as if the service had died; the tunnels that are with the old one go on until `timeouts.drain` |
@@ -130,7 +137,14 @@
 //! | there is no `[control]` | no upgrade: add it, and restart once |
 //! | a listener's address is another one in the file | the new process opens it; connections to the old address are refused from then on, as after a reload |
 //!
-//! `status` and `sessions` are the new process's: what the old one still has is in neither. Limits of `[limits]` count what came over, and
+//! What the old process still has the new one asks of it: `status` has a line for each such process (`draining` in JSON) with its number of
+//! sessions, as of the last second, `sessions` lists them with the others, `sessions cut` reaches them, and `sekisho_draining_sessions` counts them. A process that does
+//! not answer within 2 s is said not to, here and by `cut`, and is not asked again; `kill PID` ends what it has.
+//!
+//! The new process has a session of its own (`setsid`), and the standard error of the old one, by the control socket: its log goes where the
+//! old one's went, and nothing of whoever called `upgrade` stays open. Why it could not take over it says there, and `upgrade` says it too.
+//!
+//! Limits of `[limits]` count what came over, and
 //! those of connections refuse none of it. Rates and verdicts begin anew: a client may come as often again as at a start, and
 //! the first tunnel to a host is verified anew. Both processes need memory and descriptors for as long as there are two. Under systemd
 //! `systemctl reload sekisho` does it where the program file has changed ([`deployment`](super::deployment)).
@@ -139,11 +153,12 @@
 //!
 //! | what | is at most |
 //! |---|---|
-//! | a request | 4096 octets, within 5 s |
+//! | a request | 4096 octets, within 2 s of its connection |
 //! | an answer | 4 MiB, 1000 sessions, within 10 s |
-//! | conversations at a time | 8 of one user, 48 of all, and 16 more for root and the service's user |
+//! | conversations at a time | 8 of one user, 48 of all, 8 more for the service's user, 8 more for root |
+//! | the wait of a command for its turn to connect | 10 s |
 //! | changes at a time | one; others wait |
 //! | a trial | one, of a day |
-//! | `/etc/passwd`, `/etc/group` | 4 MiB each, read anew for each conversation |
+//! | `/etc/passwd`, `/etc/group` | 4 MiB each, read once a second at most |
 //!
 //! What is said is one line of JSON each way, with a version ([`protocol`](crate::control::protocol)).

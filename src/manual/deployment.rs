@@ -72,7 +72,7 @@
 //!
 //! A reload is `sekisho upgrade --if-changed`, where the program file is another than the one that runs, and then SIGHUP: what is wrong
 //! with the configuration stands in the journal, the old one stays in force, and `/readyz` says `degraded`. `NotifyAccess=exec` is for the
-//! successor, which feeds the watchdog; with `main` systemd would end it after `WatchdogSec=`.
+//! successor, which feeds the watchdog and has its log in the same journal; with `main` systemd would end it after `WatchdogSec=`.
 //! With the socket unit two units are stopped: `systemctl stop sekisho.socket sekisho`. As long as the socket is there the next connection
 //! starts the service; while it cannot start, clients hang instead of being refused, which keeps browsers from going to a second proxy of
 //! the PAC script. On a pair leave it out.

@@ -114,7 +114,8 @@
 //! # Drain
 //!
 //! At SIGTERM [`Drain`](crate::drain::Drain) goes from running to draining: `/readyz` is 503, listeners close, idle connections
-//! close, requests finish. When no connection is left, or `timeouts.drain` is over, or a second signal comes, the rest is cut and
+//! close, requests finish. A connection that ends so, between two requests, has ended in order: its record has no reason, over HTTP/1.1 and
+//! HTTP/2 alike. When no connection is left, or `timeouts.drain` is over, or a second signal comes, the rest is cut and
 //! recorded as `shutting_down`; the record is written out, `stop` is its last line, and the process ends.
 //!
 //! [`Admission`]: crate::admit::Admission

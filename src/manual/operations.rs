@@ -185,7 +185,7 @@
 //! | `no_application_protocol` | 403 http_request_denied | alert 120 | no protocol in common that is inspected | tunnel the host, if no tenant restriction is due there |
 //! | `overloaded` | 503 proxy_internal_error | alert 49 | no room for new work: see [overload](#overload); look-ups or handshakes under way | the record's last `shedding` or `refusing` line says what presses; look for a flood |
 //! | `record_unavailable` | 503 proxy_internal_error | alert 49 | the record cannot be written and `when_unwritable` is `deny` | free the disk, mend its mode or mount; it recovers by itself |
-//! | `shutting_down` | 503 proxy_internal_error | alert 49 | the service is stopping | nothing |
+//! | `shutting_down` | 503 proxy_internal_error | alert 49 | the service is stopping: what came too late, or was cut at `timeouts.drain` with something under way | nothing |
 //! | `issuing_failed` | 503 proxy_internal_error | alert 49 | no leaf could be made | `ca show`; issue the intermediate again |
 //! | `internal_error` | 503 proxy_internal_error | alert 49 | a defect of sekisho | report it with the record's line and the log |
 //! | `connect_timeout` | 504 connection_timeout | alert 49 | no address accepted a connection in time | as `connect_failed` |

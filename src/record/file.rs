@@ -7,6 +7,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -99,7 +100,22 @@ impl RecordFile {
     /// # Errors
     /// [`RecordError`]: every way in which this is not a file we may write a record into.
     pub(super) fn open(path: &Path) -> Result<(Self, Found), RecordError> {
-        let file = open_locked(path)?;
+        Self::take(open_locked(path)?, path)
+    }
+
+    /// The same with the file that another process has locked and lends, where `path` leads to it; its lock is then this one's too.
+    ///
+    /// # Errors
+    /// As [`RecordFile::open`].
+    pub(super) fn open_lent(lent: OwnedFd, path: &Path) -> Result<(Self, Found), RecordError> {
+        let lent = File::from(lent);
+        let failed = |source: io::Error| RecordError::Open { path: path.into(), source };
+        let identity = Identity::from(&lent.metadata().map_err(failed)?);
+        let is_there = path.symlink_metadata().is_ok_and(|there| Identity::from(&there) == identity);
+        if is_there { Self::take(lent, path) } else { Self::open(path) }
+    }
+
+    fn take(file: File, path: &Path) -> Result<(Self, Found), RecordError> {
         let failed = |source: io::Error| RecordError::Open { path: path.into(), source };
         let metadata = file.metadata().map_err(failed)?;
         let (length, identity) = (metadata.len(), Identity::from(&metadata));
@@ -133,6 +149,11 @@ impl RecordFile {
     /// Whether `path` leads to this very file.
     pub(super) fn is_at(&self, path: &Path) -> bool {
         path.symlink_metadata().is_ok_and(|there| Identity::from(&there) == self.identity)
+    }
+
+    /// For another process to go on with, under the same lock.
+    pub(super) fn lend(&self) -> io::Result<OwnedFd> {
+        self.file.try_clone().map(OwnedFd::from)
     }
 
     pub(super) fn identity(&self) -> Identity {

@@ -1,15 +1,18 @@
 //! One record of two processes, of which one takes over from the other: at any time one file, one writer, one sequence.
 //!
-//! The old process completes the file and lets go of it ([`Recorder::release`]). What comes later it holds, and then sends on
-//! ([`Recorder::forward`]) to the new one, which begins its run in the file and lays every line of the old one under a number of its own
-//! ([`Recorder::relay`]). Where the new one fails before it has begun, the old one opens the file again ([`Recorder::reclaim`]); where it
-//! ends later, the lines that are left go into the file as soon as that is free.
+//! The old process completes the file and lends it with its lock ([`Recorder::release`]). What comes later it holds. The new one gets ready
+//! with that file ([`Recorder::ready_behind`]) and writes nothing: where it does not come to serve, the old one goes on in the file as if
+//! nothing had been ([`Recorder::reclaim`]). Where it does, the old one sends on to it what it holds and what is still to come
+//! ([`Recorder::forward`]); the new one begins its run ([`Ready::begin`]) and lays every line of the old one under a number of its own
+//! ([`Recorder::relay`]). Where the new one ends later, the lines that are left go into the file as soon as that is free.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::sync::oneshot;
 
 use crate::reason::{Outcome, Reason};
 use crate::record::aggregate::Kind;
@@ -86,21 +89,20 @@ impl<'a> Relayed<'a> {
 }
 
 impl Recorder {
-    /// Completes the file and closes it, for another process to go on with. What comes later is held.
+    /// Completes the file and lends it, for another process to go on with. What comes later is held.
     ///
     /// # Errors
     /// [`RecordError`]: this one goes on with it, and its record says `takeover_failed`.
-    pub async fn release(&self) -> Result<(), RecordError> {
-        self.switch(To::Nowhere).await
+    pub async fn release(&self) -> Result<OwnedFd, RecordError> {
+        let (lent, file) = oneshot::channel();
+        self.switch(To::Nowhere(lent)).await?;
+        file.await.map_err(|_| RecordError::Closed)
     }
 
-    /// The file is this process's again: opened anew at once, or as soon as the other has closed it.
+    /// The other did not begin: what is held, and what comes later, goes into the file.
     pub async fn reclaim(&self) {
-        if let Err(error) = self.reopen().await {
-            tracing::warn!("the record is tried again: {error}");
-            // It fails only where the record is closed, and then nothing is held.
-            let _ = self.switch(To::Itself).await;
-        }
+        // It fails only where the record is closed, and then nothing is held.
+        let _ = self.switch(To::Itself).await;
     }
 
     /// Sends what is held, and all that comes later, to the process that goes on with the file.

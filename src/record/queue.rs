@@ -4,6 +4,7 @@
 //! the order of the file is the order of the numbers. Threads, waiting and waking are in `shared`, the file in `writer`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -51,11 +52,11 @@ pub(super) enum To {
     /// The same path, opened anew.
     Reopened,
     File(Settings),
-    /// Nowhere for now: another process takes the file.
-    Nowhere,
-    /// To that process.
+    /// Nowhere for now: another process is to take the file, which is lent to it by this.
+    Nowhere(oneshot::Sender<OwnedFd>),
+    /// To that process, which has the file now.
     Process(UnixStream),
-    /// The path again, as soon as it can be opened.
+    /// The file again: nobody has taken it.
     Itself,
 }
 

@@ -5,12 +5,14 @@
 //! in `file`.
 
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use memchr::{memchr, memchr_iter, memrchr};
+use tokio::sync::oneshot;
 
 use crate::record::RecordError;
 use crate::record::fields::Fields;
@@ -18,6 +20,9 @@ use crate::record::file::{Behind, Failed, Found, Identity, RecordFile, append};
 use crate::record::lifecycle::{Lifecycle, lifecycle};
 use crate::record::queue::{Switch, To};
 use crate::record::shared::{Rest, Shared, Task};
+
+/// Of a file that was lent, and not taken.
+const NOT_BEGUN: &str = "The record goes on in this file: the process that was to go on with it did not begin.";
 
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -155,13 +160,15 @@ impl Writer {
 
     fn try_switch(&mut self, to: To) -> Result<(), RecordError> {
         let to = match to {
-            To::Nowhere => return self.let_go(),
+            To::Nowhere(lent) => return self.lend(lent),
             To::Process(process) => {
+                self.file = None;
                 self.process = Some(Taker { socket: process, begun: 0 });
                 self.shared.go_on();
                 return Ok(());
             }
             To::Itself => {
+                self.shared.lock().push_own(&lifecycle(Lifecycle::Reopen, NOT_BEGUN));
                 self.shared.go_on();
                 return Ok(());
             }
@@ -192,24 +199,28 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the file with everything queued up to now and closes it. Where it does not take that, it is kept, and what was to be its last
-    /// line says that nobody has taken over.
-    fn let_go(&mut self) -> Result<(), RecordError> {
+    /// Ends the file with everything queued up to now and lends it; nothing is written into it until somebody says who goes on. Where it does
+    /// not take that, what was to be its last line says that nobody has taken over.
+    fn lend(&mut self, to: oneshot::Sender<OwnedFd>) -> Result<(), RecordError> {
         let continued =
             lifecycle(Lifecycle::HandedOver, "Another process of sekisho takes over and goes on with the record.");
         self.shared.let_go(&mut self.batch, &continued);
         match self.write() {
             Wrote::All => {
-                self.file = None;
-                Ok(())
+                let lent = self.file.as_ref().and_then(|file| file.lend().ok());
+                // Whoever waited may have gone: then nobody has it.
+                if lent.is_some_and(|lent| to.send(lent).is_ok()) {
+                    return Ok(());
+                }
+                self.shared.lock().push_own(&lifecycle(Lifecycle::Reopen, NOT_BEGUN));
             }
             Wrote::Part => {
                 let what = "The record could not be completed for another process of sekisho, and stays with this one.";
                 self.say_instead(&lifecycle(Lifecycle::TakeoverFailed, what));
-                self.shared.go_on();
-                Err(RecordError::Unwritable)
             }
         }
+        self.shared.go_on();
+        Err(RecordError::Unwritable)
     }
 
     /// Puts `fields` in the place of what the last line in hand says, under the number that it has.

@@ -1,8 +1,8 @@
 //! Changes of the configuration that somebody asks for by the control socket: taken up at once, or on trial.
 //!
 //! A trial is FILE.trial in force while FILE stays as it was. Unless it is confirmed in its time, FILE is taken up again; so it is at a
-//! restart, whatever ended the process. Confirmed means that FILE has become the very revision that was on trial: whoever confirms
-//! has renamed it, as the service cannot write its own configuration.
+//! restart, whatever ended the process. Confirmed means that FILE has become the very text that was on trial: whoever confirms has renamed
+//! it, as the service cannot write its own configuration. He may have been killed before he could say so: FILE alone decides.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ pub(super) struct Trial {
     ends: Instant,
     until: SystemTime,
     by: String,
+    /// SHA-256 of its text.
+    text: [u8; 32],
     /// What was in force before, for the case that FILE cannot be read at the end.
     before: Arc<Live>,
     /// And where that was the last good one, which.
@@ -40,6 +42,13 @@ impl fmt::Display for Trial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "revision {} is on trial until {}, begun by {}", self.revision, stamp(self.until), self.by)
     }
+}
+
+/// How a trial ended that was to be rolled back.
+enum TrialEnd {
+    RolledBack(String),
+    /// The file has become what was on trial.
+    Confirmed(String),
 }
 
 /// Resolves when the trial's time is over; never, where there is none.
@@ -143,7 +152,8 @@ impl Server {
         let (ends, until) = (Instant::now() + time, SystemTime::now() + time);
         let on_trial = OnTrial { revision: Arc::clone(&revision), ends, until, by: peer.to_string() };
         self.desk.in_force.store(Arc::new(InForce { since: SystemTime::now(), trial: Some(on_trial) }));
-        let trial = Trial { revision, ends, until, by: peer.to_string(), before, last_good };
+        let text = self.gate.live().config.text_sha256;
+        let trial = Trial { revision, ends, until, by: peer.to_string(), text, before, last_good };
         // Without the name of who began it, which is nobody's business on the admin listener.
         self.health.set_trial(Some(format!("revision {} until {}, then back", trial.revision, stamp(until))));
         let message = trial.to_string();
@@ -176,7 +186,13 @@ impl Server {
         if self.trial.is_none() {
             return Err(Refusal::new(Word::NotOnTrial, "nothing is on trial"));
         }
-        self.roll_back(&format!("rolled back by {peer}"), Some(peer)).await.map_err(refusal)
+        match self.roll_back(&format!("rolled back by {peer}"), Some(peer)).await.map_err(refusal)? {
+            TrialEnd::RolledBack(message) => Ok(message),
+            TrialEnd::Confirmed(message) => {
+                let hint = "there is nothing to go back to; apply the configuration that is to be in force";
+                Err(Refusal::new(Word::NotOnTrial, format!("{message}: {hint}")))
+            }
+        }
     }
 
     /// Nobody has confirmed it. Whether the file is in force again.
@@ -196,10 +212,12 @@ impl Server {
         }
     }
 
-    async fn roll_back(&mut self, why: &str, peer: Option<&Peer>) -> Result<String, ServerError> {
-        let Some(trial) = self.trial.as_ref() else { return Ok("nothing is on trial".to_owned()) };
+    async fn roll_back(&mut self, why: &str, peer: Option<&Peer>) -> Result<TrialEnd, ServerError> {
+        let Some(trial) = self.trial.as_ref() else {
+            return Ok(TrialEnd::RolledBack("nothing is on trial".to_owned()));
+        };
         let (tried, before) = (Arc::clone(&trial.revision), Arc::clone(&trial.before));
-        let last_good = trial.last_good.clone();
+        let (text, last_good) = (trial.text, trial.last_good.clone());
         let back = match self.take_up(Source::File, None).await {
             // A file that cannot be taken up as it is, whichever process finds that, is no reason to go on with what nobody wants.
             Err(ServerError::Config(_) | ServerError::GivenUp(_) | ServerError::TakeUp(_)) => {
@@ -211,11 +229,20 @@ impl Server {
             }
             taken => format!("revision {} is in force again, as the file has it", taken?),
         };
+        if self.gate.live().config.text_sha256 == text {
+            self.end_trial();
+            let message = format!(
+                "revision {tried} is the file's: it was confirmed, by somebody who was ended before he could say so"
+            );
+            tracing::warn!("{message}");
+            self.tell(Lifecycle::TrialConfirmed, &message, None);
+            return Ok(TrialEnd::Confirmed(message));
+        }
         self.end_trial();
         let message = format!("the trial of revision {tried} is over ({why}): {back}");
         tracing::warn!("{message}");
         self.tell(Lifecycle::TrialRolledBack, &message, peer);
-        Ok(message)
+        Ok(TrialEnd::RolledBack(message))
     }
 
     fn end_trial(&mut self) {

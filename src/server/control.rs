@@ -1,9 +1,9 @@
 //! The service's end of the control socket: who asks, and whether he may.
 //!
-//! A peer that has no role is told so before anything of it is read, and its lines in the record are one a second at most, so that who
-//! may not ask cannot fill the record either.
+//! A peer is known by the kernel's word as soon as it has connected. One that has no role, or of whose user too many are there, is told
+//! so and let go at once: nothing of it is read or waited for, no task is begun for it, and its lines in the record are one a second at
+//! most. So whoever is next is never kept waiting by those who may nothing.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,20 +14,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::crowd::WITH_RESERVE;
-use super::desk::Desk;
+use super::acquaintance::Acquaintance;
+use super::crowd::Place;
+use super::desk::{ANSWER, Desk};
 use crate::control::Settings;
-use crate::control::accounts::Accounts;
-use crate::control::protocol::{Ask, Done, MAX_REQUEST, Refusal, Word, answer, read_request};
+use crate::control::protocol::{Ask, MAX_REQUEST, read_request};
 use crate::control::role::{Peer, Role};
 use crate::control::socket::{self, SocketError, SocketFile, Successor};
 
-/// Where the machine keeps its users and groups.
-const ETC: &str = "/etc";
-/// From the first octet of a request to its last.
-const REQUEST: Duration = Duration::from_secs(5);
-/// For a whole answer to be taken.
-const ANSWER: Duration = Duration::from_secs(10);
+/// From a connection to the last octet of its request.
+const REQUEST: Duration = Duration::from_secs(2);
 
 /// The control socket as a configuration wants it.
 pub(super) enum Opened {
@@ -64,7 +60,7 @@ pub(super) async fn serve(
     desk: Arc<Desk>,
     mut stopped: oneshot::Receiver<()>,
 ) {
-    let mut conversations = JoinSet::new();
+    let (mut conversations, mut acquaintance) = (JoinSet::new(), Acquaintance::default());
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
@@ -83,46 +79,40 @@ pub(super) async fn serve(
             }
         };
         failing = false;
-        conversations.spawn(converse(stream, Arc::clone(&desk)));
-        while conversations.try_join_next().is_some() {}
-        // As long as too many are there, the rest waits in the kernel's queue.
-        if conversations.len() > 2 * WITH_RESERVE {
-            conversations.join_next().await;
+        // Bounded by the places.
+        if let Some((peer, role, place)) = let_in(&stream, &desk, &mut acquaintance).await {
+            conversations.spawn(converse(stream, Arc::clone(&desk), (peer, role), place));
         }
+        while conversations.try_join_next().is_some() {}
     }
     drop((listener, file));
     let _ = timeout(ANSWER, async { while conversations.join_next().await.is_some() {} }).await;
 }
 
+/// Who may ask, and his place. `None`: he has his answer.
+async fn let_in(stream: &UnixStream, desk: &Desk, acquaintance: &mut Acquaintance) -> Option<(Peer, Role, Place)> {
+    let (credentials, service) = (stream.peer_cred().ok()?, geteuid().as_raw());
+    let live = desk.views.gate.live();
+    let (peer, role) = acquaintance.of(&credentials, live.config.control.as_ref(), service).await;
+    let place = role.and_then(|role| Some((role, desk.crowd.place(peer.user, service)?)));
+    match (place, role) {
+        (Some((role, place)), _) => return Some((peer, role, place)),
+        // A first answer always finds room in the socket.
+        (None, None) => drop(stream.try_write(&desk.turn_away(&peer))),
+        (None, Some(_)) => drop(stream.try_write(&desk.busy())),
+    }
+    None
+}
+
 /// One request and its answer.
-async fn converse(mut stream: UnixStream, desk: Arc<Desk>) {
-    let Ok(credentials) = stream.peer_cred() else { return };
-    let (user, own) = (credentials.uid(), geteuid().as_raw());
-    let Some(_place) = desk.crowd.place(user, user == 0 || user == own) else {
-        desk.views.health.asked(false);
-        let refusal = Refusal::new(Word::Busy, "too many ask at once: try again");
-        let _ = stream.try_write(&answer::<Done>(Err(refusal)));
-        return;
-    };
-    let settings = desk.views.gate.live().config.control.clone();
-    let process = credentials.pid().and_then(|pid| u32::try_from(pid).ok());
-    let mut peer = Peer { user, name: None, group: credentials.gid(), process };
-    let accounts = tokio::task::spawn_blocking(|| Accounts::read(Path::new(ETC))).await.map_err(std::io::Error::other);
-    let accounts = accounts.flatten().unwrap_or_else(|error| {
-        tracing::warn!("whose groups are not known is no member of any: {error}");
-        Accounts::default()
-    });
-    peer.name = accounts.user_name(user).map(str::to_owned);
-    let role = settings.and_then(|settings| peer.role(&settings, own, &accounts));
-    let line = match role {
-        None => desk.turn_away(&peer),
-        Some(role) => match timeout(REQUEST, request(&mut stream)).await {
-            // It has gone without asking for anything, or could not in time.
-            Err(_) | Ok(None) => return,
-            Ok(Some(line)) if matches!(read_request(&line), Ok(Ask::TakeOver {})) && role == Role::Itself => {
-                return desk.ask_place(stream, peer).await;
-            }
-            Ok(Some(line)) => desk.answer(&line, &peer, role).await,
+async fn converse(mut stream: UnixStream, desk: Arc<Desk>, (peer, role): (Peer, Role), _place: Place) {
+    let line = match timeout(REQUEST, request(&mut stream)).await {
+        // It has gone without asking for anything, or could not in time.
+        Err(_) | Ok(None) => return,
+        Ok(Some(line)) => match (read_request(&line), role) {
+            (Ok(Ask::TakeOver {}), Role::Itself) => return desk.ask_place(stream, peer).await,
+            (Ok(Ask::Stderr {}), Role::Itself) => return desk.give_stderr(stream, &peer).await,
+            _ => desk.answer(&line, &peer, role).await,
         },
     };
     let _ = timeout(ANSWER, async {

@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Conversations at a time: of one user, of all, and of all with those that are kept for root and the service's own user.
+/// Conversations at a time: of one user, of all, of all with those of the service's own user, and with those that are kept for root.
 const OF_ONE: usize = 8;
 const OF_ALL: usize = 48;
-pub(super) const WITH_RESERVE: usize = 64;
+const WITH_ITSELF: usize = 56;
+const WITH_ROOT: usize = 64;
 /// How often a user without a role is recorded, and of how many users that is remembered.
 const COMPLAINT: Duration = Duration::from_secs(1);
 const COMPLAINERS: usize = 64;
@@ -23,22 +24,27 @@ pub(super) struct Crowd {
 }
 
 /// A conversation's place, given back when it is dropped.
-pub(super) struct Place<'a> {
-    crowd: &'a Crowd,
+pub(super) struct Place {
+    crowd: Arc<Crowd>,
     user: u32,
 }
 
 impl Crowd {
-    /// `None`: too many are there. `own`: it is root or the service's own user.
-    pub(super) fn place(&self, user: u32, own: bool) -> Option<Place<'_>> {
+    /// `None`: too many are there. `service` is the user that the service runs as.
+    pub(super) fn place(self: &Arc<Self>, user: u32, service: u32) -> Option<Place> {
         let mut held = locked(&self.held);
-        let (of_one, of_all) = if own { (WITH_RESERVE, WITH_RESERVE) } else { (OF_ONE, OF_ALL) };
+        let (of_one, of_all) = match user {
+            0 => (WITH_ROOT, WITH_ROOT),
+            own if own == service => (WITH_ITSELF, WITH_ITSELF),
+            _ => (OF_ONE, OF_ALL),
+        };
         let of_user = held.get(&user).copied().unwrap_or(0);
         if of_user >= of_one || held.values().sum::<usize>() >= of_all {
             return None;
         }
         held.insert(user, of_user + 1);
-        Some(Place { crowd: self, user })
+        drop(held);
+        Some(Place { crowd: Arc::clone(self), user })
     }
 
     /// Whether a user without a role is to be recorded now, and then how often he came since the last time. Users beyond those that
@@ -68,7 +74,7 @@ impl Crowd {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut held = locked(&self.crowd.held);
         if let Entry::Occupied(mut of_user) = held.entry(self.user) {
@@ -91,20 +97,20 @@ mod tests {
 
     #[test]
     fn nobody_takes_the_places_of_root() {
-        let crowd = Crowd::default();
+        let (crowd, service) = (Arc::new(Crowd::default()), 500);
         let mut places = Vec::new();
         for user in 1..=100 {
             for n in 0..OF_ONE + 1 {
-                let place = crowd.place(user, false);
+                let place = crowd.place(user, service);
                 assert_eq!(place.is_some(), n < OF_ONE && places.len() < OF_ALL, "user {user}, {n}");
                 places.extend(place);
             }
         }
-        assert_eq!(places.len(), OF_ALL);
-        for n in 0..WITH_RESERVE - OF_ALL + 1 {
-            let place = crowd.place(0, true);
-            assert_eq!(place.is_some(), n < WITH_RESERVE - OF_ALL, "root, {n}");
-            places.extend(place);
+        for (user, most) in [(1, OF_ALL), (service, WITH_ITSELF), (0, WITH_ROOT)] {
+            while let Some(place) = crowd.place(user, service) {
+                places.push(place);
+            }
+            assert_eq!(places.len(), most, "user {user}");
         }
         drop(places);
         assert!(crowd.held.lock().expect("whole").is_empty(), "nothing is kept of who has left");

@@ -2,11 +2,13 @@
 //!
 //! Every request leaves a line in the record, refused ones too, but where too many ask at once: those are counted alone.
 
+use std::io::{self, Write as _};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::UnixStream;
@@ -15,18 +17,22 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::about;
+use super::before::Before;
 use super::crowd::Crowd;
 use super::signals::Asked;
 use crate::admin::{Views, readiness};
 use crate::config::{Config, hexadecimal};
 use crate::connection::{Session, Wanted, Whom};
-use crate::control;
 use crate::control::protocol::{
-    Ask, Done, ListenerStatus, MAX_REQUEST, PAGE, Page, RecordStatus, Refusal, SessionRow, Status, TrialStatus, Word,
-    answer, read_request,
+    Ask, Done, Draining, ListenerStatus, MAX_REQUEST, PAGE, Page, RecordStatus, Refusal, SessionRow, Status,
+    TrialStatus, Word, answer, read_request,
 };
 use crate::control::role::{Peer, Role};
+use crate::control::{self, frames};
 use crate::record::{EventId, Lifecycle, State, UserId, WhenUnwritable};
+
+/// For a whole answer to be taken.
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// What a request asks of the task that reloads.
 pub(super) enum Change {
@@ -63,8 +69,12 @@ pub(super) struct Desk {
     began: SystemTime,
     program: Option<String>,
     pub(super) in_force: ArcSwap<InForce>,
+    /// The process that was taken over from, until it has ended.
+    pub(super) before: ArcSwapOption<Before>,
+    /// What that, and those before it, said last.
+    pub(super) draining: ArcSwap<Vec<Draining>>,
     commands: mpsc::Sender<Asked>,
-    pub(super) crowd: Crowd,
+    pub(super) crowd: Arc<Crowd>,
 }
 
 impl Desk {
@@ -73,7 +83,14 @@ impl Desk {
         let began = SystemTime::now();
         let in_force = ArcSwap::from_pointee(InForce { since: began, trial: None });
         let program = control::program(Path::new("/proc/self/exe"));
-        (Arc::new(Self { views, began, program, in_force, commands, crowd: Crowd::default() }), receiver)
+        let (before, draining, crowd) = (ArcSwapOption::empty(), ArcSwap::default(), Arc::default());
+        (Arc::new(Self { views, began, program, in_force, before, draining, commands, crowd }), receiver)
+    }
+
+    /// The answer to one more of whom too many are there.
+    pub(super) fn busy(&self) -> Vec<u8> {
+        self.views.health.asked(false);
+        answer::<Done>(Err(Refusal::new(Word::Busy, "too many ask at once: try again")))
     }
 
     /// The answer to who has no role. He is recorded once a second at most, with how often he came meanwhile.
@@ -97,10 +114,10 @@ impl Desk {
             read_request(line)
         };
         let word = asked.as_ref().ok().map(Ask::word);
-        let permitted = asked.and_then(|ask| match role >= Role::for_asking(&ask) {
-            true => Ok(ask),
-            false => {
-                let message = format!("a {} may not ask for {}: an operator may", role.as_str(), ask.word());
+        let permitted = asked.and_then(|ask| match Role::for_asking(&ask) {
+            due if role >= due => Ok(ask),
+            due => {
+                let message = format!("{} may not ask for {}: {} may", role.somebody(), ask.word(), due.somebody());
                 Err(Refusal::new(Word::NotPermitted, message))
             }
         });
@@ -121,28 +138,57 @@ impl Desk {
         }
     }
 
-    /// What was done, for the record, and the line of the answer.
-    async fn carry_out(&self, ask: Ask, peer: &Peer) -> Result<(String, Vec<u8>), Refusal> {
-        let change = match ask {
-            Ask::Status {} => return Ok(("asked for the status".to_owned(), answer(Ok(self.status())))),
-            Ask::Sessions { client, service, after } => {
+    /// The answer to the process that has taken over: what is still here, and the end of one of it.
+    pub(super) async fn answer_successor(&self, line: &[u8]) -> Vec<u8> {
+        let looked = match read_request(line) {
+            Ok(ask) => self.look(&ask).await,
+            Err(refusal) => Some(Err(refusal)),
+        };
+        match looked {
+            Some(Ok((_, line))) => line,
+            Some(Err(refusal)) => answer::<Done>(Err(refusal)),
+            None => answer::<Done>(Err(Refusal::new(Word::NotPermitted, "another process has taken over"))),
+        }
+    }
+
+    /// What was done, for the record, and the line of the answer. `None`: the task that reloads is to do it.
+    async fn look(&self, ask: &Ask) -> Option<Result<(String, Vec<u8>), Refusal>> {
+        match ask {
+            Ask::Status {} => Some(Ok(("asked for the status".to_owned(), answer(Ok(self.status()))))),
+            Ask::Sessions { client, service, .. } => {
                 let of = |what: &str, whom: &Option<String>| whom.as_ref().map(|whom| format!(" of {what} {whom:?}"));
-                let of = [of("client", &client), of("service", &service)].into_iter().flatten().collect::<String>();
-                let page = self.sessions(client, service, after)?;
-                let what = format!("listed {} sessions{of}", page.sessions.len());
-                return Ok((what, answer(Ok(page))));
+                let of = [of("client", client), of("service", service)].into_iter().flatten().collect::<String>();
+                Some(self.sessions(ask).await.map(|page| {
+                    let what = format!("listed {} sessions{of}", page.sessions.len());
+                    (what, answer(Ok(page)))
+                }))
             }
-            Ask::Cut { id } => {
-                let message = self.cut(&id)?;
+            Ask::Cut { id } => Some(self.cut(id).await.map(|message| {
                 let revision = self.views.gate.live().config.revision.to_string();
-                return Ok((message.clone(), answer(Ok(Done { message, revision }))));
-            }
+                (message.clone(), answer(Ok(Done { message, revision })))
+            })),
+            Ask::Reload { .. }
+            | Ask::Trial { .. }
+            | Ask::Confirm { .. }
+            | Ask::Rollback {}
+            | Ask::Stderr {}
+            | Ask::TakeOver {} => None,
+        }
+    }
+
+    async fn carry_out(&self, ask: Ask, peer: &Peer) -> Result<(String, Vec<u8>), Refusal> {
+        if let Some(looked) = self.look(&ask).await {
+            return looked;
+        }
+        let change = match ask {
             Ask::Reload { revision } => Change::Reload { revision },
             Ask::Trial { revision, seconds } => Change::Trial { revision, seconds },
             Ask::Confirm { revision } => Change::Confirm { revision },
             Ask::Rollback {} => Change::Rollback,
-            // Only of the service's own user, to whom nothing is answered here.
-            Ask::TakeOver {} => return Err(Refusal::new(Word::NotPermitted, "not asked in this way")),
+            // Looked at above, or answered elsewhere.
+            Ask::Status {} | Ask::Sessions { .. } | Ask::Cut { .. } | Ask::Stderr {} | Ask::TakeOver {} => {
+                return Err(Refusal::new(Word::NotPermitted, "not asked in this way"));
+            }
         };
         let (reply, done) = oneshot::channel();
         let command = Command { change, peer: peer.clone(), reply };
@@ -170,6 +216,24 @@ impl Desk {
         self.record(Lifecycle::ControlRefused, &message, peer, Some(Ask::TakeOver {}.word()));
         // The first that is said to it, for which there is room.
         let _ = stream.try_write(&answer::<Done>(Err(refusal)));
+    }
+
+    /// The peer is to say what it has to say where this process does.
+    pub(super) async fn give_stderr(&self, stream: UnixStream, peer: &Peer) {
+        self.views.health.asked(true);
+        let what = format!("{peer}: got the standard error");
+        self.record(Lifecycle::Control, &what, peer, Some(Ask::Stderr {}.word()));
+        let revision = self.views.gate.live().config.revision.to_string();
+        let line = answer(Ok(Done { message: "my standard error".to_owned(), revision }));
+        let sending = tokio::task::spawn_blocking(move || {
+            let stream = stream.into_std()?;
+            stream.set_nonblocking(false)?;
+            stream.set_write_timeout(Some(ANSWER))?;
+            (&stream).write_all(&line)?;
+            frames::send(&stream, b"stderr", &[io::stderr().as_fd()])
+        });
+        // Who asked may have gone.
+        let _ = sending.await;
     }
 
     fn status(&self) -> Status {
@@ -210,6 +274,7 @@ impl Desk {
             tunnels: numbers.tunnels,
             inspected: numbers.inspected,
             plain: numbers.plain,
+            draining: self.draining.load().to_vec(),
             pressure: assessment.state().as_str().to_owned(),
             pressure_cause: assessment.cause().map(|cause| cause.as_str().to_owned()),
             record: RecordStatus {
@@ -227,26 +292,42 @@ impl Desk {
         }
     }
 
-    fn sessions(
-        &self,
-        client: Option<String>,
-        service: Option<String>,
-        after: Option<String>,
-    ) -> Result<Page, Refusal> {
-        let after = after.map(|after| identifier(&after)).transpose()?;
-        let wanted = Wanted { client: client.as_deref().map(Whom::parse), service };
+    /// Of this process and of those before it, in one order.
+    async fn sessions(&self, ask: &Ask) -> Result<Page, Refusal> {
+        let Ask::Sessions { client, service, after } = ask else { return Ok(Page::default()) };
+        let after = after.as_deref().map(identifier).transpose()?;
+        let wanted = Wanted { client: client.as_deref().map(Whom::parse), service: service.clone() };
+        let before = self.before.load_full();
+        let theirs = match &before {
+            Some(before) => before.sessions(ask).await.map(|page| page.of(before.pid)),
+            None => Some(Page::default()),
+        };
+        // Asked behind theirs: what comes over meanwhile is here.
         let (sessions, more) = self.views.gate.sessions().page(&wanted, after, PAGE);
         let next = sessions.last().filter(|_| more).map(|session| session.id.to_string());
-        Ok(Page { sessions: sessions.iter().map(|session| row(session)).collect(), next })
+        let ours = Page { sessions: sessions.iter().map(|session| row(session)).collect(), next, silent: Vec::new() };
+        let silent = || before.iter().map(|before| before.pid).collect();
+        Ok(ours.with(theirs.unwrap_or_else(|| Page { silent: silent(), ..Page::default() })))
     }
 
-    fn cut(&self, id: &str) -> Result<String, Refusal> {
-        let Some(session) = self.views.gate.sessions().cut(identifier(id)?) else {
-            let message = format!("no session {id}: it has ended, or never was one");
-            return Err(Refusal::new(Word::NoSuchSession, message));
-        };
-        let to = session.authority.as_ref().map_or("an unknown destination", |authority| authority.as_str());
-        Ok(format!("cut {}: {} of {} to {to}", session.id, session.mode(), session.client.ip()))
+    async fn cut(&self, id: &str) -> Result<String, Refusal> {
+        if let Some(session) = self.views.gate.sessions().cut(identifier(id)?) {
+            let to = session.authority.as_ref().map_or("an unknown destination", |authority| authority.as_str());
+            return Ok(format!("cut {}: {} of {} to {to}", session.id, session.mode(), session.client.ip()));
+        }
+        let nowhere = format!("no session {id}: it has ended, or never was one");
+        let Some(before) = self.before.load_full() else { return Err(Refusal::new(Word::NoSuchSession, nowhere)) };
+        match before.cut(id).await {
+            Some(cut) => cut.map(|done| done.message),
+            None => {
+                let pid = before.pid;
+                let message = format!(
+                    "no session {id} here, and process {pid}, which drains, does not answer: it may have it; `kill {pid}` ends all that \
+                     it has"
+                );
+                Err(Refusal::new(Word::NoSuchSession, message))
+            }
+        }
     }
 
     fn record(&self, kind: Lifecycle, message: &str, peer: &Peer, word: Option<&'static str>) {
@@ -286,6 +367,7 @@ fn row(session: &Session) -> SessionRow {
         service: text(&session.service),
         mode: session.mode().to_owned(),
         observed: session.observed,
+        process: None,
         sent,
         received,
     }

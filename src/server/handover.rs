@@ -1,12 +1,14 @@
 //! Another process takes this one's place: it gets the listening sockets, then the record, then the tunnels.
 //!
-//! Until it says that it serves, nothing is given up: whatever goes wrong before, this process goes on as if nobody had asked. From then
+//! Until it says that it can serve, and has the answer, nothing is given up: whatever goes wrong before, or is not done in time, this
+//! process goes on as if nobody had asked. The record is lent until then, and the other writes nothing into it. From then
 //! on this one accepts nothing, serves what waits with it already, sends each tunnel over as soon as there is room on the way, and
 //! lets inspected connections finish. What has not ended or gone at `timeouts.drain` is cut.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use rustix::net::sockopt::socket_peercred;
 use sd_notify::NotifyState;
 use tokio::sync::mpsc;
 
+use super::before::answer_successor;
 use super::systemd::{feeds_watchdog, tell_systemd};
 use super::{Server, about, control};
 use crate::connection::{Handed, ON_THE_WAY};
@@ -25,12 +28,15 @@ use crate::record::{Lifecycle, RecordError};
 
 /// For each step of the other process, which has loaded its configuration before it asks.
 const STEP: Duration = Duration::from_secs(10);
+/// For the last one, in which nothing of this process is recorded: the record has room for a few thousand lines meanwhile.
+const LAST_STEP: Duration = Duration::from_secs(5);
 
 /// What the two say to each other.
 pub(super) const SOCKETS: &[u8] = b"sockets";
 pub(super) const RECORD: &[u8] = b"record";
 pub(super) const RELEASED: &[u8] = b"released";
-pub(super) const SERVING: &[u8] = b"serving";
+pub(super) const READY: &[u8] = b"ready";
+pub(super) const GO: &[u8] = b"go";
 pub(super) const TAKEN: &[u8] = b"taken";
 pub(super) const NOT_TAKEN: &[u8] = b"not taken";
 
@@ -38,12 +44,20 @@ pub(super) const NOT_TAKEN: &[u8] = b"not taken";
 enum HandoverError {
     #[error("it said {0:?} where something else is due")]
     Unexpected(String),
-    #[error("it did not come as far as to serve: {0}")]
+    #[error("it did not come as far as to serve: {}", came_of(.0))]
     Ended(#[from] io::Error),
     #[error("the record cannot be given to it: {0}")]
     Record(#[from] RecordError),
     #[error(transparent)]
     Thread(#[from] tokio::task::JoinError),
+}
+
+fn came_of(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it stood still for too long".to_owned(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => "it ended, and has said why".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 impl Server {
@@ -57,9 +71,9 @@ impl Server {
         self.desk.grant_place(peer);
         let who = peer.process.map_or_else(|| "a process".to_owned(), |process| format!("process {process}"));
         match self.give(stream).await {
-            Ok(stream) => {
+            Ok((stream, questions)) => {
                 tracing::info!("{who} has taken over");
-                self.move_out(stream).await;
+                self.move_out(stream, questions);
                 true
             }
             Err(error) => {
@@ -83,8 +97,8 @@ impl Server {
         }
     }
 
-    /// Everything up to the other's word that it serves.
-    async fn give(&self, stream: tokio::net::UnixStream) -> Result<UnixStream, HandoverError> {
+    /// Everything up to the answer that it may serve: the way to it, and the way its questions come.
+    async fn give(&self, stream: tokio::net::UnixStream) -> Result<(UnixStream, UnixStream), HandoverError> {
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
         stream.set_read_timeout(Some(STEP))?;
@@ -97,16 +111,16 @@ impl Server {
             watchdog: feeds_watchdog(),
         };
         let stream = blocking(move || offer(stream, place, &sockets)).await?;
-        // Whatever can fail comes before the record is let go of.
-        let (ours, theirs) = UnixStream::pair()?;
+        // Before the record is lent: what fails now leaves it as it is.
+        let ((lines, to_lines), (questions, to_questions)) = (UnixStream::pair()?, UnixStream::pair()?);
         let recorder = self.gate.recorder();
-        recorder.release().await?;
-        match blocking(move || release(stream, &theirs.into())).await {
+        let record = recorder.release().await?;
+        let lent = [to_lines.into(), to_questions.into(), record];
+        match blocking(move || lend(stream, lent)).await {
             Ok(stream) => {
-                if let Err(error) = recorder.forward(ours).await {
-                    tracing::error!(%error, "what this process still records cannot be given to the other");
-                }
-                Ok(stream)
+                recorder.forward(lines).await?;
+                let go = blocking(move || Ok(frames::send(&stream, GO, &[]).map(|()| stream)?));
+                Ok((go.await?, questions))
             }
             Err(error) => {
                 recorder.reclaim().await;
@@ -121,7 +135,7 @@ impl Server {
         self.listeners.values().chain(single).flat_map(|serving| serving.sockets()).map(OwnedFd::try_clone).collect()
     }
 
-    async fn move_out(&mut self, stream: UnixStream) {
+    fn move_out(&mut self, stream: UnixStream, questions: UnixStream) {
         if let Ok(other) = socket_peercred(&stream) {
             tell_systemd(&[NotifyState::MainPid(other.pid.as_raw_nonzero().get().unsigned_abs())]);
         }
@@ -131,6 +145,7 @@ impl Server {
         if let Err(error) = &carrier {
             tracing::error!(%error, "the tunnels cannot be handed over, and end with this process");
         }
+        self.accepting.spawn(answer_successor(questions, Arc::clone(&self.desk)));
         self.gate.move_out(carrier.is_ok().then_some(mover));
         self.end_changes();
         self.listeners.clear();
@@ -156,10 +171,11 @@ fn offer(stream: UnixStream, place: Place, sockets: &[OwnedFd]) -> Result<UnixSt
     Ok(stream)
 }
 
-/// The record is the other's; its word that it serves.
-fn release(stream: UnixStream, lines: &OwnedFd) -> Result<UnixStream, HandoverError> {
-    frames::send(&stream, RELEASED, &[lines.as_fd()])?;
-    expect(&stream, SERVING)?;
+/// The ways by which lines go to it and its questions come, the record's file, and its word that it can serve.
+fn lend(stream: UnixStream, lent: [OwnedFd; 3]) -> Result<UnixStream, HandoverError> {
+    frames::send(&stream, RELEASED, &lent.each_ref().map(AsFd::as_fd))?;
+    stream.set_read_timeout(Some(LAST_STEP))?;
+    expect(&stream, READY)?;
     // A process that is gone is noticed without; of one that hangs nothing is certain.
     stream.set_read_timeout(None)?;
     Ok(stream)

@@ -11,6 +11,7 @@ use super::control::{self, Opened};
 use super::desk::Desk;
 use super::signals::{Asked, Signals};
 use super::systemd::feed_watchdog;
+use super::takeover::Lent;
 use super::workers::Workers;
 use super::{Apart, Inherited, LEAST_MEMORY, Predecessor, Server, ServerError, about};
 use crate::admin;
@@ -18,16 +19,17 @@ use crate::config::Config;
 use crate::connection::{Gate, Live};
 use crate::control::socket::Successor;
 use crate::probe::Probe;
-use crate::record::Recorder;
+use crate::record::{Ready, Recorder};
 use crate::restrict::Restriction;
 use crate::telemetry::Health;
 
-/// What is this process's from now on: the sockets, the record, and of a predecessor the way its further lines come by.
+/// What is this process's as soon as it serves: the sockets, the record, and of a predecessor what it lends.
 struct Places {
     bound: Bound,
     recorder: Recorder,
+    run: Ready,
     control: Opened,
-    lines: Option<std::os::unix::net::UnixStream>,
+    lent: Option<Lent>,
 }
 
 impl Places {
@@ -38,23 +40,23 @@ impl Places {
         predecessor: Option<&Predecessor>,
     ) -> Result<Self, ServerError> {
         let bound = Bound::new(config, workers, &HashMap::new(), Held::default(), &mut inherited)?;
-        let mut first = about(config);
-        let (lines, successor) = match predecessor {
+        let (mut first, settings) = (about(config), config.record.clone());
+        let (lent, successor) = match predecessor {
             None => {
                 inherited.all_taken()?;
                 (None, Successor::No)
             }
             Some(predecessor) => {
                 predecessor.tell(&mut first);
-                (Some(predecessor.record()?), Successor::Yes)
+                (predecessor.record()?, Successor::Yes)
             }
         };
-        let recorder = match predecessor {
-            None => Recorder::start(config.record.clone(), first)?,
-            Some(_) => Recorder::start_behind(config.record.clone(), first)?,
+        let (lent, (recorder, run)) = match lent {
+            None => (None, Recorder::ready_to_start(settings, first)?),
+            Some((lent, record)) => (Some(lent), Recorder::ready_behind(settings, first, record)?),
         };
         let control = control::open(config.control.as_ref(), None, successor)?;
-        Ok(Self { bound, recorder, control, lines })
+        Ok(Self { bound, recorder, run, control, lent })
     }
 }
 
@@ -71,19 +73,21 @@ impl Server {
         apart: Apart,
     ) -> Result<Self, ServerError> {
         let (scope, minter) = apart.minting.begin(&mut config).await;
-        let signals = Signals::new()?;
-        let health = Arc::new(Health::default());
+        let (signals, health) = (Signals::new()?, Arc::new(Health::default()));
         if minter.is_some() {
             health.minting_began();
         }
         let workers = Workers::start().map_err(ServerError::Threads)?;
-        let Places { bound, recorder, control, lines } =
+        let Places { bound, recorder, run, control, lent } =
             Places::take(&config, &workers, inherited, predecessor.as_ref())?;
         let file = config.file.clone();
         let gate = open(config, recorder)?;
         let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
         let (desk, commands) = desk(&gate, &health, apart.restriction);
         let admin::Views { scripts, proof, restriction, .. } = desk.views.clone();
+        // Nothing can fail from here on, and until here nothing has been written or accepted.
+        predecessor.as_ref().map_or(Ok(()), Predecessor::may_serve)?;
+        run.begin()?;
         let mut server = Self {
             gate,
             health,
@@ -113,8 +117,8 @@ impl Server {
         let probing = server.accepting.spawn(probe.run(feed_watchdog));
         server.tending.push(probing);
         server.health.started();
-        if let (Some(predecessor), Some(lines)) = (predecessor, lines) {
-            server.go_on_from(predecessor, lines)?;
+        if let Some(predecessor) = predecessor {
+            server.go_on_from(predecessor, lent)?;
         }
         server.record_problems();
         server.tell_restriction();

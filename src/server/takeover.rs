@@ -1,6 +1,6 @@
 //! This process takes the place of one that runs: what it gets from it, and when.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -8,25 +8,30 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{PidfdFlags, pidfd_open};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::handover::{NOT_TAKEN, RECORD, RELEASED, SERVING, SOCKETS, TAKEN};
+use super::before::{Before, watch_draining};
+use super::handover::{GO, NOT_TAKEN, READY, RECORD, RELEASED, SOCKETS, TAKEN};
 use super::inherited::Inherited;
 use super::systemd::feed_watchdog_of_another;
 use super::{Server, about};
 use crate::connection::{Gate, Parcel, ParcelError, serve_moved};
-use crate::control::client::{ClientError, connect};
+use crate::control::client::{ClientError, connect, read_line};
 use crate::control::frames;
 use crate::control::protocol::{Ask, Place, Refusal, read_answer, request};
 use crate::record::{Fields, Lifecycle, Relay};
+use crate::sockets::is_beyond;
 
 /// For each step of the other process, which writes out its record meanwhile.
 const STEP: Duration = Duration::from_secs(10);
-/// Octets of the answer.
-const MOST_ANSWER: usize = 4096;
+/// From a process's last descriptor closed to its end.
+const ENDING: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// Octets of a line of the record.
 const MOST_LINE: u64 = 1 << 20;
 
@@ -47,6 +52,14 @@ pub enum TakeoverError {
 pub struct Predecessor {
     stream: UnixStream,
     place: Place,
+    /// By which its end is told from its refusal. `None`: the system does not tell.
+    process: Option<OwnedFd>,
+}
+
+/// What it lends until this process serves.
+pub(super) struct Lent {
+    lines: OwnedFd,
+    questions: OwnedFd,
 }
 
 impl Predecessor {
@@ -58,8 +71,9 @@ impl Predecessor {
         let stream = connect(path)?;
         stream.set_read_timeout(Some(STEP))?;
         (&stream).write_all(&request(&Ask::TakeOver {}))?;
-        let answer = read_answer::<Place>(&line(&stream)?).ok_or(TakeoverError::Foreign)?;
+        let answer = read_answer::<Place>(&read_line(&stream)?).ok_or(TakeoverError::Foreign)?;
         let place = answer?;
+        let process = socket_peercred(&stream).and_then(|peer| pidfd_open(peer.pid, PidfdFlags::empty())).ok();
         let mut inherited = Inherited::default();
         let mut came = 0;
         while came < place.sockets {
@@ -70,15 +84,36 @@ impl Predecessor {
             came += sockets.len();
             sockets.into_iter().try_for_each(|socket| inherited.add(socket))?;
         }
-        Ok((Self { stream, place }, inherited))
+        Ok((Self { stream, place, process }, inherited))
     }
 
-    /// The other completes its record and closes it; where its further lines come from.
-    pub(super) fn record(&self) -> Result<UnixStream, TakeoverError> {
-        frames::send(&self.stream, RECORD, &[])?;
-        let (_, mut lines) = expect(&self.stream, RELEASED)?;
-        let lines: OwnedFd = lines.pop().ok_or(TakeoverError::Foreign)?;
-        Ok(lines.into())
+    /// The other completes its record, and lends it. `None`: it has ended, and its sockets are this process's.
+    pub(super) fn record(&self) -> Result<Option<(Lent, OwnedFd)>, TakeoverError> {
+        let asked = frames::send(&self.stream, RECORD, &[]).map_err(TakeoverError::from);
+        let lent = match asked.and_then(|()| expect(&self.stream, RELEASED)) {
+            Ok((_, lent)) => lent,
+            Err(_) if self.has_ended() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let [lines, questions, record] = <[OwnedFd; 3]>::try_from(lent).map_err(|_| TakeoverError::Foreign)?;
+        Ok(Some((Lent { lines, questions }, record)))
+    }
+
+    /// This process can serve; the other's word that it may. Where that has ended meanwhile, nobody else does.
+    pub(super) fn may_serve(&self) -> Result<(), TakeoverError> {
+        let asked = frames::send(&self.stream, READY, &[]).map_err(TakeoverError::from);
+        match asked.and_then(|()| expect(&self.stream, GO)) {
+            Ok(_) => Ok(()),
+            Err(_) if self.has_ended() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// It has closed the conversation, and for that reason.
+    fn has_ended(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&ENDING)))
+            .is_ok_and(|n| n > 0)
     }
 
     /// What the first line of this run says.
@@ -87,79 +122,139 @@ impl Predecessor {
         fields.rare.message = Some(format!("Takes over from process {pid}, of version {version}.").into());
     }
 
-    /// Takes tunnels until the other process ends; how many those were.
-    fn take_tunnels(&self, gate: &Arc<Gate>, workers: &[Handle]) -> u64 {
-        let mut tunnels = 0;
+    /// Takes tunnels until the other process ends.
+    fn take_tunnels(&self, gate: &Arc<Gate>, workers: &[Handle]) -> Came {
+        let mut came = Came::default();
         let mut workers = workers.iter().cycle();
         loop {
-            let (octets, sockets) = match frames::receive(&self.stream) {
-                Ok(message) => message,
-                // It is left with the other, which may have it still.
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => (Vec::new(), Vec::new()),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return tunnels,
+            let received = match frames::receive(&self.stream) {
+                Ok((octets, sockets)) => Ok((octets, sockets)),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => Err(Stays::Descriptors),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return came,
                 Err(error) => {
                     tracing::error!(%error, "no more tunnels are taken over");
-                    return tunnels;
+                    return came;
                 }
             };
-            let Some(worker) = workers.next() else { return tunnels };
-            let taken = take(gate, &octets, sockets, worker);
-            if let Err(error) = &taken {
-                tracing::error!(%error, "a tunnel was not taken over");
+            let Some(worker) = workers.next() else { return came };
+            let taken = received.and_then(|(octets, sockets)| take(gate, &octets, sockets, worker));
+            if let Err(why) = &taken {
+                tracing::warn!("a tunnel stays with the process before: {why}");
             }
-            tunnels += u64::from(taken.is_ok());
-            let said = frames::send(&self.stream, if taken.is_ok() { TAKEN } else { NOT_TAKEN }, &[]);
-            if said.is_err() {
-                return tunnels;
+            let answer = if taken.is_ok() { TAKEN } else { NOT_TAKEN };
+            came.count(&taken);
+            if frames::send(&self.stream, answer, &[]).is_err() {
+                return came;
             }
         }
     }
 }
 
+/// Tunnels that came, and those that stay with the process before and end with it.
+#[derive(Debug, Default)]
+struct Came {
+    taken: u64,
+    without_memory: u64,
+    without_descriptors: u64,
+    unreadable: u64,
+}
+
+impl Came {
+    fn count(&mut self, taken: &Result<(), Stays>) {
+        let number = match taken {
+            Ok(()) => &mut self.taken,
+            Err(Stays::Memory) => &mut self.without_memory,
+            Err(Stays::Descriptors) => &mut self.without_descriptors,
+            Err(Stays::Parcel(_)) => &mut self.unreadable,
+        };
+        *number += 1;
+    }
+
+    /// Those that stayed, with the reason for each; nothing where all came.
+    fn stayed(&self) -> String {
+        let reasons = [
+            (self.without_memory, "there was no memory for them here (limits.memory)"),
+            (self.without_descriptors, "there was no descriptor for them here (LimitNOFILE)"),
+            (self.unreadable, "they could not be read here"),
+        ];
+        let reasons = reasons.into_iter().filter(|(number, _)| *number > 0);
+        reasons.map(|(number, why)| format!(" {number} tunnels stayed with it to its end: {why}.")).collect()
+    }
+}
+
+/// Why a tunnel stays with the process before.
+#[derive(Debug, thiserror::Error)]
+enum Stays {
+    #[error("there is no memory for it here (limits.memory)")]
+    Memory,
+    #[error("there is no descriptor for it here (LimitNOFILE)")]
+    Descriptors,
+    #[error("{0}")]
+    Parcel(#[from] ParcelError),
+}
+
 impl Server {
-    /// This process serves: what the predecessor has comes over now.
-    pub(super) fn go_on_from(&mut self, predecessor: Predecessor, lines: UnixStream) -> Result<(), TakeoverError> {
-        lines.set_nonblocking(true)?;
-        let lines = tokio::net::UnixStream::from_std(lines)?;
-        frames::send(&predecessor.stream, SERVING, &[])?;
-        predecessor.stream.set_read_timeout(None)?;
-        if predecessor.place.watchdog {
+    /// This process serves: what the predecessor has comes over now. `lent` is nothing where that has ended before it could give it.
+    pub(super) fn go_on_from(&mut self, predecessor: Predecessor, lent: Option<Lent>) -> Result<(), TakeoverError> {
+        let Place { pid, version, watchdog, .. } = predecessor.place.clone();
+        if watchdog {
             feed_watchdog_of_another();
         }
+        let Some(Lent { lines, questions }) = lent else {
+            tell_ended(&self.gate, &predecessor.place, (&Came::default(), 0), false);
+            return Ok(());
+        };
+        let lines = UnixStream::from(lines);
+        lines.set_nonblocking(true)?;
+        let lines = tokio::net::UnixStream::from_std(lines)?;
+        predecessor.stream.set_read_timeout(None)?;
+        self.desk.before.store(Some(Arc::new(Before::new(pid, version, questions.into())?)));
+        self.accepting.spawn(watch_draining(Arc::clone(&self.desk)));
         let gate = Arc::clone(&self.gate);
         let workers: Vec<Handle> = self.workers.handles().cloned().collect();
         let (done, relayed) = mpsc::channel();
-        let relaying = Arc::clone(&gate);
+        let (relaying, desk) = (Arc::clone(&gate), Arc::clone(&self.desk));
         let (gone, ended) = oneshot::channel();
         self.predecessor = Some(ended);
         self.accepting.spawn(async move {
             // Nobody waits where the thread could not be started.
             let _ = done.send(relay(&relaying, lines).await);
+            desk.before.store(None);
             drop(gone);
         });
         thread::Builder::new().name("takeover".to_owned()).spawn(move || {
-            let tunnels = predecessor.take_tunnels(&gate, &workers);
+            let came = predecessor.take_tunnels(&gate, &workers);
             // Its last lines are read before it is said to have ended. This process may end before.
             let Ok((lines, in_order)) = relayed.recv() else { return };
-            let Place { pid, version, .. } = &predecessor.place;
-            let what = format!(
-                "Process {pid}, of version {version}, has ended{}: {tunnels} tunnels and {lines} lines came from it.",
-                if in_order { "" } else { " without a word, and what it had in hand is not in the record" }
-            );
-            tracing::info!("{what}");
-            let mut fields = about(&gate.live().config);
-            fields.rare.message = Some(what.into());
-            gate.recorder().lifecycle(Lifecycle::TakenOver, fields);
+            tell_ended(&gate, &predecessor.place, (&came, lines), in_order);
         })?;
         Ok(())
     }
 }
 
+fn tell_ended(gate: &Gate, place: &Place, (came, lines): (&Came, u64), in_order: bool) {
+    let Place { pid, version, .. } = place;
+    let what = format!(
+        "Process {pid}, of version {version}, has ended{}: {} tunnels and {lines} lines came from it.{}",
+        if in_order { "" } else { " without a word, and what it had in hand is not in the record" },
+        came.taken,
+        came.stayed(),
+    );
+    tracing::info!("{what}");
+    let mut fields = about(&gate.live().config);
+    fields.rare.message = Some(what.into());
+    gate.recorder().lifecycle(Lifecycle::TakenOver, fields);
+}
+
 /// From here on the tunnel is this process's.
-fn take(gate: &Arc<Gate>, octets: &[u8], sockets: Vec<OwnedFd>, worker: &Handle) -> Result<(), ParcelError> {
+fn take(gate: &Arc<Gate>, octets: &[u8], sockets: Vec<OwnedFd>, worker: &Handle) -> Result<(), Stays> {
+    if sockets.iter().any(is_beyond) {
+        return Err(Stays::Descriptors);
+    }
     let sockets = <[OwnedFd; 2]>::try_from(sockets).map_err(|_| ParcelError::Length)?;
+    let newcomer = gate.pressure().newcomer().ok_or(Stays::Memory)?;
     let parcel = Parcel::read(octets, sockets.into())?;
-    let resumed = worker.block_on(parcel.resume(gate))?;
+    let resumed = worker.block_on(parcel.resume(gate, newcomer))?;
     let present = gate.enter();
     worker.spawn(Box::pin(serve_moved(present, resumed)));
     Ok(())
@@ -187,21 +282,45 @@ async fn relay(gate: &Gate, lines: tokio::net::UnixStream) -> (u64, bool) {
     }
 }
 
-/// One line, and nothing behind it: what follows has descriptors.
-fn line(stream: &UnixStream) -> Result<Vec<u8>, TakeoverError> {
-    let mut line = Vec::new();
-    let mut octet = [0];
-    while !line.ends_with(b"\n") {
-        (&mut &*stream).read_exact(&mut octet)?;
-        line.extend(octet);
-        if line.len() > MOST_ANSWER {
-            return Err(TakeoverError::Foreign);
-        }
-    }
-    Ok(line)
-}
-
 fn expect(stream: &UnixStream, word: &[u8]) -> Result<(Vec<u8>, Vec<OwnedFd>), TakeoverError> {
     let message = frames::receive(stream)?;
     if message.0 == word { Ok(message) } else { Err(TakeoverError::Foreign) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::config::{self, Scope};
+    use crate::connection::Live;
+    use crate::record::Recorder;
+
+    #[tokio::test]
+    async fn h03_a_tunnel_that_there_is_no_memory_for_stays_before_anything_of_it_is_taken() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("sekisho.toml");
+        let text = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[record]\npath = \"access.jsonl\"\n";
+        std::fs::write(&file, text).expect("written");
+        let config = config::load(&file, Scope::Full, SystemTime::now()).unwrap_or_else(|error| panic!("{error}"));
+        let recorder = Recorder::start(config.record.clone(), about(&config)).expect("a record");
+        let gate = Gate::new(Live::new(config, None), recorder);
+        let sockets =
+            || vec![UnixStream::pair().expect("sockets").0.into(), UnixStream::pair().expect("sockets").0.into()];
+        let mut came = Came::default();
+        for (ceiling, why) in [(Some(1), "there is no memory for it here (limits.memory)"), (None, "its parts are not")]
+        {
+            gate.pressure().memory().set_ceiling(ceiling);
+            let taken = take(&gate, b"no parcel", sockets(), &Handle::current());
+            came.count(&taken);
+            assert!(taken.expect_err("it stays").to_string().starts_with(why), "{why}");
+            assert_eq!((gate.connections(), gate.pressure().memory().charged()), (0, 0));
+        }
+        came.without_memory += 1;
+        assert_eq!(
+            came.stayed(),
+            " 2 tunnels stayed with it to its end: there was no memory for them here (limits.memory). 1 tunnels stayed with it to its \
+             end: they could not be read here."
+        );
+    }
 }

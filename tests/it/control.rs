@@ -49,10 +49,27 @@ pub(super) async fn status(sekisho: &Sekisho) -> Value {
     serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(&out.stderr)))
 }
 
-async fn sessions(sekisho: &Sekisho, arguments: &[&str]) -> Vec<Value> {
+pub(super) async fn sessions(sekisho: &Sekisho, arguments: &[&str]) -> Vec<Value> {
     let arguments = [&["sessions", "--json"], arguments].concat();
     let out = ask(sekisho, &arguments).await;
     said(&out, 0).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// The same, killed as it makes this system call, which is not made; `:when=2` after its name is the second one. False: there is no
+/// strace, or it may not trace.
+pub(super) async fn killed_at(sekisho: &Sekisho, call: &str, arguments: &[&str]) -> bool {
+    let (name, when) = call.split_once(':').unwrap_or((call, "when=1"));
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qqq", "-o", "strace.log", "-e", &format!("inject={name}:signal=KILL:{when}")]);
+    command.arg(binary()).args(arguments).args(["--config", "sekisho.toml"]);
+    command.current_dir(sekisho.dir.path()).stdin(Stdio::null());
+    let Ok(out) = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic") else { return false };
+    let traced = std::fs::read_to_string(sekisho.path("strace.log")).unwrap_or_default();
+    if traced.is_empty() {
+        return false;
+    }
+    assert!(traced.contains("+++ killed by SIGKILL +++"), "{call}: {traced}{}{}", text(&out.stdout), text(&out.stderr));
+    true
 }
 
 #[tokio::test]
@@ -221,23 +238,90 @@ async fn m02_m07_a_role_is_what_the_kernel_says_and_every_request_is_recorded() 
     // An operator does, where there is something to be done.
     let none = complained(&asking("64101", "64002", &cut).await, 1);
     assert!(none.starts_with("sekisho: no session "), "{none}");
+    let place = "{\"v\":1,\"ask\":{\"do\":\"take_over\"}}\n";
+    for (user, group, whom) in [("64100", "64001", "a viewer"), ("64101", "64002", "an operator")] {
+        let script = "socket(S,1,1,0); connect(S,pack('Sa*',1,'control.sock')) or die; syswrite S,$ARGV[0]; print <S>";
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--regid", group, "--clear-groups", "perl", "-e", script, place]);
+        command.current_dir(sekisho.dir.path());
+        assert_eq!(
+            said(&output(command).await, 0),
+            format!(
+                "{{\"v\":1,\"error\":{{\"word\":\"not_permitted\",\"message\":\"{whom} may not ask for take_over: root or the \
+                 service's own user may\"}}}}\n"
+            )
+        );
+    }
     // Who is neither is told nothing.
     let stranger = complained(&asking("64102", "64102", &["status"]).await, 1);
     assert_eq!(
         stranger,
         "sekisho: user 64102 is neither a viewer nor an operator: be root, or of the group [control] viewers or operators\n"
     );
-    sekisho.lifecycle("control_refused", 4).await;
+    sekisho.lifecycle("control_refused", 6).await;
     let records = sekisho.records();
     let refused = records.iter().filter(|record| record.text("sekisho.lifecycle") == "control_refused");
     let by: Vec<(&str, &str)> =
         refused.map(|record| (record.text("user.id"), record.text("sekisho.control"))).collect();
     // A viewer's `confirm` asks for the status first, and ends there.
-    assert_eq!(by, [("64100", "cut"), ("64100", "rollback"), ("64101", "cut"), ("64102", "")]);
+    assert_eq!(
+        by,
+        [
+            ("64100", "cut"),
+            ("64100", "rollback"),
+            ("64101", "cut"),
+            ("64100", "take_over"),
+            ("64101", "take_over"),
+            ("64102", "")
+        ]
+    );
     sekisho.lifecycle("control", 1).await.with("user.id", "64100").with("sekisho.control", "status");
     // Without groups the file itself keeps them out.
     sekisho.reload(&controlled()).await;
     assert_eq!(mode(&sekisho.path("control.sock")), 0o600);
     let closed = complained(&asking("64100", "64001", &["status"]).await, 1);
     assert!(closed.contains("control.sock may not be opened: Permission denied"), "{closed}");
+}
+
+/// It connects as often as it can, says nothing, and stays; never for longer than the scene may take.
+const CROWD: &str = "use Fcntl; alarm 60; while (1) { for (my $n = 0; $n < 900; $n++) { my $s; socket($s, 1, 1, 0); \
+                     fcntl($s, F_SETFL, O_NONBLOCK); connect($s, pack('Sa*', 1, 'control.sock')); push @held, $s } @held = () }";
+
+struct Crowd(std::process::Child);
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn m07_who_only_connects_keeps_nobody_out() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: another user's connections take root");
+        return;
+    }
+    let config = controlled().set("control", "viewers", "\"64001\"").set("control", "operators", "\"64002\"");
+    let sekisho = Sekisho::start(&config).await;
+    let copy = for_everybody(sekisho.dir.path());
+    // A stranger, and a viewer, who may ask and does not.
+    for (user, group) in [("64102", "64102"), ("64100", "64001")] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--regid", group, "--clear-groups", "perl", "-e", CROWD]);
+        let crowd = command.current_dir(sekisho.dir.path()).stdin(Stdio::null()).spawn().expect("perl runs");
+        let mut crowd = Crowd(crowd);
+        let refused = || sekisho.records().iter().any(|record| record.text("user.id") == user);
+        if group == "64102" {
+            super::support::until("the first of them", || refused().then_some(())).await;
+        }
+        for _ in 0..5 {
+            said(&ask(&sekisho, &["status"]).await, 0);
+            let mut other = Command::new("setpriv");
+            other.args(["--reuid", "64101", "--regid", "64002", "--clear-groups"]).arg(&copy);
+            other.args(["status", "--socket", "control.sock"]).current_dir(sekisho.dir.path());
+            said(&output(other).await, 0);
+        }
+        assert!(crowd.0.try_wait().expect("wait").is_none(), "it is there still");
+    }
 }

@@ -385,6 +385,190 @@ async fn h03_limits_count_what_came_from_the_process_before() {
     second.bye().await;
 }
 
+/// One that goes no further than this is stopped, or was made to stand still.
+#[tokio::test]
+async fn l07_who_stands_still_with_the_record_keeps_it_from_nobody() {
+    let (origin, config) = echo().await;
+    let mut sekisho = Sekisho::start(&config).await;
+    let at = origin.at("allowed.test");
+    let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&at).await).await;
+    let mut other = Other::asks(&sekisho);
+    assert_eq!(other.hears(), b"sockets");
+    other.says(b"record");
+    assert_eq!(other.hears(), b"released");
+    // It is served meanwhile, and recorded behind.
+    for _ in 0..3 {
+        assert_eq!(sekisho.connect("denied.test:443").await.1.status, 403);
+    }
+    inside.send("ping").await;
+    assert_eq!(inside.exactly(4).await.expect("an echo"), b"ping");
+    assert_eq!(sekisho.admin("/readyz").await.status, 200);
+    let failed = sekisho.lifecycle("takeover_failed", 1).await;
+    let why = ", and this one goes on: it did not come as far as to serve: it stood still for too long";
+    assert!(failed.text("message").ends_with(why), "{failed:?}");
+    // What it says when it goes on is too late.
+    let mut end = Vec::new();
+    other.0.read_to_end(&mut end).expect("closed");
+    assert!(end.is_empty(), "{end:?}");
+    assert_eq!(sekisho.connect("denied.test:443").await.1.status, 403);
+    inside.bye().await;
+    sekisho.terminals("connection", 5).await;
+    sekisho.conserved().await;
+    let records = sekisho.records();
+    assert!(records.iter().map(|record| record.number("event.sequence")).eq(1..=records.len() as u64), "one run");
+    let words: Vec<_> =
+        records.iter().map(|record| record.text("sekisho.lifecycle")).filter(|word| !word.is_empty()).collect();
+    assert_eq!(words, ["start", "control", "handed_over", "reopen", "takeover_failed"]);
+    // And the next one takes over.
+    gone(sekisho.take_over().await).await;
+}
+
+/// What a process is to others: its open files, by proc(5).
+fn sockets_of(pid: u32) -> Vec<String> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let targets = links.filter_map(|link| fs::read_link(link.ok()?.path()).ok());
+    targets
+        .filter_map(|target| Some(target.to_str()?.to_owned()))
+        .filter(|target| target.starts_with("socket:"))
+        .collect()
+}
+
+/// The old process is killed when the new one has its sockets and nothing else yet.
+#[tokio::test]
+async fn l07_where_the_old_process_is_killed_half_way_the_new_one_serves() {
+    let (origin, config) = echo().await;
+    let mut sekisho = Sekisho::start(&config).await;
+    let at = origin.at("allowed.test");
+    sekisho.tunnel(&at).await;
+    // The first message with descriptors, by which it asks for the record, waits.
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-qqq", "-o", "strace.log", "-e", "inject=sendmsg:delay_enter=4000000:when=1"]);
+    strace.arg(super::support::sekisho::binary()).args(["run", "--config", "sekisho.toml", "--take-over"]);
+    let log = fs::File::options().append(true).open(sekisho.path("stderr.log")).expect("a log");
+    let strace = strace.current_dir(sekisho.dir.path()).stdin(std::process::Stdio::null()).stderr(log).spawn();
+    let Ok(mut strace) = strace else {
+        eprintln!("skipped: no strace");
+        return;
+    };
+    let listening = sockets_of(sekisho.pid().as_raw_nonzero().get().unsigned_abs());
+    let children = format!("/proc/{0}/task/{0}/children", strace.id());
+    let new = until("the sockets in the new process", || {
+        let children = fs::read_to_string(&children).ok()?;
+        let new = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        new.into_iter().find(|pid| sockets_of(*pid).iter().filter(|socket| listening.contains(socket)).count() > 1)
+    })
+    .await;
+    sekisho.kill().await;
+    // It is served by the sockets that were never closed: who comes now waits.
+    let mut waiting = sekisho.client().await;
+    waiting.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
+    assert_eq!(waiting.response("CONNECT").await.status, 200);
+    let mut inside = Tls::named("allowed.test").over(waiting).await;
+    inside.send("ping").await;
+    assert_eq!(inside.exactly(4).await.expect("an echo"), b"ping");
+    inside.bye().await;
+    let ended = sekisho.lifecycle("taken_over", 1).await;
+    let why =
+        "has ended without a word, and what it had in hand is not in the record: 0 tunnels and 0 lines came from it.";
+    assert!(ended.text("message").ends_with(why), "{ended:?}");
+    sekisho.lifecycle("start", 2).await.with("sekisho.previous_end", "unclean");
+    kill_process(Pid::from_raw(new as i32).expect("a process"), Signal::TERM).expect("it is there");
+    until("its end", || strace.try_wait().expect("wait")).await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_the_new_process_stays_with_the_old_and_is_seen_and_cut_there() {
+    let (origin, config) = echo().await;
+    let mut sekisho = Sekisho::start(&config.set("timeouts", "drain", "\"60s\"")).await;
+    let at = origin.at("allowed.test");
+    let tls = Tls::named("allowed.test");
+    let mut tunnels = Vec::new();
+    for _ in 0..50 {
+        tunnels.push(tls.over(sekisho.tunnel(&at).await).await);
+    }
+    let before = sekisho.pid();
+    let mut old = sekisho.take_over_within(Some("ulimit -n 120")).await;
+    let drained = |told: &serde_json::Value| told["draining"][0]["sessions"].as_u64();
+    let stay = within("what stays", async {
+        loop {
+            let told = super::control::status(&sekisho).await;
+            if let Some(stay) = drained(&told).filter(|stay| told["tunnels"].as_u64() == Some(50 - stay)) {
+                break stay;
+            }
+        }
+    })
+    .await;
+    assert!((1..50).contains(&stay), "{stay}");
+    let told = super::control::status(&sekisho).await;
+    assert_eq!(told["draining"][0]["pid"].as_u64(), Some(u64::from(old.id())));
+    until_metric(&sekisho, "sekisho_draining_sessions", stay).await;
+    for inside in &mut tunnels {
+        inside.send("ping").await;
+        assert_eq!(inside.exactly(4).await.expect("an echo"), b"ping");
+    }
+    let screen = text(&super::control::ask(&sekisho, &["status"]).await.stdout);
+    let line = format!(
+        "before      {stay} sessions of process {} (version {}), which is draining\n",
+        old.id(),
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(screen.contains(&line) || stay == 1, "{screen}");
+    // All of them are listed, and one of the old process's is cut.
+    let listed = super::control::sessions(&sekisho, &[]).await;
+    assert_eq!(listed.len(), 50);
+    let old_ones: Vec<_> = listed.iter().filter(|row| !row["process.pid"].is_null()).collect();
+    assert_eq!(old_ones.len() as u64, stay);
+    let id = old_ones[0]["event.id"].as_str().expect("an identifier");
+    let cut = text(&super::control::ask(&sekisho, &["sessions", "cut", id]).await.stdout);
+    assert_eq!(cut, format!("cut {id}: tunnel of 127.0.0.1 to {at}\n"));
+    sekisho.next_connection().await.says("allowed", "cut_by_operator").with("event.id", id);
+    let gone_one = super::control::ask(&sekisho, &["sessions", "cut", id]).await;
+    assert_eq!(text(&gone_one.stderr), format!("sekisho: no session {id}: it has ended, or never was one\n"));
+    // Stopped, it cannot be asked, and that is said.
+    kill_process(before, Signal::STOP).expect("it is there");
+    let silent = super::control::ask(&sekisho, &["sessions", "cut", id]).await;
+    let pid = old.id();
+    assert_eq!(
+        text(&silent.stderr),
+        format!(
+            "sekisho: no session {id} here, and process {pid}, which drains, does not answer: it may have it; `kill {pid}` ends all that \
+             it has\n"
+        )
+    );
+    let listing = super::control::ask(&sekisho, &["sessions"]).await;
+    assert_eq!(
+        text(&listing.stderr),
+        format!("process {pid} is draining and does not answer: what it has is not listed; `kill {pid}` ends it\n")
+    );
+    assert!(text(&listing.stdout).ends_with(&format!("{} sessions\n", 50 - stay)), "{}", text(&listing.stdout));
+    kill_process(before, Signal::CONT).expect("it is there");
+    assert!(old.try_wait().expect("wait").is_none(), "it has what stayed");
+    for inside in tunnels {
+        inside.bye().await;
+    }
+    gone(old).await;
+    let taken = sekisho.lifecycle("taken_over", 1).await;
+    let why =
+        format!(" {stay} tunnels stayed with it to its end: there was no descriptor for them here (LimitNOFILE).");
+    assert!(taken.text("message").ends_with(&why), "{taken:?}");
+    let records = sekisho.terminals("connection", 50).await;
+    let cut = records.iter().filter(|record| !record.reason().is_empty());
+    assert!(cut.map(|record| record.reason()).eq(["cut_by_operator"]), "nothing else was ended");
+    until_metric(&sekisho, "sekisho_draining_sessions", 0).await;
+    within("nothing before it", async { while !super::control::status(&sekisho).await["draining"].is_null() {} }).await;
+    assert_each_ends_once(&sekisho.records());
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few dozen")]
+async fn until_metric(sekisho: &Sekisho, name: &str, value: u64) {
+    within(name, async {
+        while sekisho.metrics().await[name] != value as f64 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_command_starts_the_new_process_and_says_who_took_over() {
     let (origin, config) = echo().await;
@@ -393,18 +577,21 @@ async fn the_command_starts_the_new_process_and_says_who_took_over() {
     let before = sekisho.pid().as_raw_nonzero();
     let same = run(sekisho.dir.path(), &["upgrade", "--if-changed"]);
     assert_eq!(text(&same.stdout), format!("process {before} runs this program already: nothing to upgrade\n"));
-    let (dir, upgrade) = (sekisho.dir.path().to_owned(), &["upgrade"]);
-    let log = fs::File::create(dir.join("upgrade.log")).expect("a file");
-    let mut command = std::process::Command::new(super::support::sekisho::binary());
-    command
-        .args(upgrade)
-        .current_dir(&dir)
-        .stdin(std::process::Stdio::null())
-        .stdout(log.try_clone().expect("a file"))
-        .stderr(log);
-    let status = tokio::task::spawn_blocking(move || command.status()).await.expect("no panic").expect("it runs");
-    let said = fs::read_to_string(dir.join("upgrade.log")).expect("UTF-8");
-    assert!(status.success(), "{said}");
+    // What it cannot do it says to whoever called, and in the service's log.
+    let broken = config.clone().set("record", "path", "\"nowhere/access.jsonl\"");
+    sekisho.replace_config(&broken.render(&sekisho.listeners, sekisho.admin));
+    let failed = super::control::ask(&sekisho, &["upgrade"]).await;
+    let why = "nowhere/access.jsonl cannot be opened: No such file or directory (os error 2)";
+    let goes_on = format!(": process {before} goes on\n");
+    let failed = text(&failed.stderr);
+    assert!(failed.starts_with("sekisho: the new process ended with exit status: 1: the record "), "{failed}");
+    assert!(failed.contains(why) && failed.ends_with(&goes_on), "{failed}");
+    assert!(sekisho.stderr().contains(why));
+    sekisho.replace_config(&config.render(&sekisho.listeners, sekisho.admin));
+    // Through two pipes, which it must leave when it has ended.
+    let done = within("its end, and that of its output", super::control::ask(&sekisho, &["upgrade"])).await;
+    assert_eq!((done.status.code(), text(&done.stderr).as_str()), (Some(0), ""));
+    let said = text(&done.stdout);
     let line = said.lines().find(|line| line.contains("has taken over")).expect("a line");
     let new: i32 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a process");
     let version = env!("CARGO_PKG_VERSION");
@@ -415,6 +602,11 @@ async fn the_command_starts_the_new_process_and_says_who_took_over() {
              connections have"
         )
     );
+    // What the new one says goes where the old one said it, and no terminal reaches it.
+    assert_eq!(sekisho.stderr().matches(" ready ").count(), 2, "{}", sekisho.stderr());
+    let stat = fs::read_to_string(format!("/proc/{new}/stat")).expect("a process");
+    let session = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3)).expect("a session");
+    assert_eq!(session, new.to_string());
     inside.send("ping").await;
     assert_eq!(inside.exactly(4).await.expect("an echo"), b"ping");
     inside.bye().await;

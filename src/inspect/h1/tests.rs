@@ -265,6 +265,7 @@ async fn the_first_request_of_a_connection_is_answered_where_the_service_leaves_
         assert_eq!(status, if asks { "204" } else { "" }, "{rest:?}");
         let took = if asks { SECOND / 2 } else { SECOND };
         assert!(began.elapsed() >= took && began.elapsed() < took + SECOND / 100, "{:?}", began.elapsed());
-        assert_eq!(pair.running.await.expect("it ended"), FINISHED);
+        let ended = pair.running.await.expect("it ended");
+        assert_eq!(ended, Ended { side: Side::Sekisho, reason: None }, "in order, by the service, as over HTTP/2");
     }
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::record::queue::{Closing, Queue};
-use crate::record::{Lifecycle, Settings, State, WhenUnwritable};
+use crate::record::{Lifecycle, Ready, Settings, State, WhenUnwritable};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -20,9 +20,9 @@ fn start(dir: &TempDir) -> Result<Recorder, RecordError> {
     Recorder::start(settings, Fields::default())
 }
 
-fn start_behind(dir: &TempDir) -> Result<Recorder, RecordError> {
+fn ready(dir: &TempDir, lent: OwnedFd) -> (Recorder, Ready) {
     let settings = Settings { path: dir.path().join("access.jsonl"), when_unwritable: WhenUnwritable::Deny };
-    Recorder::start_behind(settings, Fields::default())
+    Recorder::ready_behind(settings, Fields::default(), lent).expect("a record")
 }
 
 fn read(dir: &TempDir) -> Vec<Json> {
@@ -66,11 +66,13 @@ async fn one_file_has_one_writer_at_a_time_and_loses_nothing() {
     let mut tunnel = old.begin(Action::Connection).await;
     tunnel.established();
     assert!(matches!(start(&dir), Err(RecordError::InUse { .. })));
-    old.release().await.expect("let go of");
+    let lent = old.release().await.expect("lent");
     refuse(&old, Reason::DnsFailed).await;
-    let new = start_behind(&dir).expect("the old one has let go");
+    let (new, ready) = ready(&dir, lent);
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
+    assert!(matches!(start(&dir), Err(RecordError::InUse { .. })), "its lock is the new one's");
+    ready.begin().expect("a thread");
     refuse(&new, Reason::IpLiteral).await;
     tunnel.finish(Outcome::Allowed, Some(Reason::IdleTimeout));
     let ending = tokio::task::spawn_blocking({
@@ -100,10 +102,14 @@ async fn one_file_has_one_writer_at_a_time_and_loses_nothing() {
 async fn where_the_new_one_does_not_begin_the_old_one_goes_on() {
     let dir = tempfile::tempdir().expect("a directory");
     let old = start(&dir).expect("a record");
-    old.release().await.expect("let go of");
+    let lent = old.release().await.expect("lent");
     refuse(&old, Reason::DnsFailed).await;
+    // It has come as far as it can without the old one's word, and stands still there.
+    let (_new, _ready) = ready(&dir, lent);
     old.reclaim().await;
     refuse(&old, Reason::IpLiteral).await;
+    old.flush().await;
+    assert!(matches!(start(&dir), Err(RecordError::InUse { .. })), "its lock is still the old one's");
     old.shutdown(WITHIN).expect("all written");
     let words = [(1, "start"), (2, "handed_over"), (3, "dns_failed"), (4, "reopen"), (5, "ip_literal"), (6, "stop")];
     assert_eq!(said(&read(&dir)), words);
@@ -113,10 +119,10 @@ async fn where_the_new_one_does_not_begin_the_old_one_goes_on() {
 async fn where_the_new_one_ends_before_the_old_the_file_gets_what_is_left() {
     let dir = tempfile::tempdir().expect("a directory");
     let old = start(&dir).expect("a record");
-    old.release().await.expect("let go of");
-    let new = start_behind(&dir).expect("the old one has let go");
+    let (new, ready) = ready(&dir, old.release().await.expect("lent"));
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
+    ready.begin().expect("a thread");
     // Killed: no stop, and nothing reads the socket.
     drop((new, theirs));
     refuse(&old, Reason::DnsFailed).await;
@@ -200,7 +206,7 @@ async fn an_attempt_goes_on_in_another_process_as_it_was() {
 async fn k05_what_a_killed_process_had_not_handed_on_is_told_to_be_missing() {
     let dir = tempfile::tempdir().expect("a directory");
     let old = start(&dir).expect("a record");
-    old.release().await.expect("let go of");
+    let _lent = old.release().await.expect("lent");
     refuse(&old, Reason::DnsFailed).await;
     // Killed: nobody has taken over.
     let copy = fs::read(dir.path().join("access.jsonl")).expect("there");
@@ -213,19 +219,21 @@ async fn k05_what_a_killed_process_had_not_handed_on_is_told_to_be_missing() {
 }
 
 #[tokio::test]
-async fn where_the_new_one_has_begun_and_gone_the_old_one_says_that_it_goes_on() {
-    let dir = tempfile::tempdir().expect("a directory");
+async fn a_record_that_is_elsewhere_by_now_is_not_the_one_that_is_lent() {
+    let (dir, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let old = start(&dir).expect("a record");
-    old.release().await.expect("let go of");
-    let new = start_behind(&dir).expect("the old one has let go");
-    new.flush().await;
-    old.reclaim().await;
-    refuse(&old, Reason::DnsFailed).await;
-    drop(new);
-    old.flush().await;
-    old.shutdown(WITHIN).expect("all written");
+    let (new, ready) = ready(&other, old.release().await.expect("lent"));
+    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    old.forward(ours).await.expect("a socket");
+    ready.begin().expect("a thread");
+    drop(theirs);
+    for recorder in [&old, &new] {
+        recorder.shutdown(WITHIN).expect("all written");
+    }
+    assert_eq!(said(&read(&other)), [(1, "start"), (2, "stop")]);
     let words: Vec<_> = said(&read(&dir)).into_iter().map(|(_, word)| word.to_owned()).collect();
-    assert!(words.contains(&"reopen".to_owned()) && words.contains(&"dns_failed".to_owned()), "{words:?}");
+    // What the other end of the way does not take goes into its own file.
+    assert_eq!(words, ["start", "handed_over", "stop", "record_recovered"]);
 }
 
 /// A line that stands for many does so wherever it comes to.
@@ -271,10 +279,10 @@ async fn k05_a_record_that_cannot_be_completed_is_not_said_to_be_handed_over() {
 async fn a_new_process_that_stands_still_gets_every_line_when_it_goes_on() {
     let dir = tempfile::tempdir().expect("a directory");
     let old = start(&dir).expect("a record");
-    old.release().await.expect("let go of");
-    let new = start_behind(&dir).expect("the old one has let go");
+    let (new, ready) = ready(&dir, old.release().await.expect("lent"));
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
+    ready.begin().expect("a thread");
     let mut failed = 0;
     // As many as the socket holds, and then until the old one waits no longer.
     while old.state() == State::Writable {

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::super::support::client::Tls;
 use super::super::support::sekisho::{mode, set_mode};
 use super::super::support::{Config, Origin, Sekisho, Service, until};
-use super::{ask, complained, controlled, said, status};
+use super::{ask, complained, controlled, killed_at, said, status};
 
 fn write(sekisho: &Sekisho, name: &str, config: &Config) -> PathBuf {
     let path = sekisho.path(name);
@@ -319,6 +319,107 @@ async fn a_trial_is_ended_by_rollback_by_a_broken_file_and_by_a_crash() {
     let told = status(&sekisho).await;
     assert_eq!((&told["revision"], told["trial"].is_null()), (&revision, true));
     assert!(sekisho.stderr().contains("of a trial that was not confirmed, and is not in force"));
+}
+
+/// It is killed at each of the calls that change something.
+#[tokio::test]
+async fn a_confirm_that_is_killed_has_confirmed_or_has_not_and_nothing_in_between() {
+    // Behind the lock, in order: the new file beside the old one, its place, the directory, and the question.
+    const STEPS: [(&str, bool); 5] =
+        [("fchmod", false), ("write", false), ("fsync", false), ("rename", false), ("fsync:when=2", true)];
+    let (one, two) = two_policies();
+    let mut sekisho = Sekisho::start(&one).await;
+    let before = file(&sekisho);
+    let new = fs::read_to_string(write(&sekisho, "new.toml", &two)).expect("there");
+    let mut rolled_back = 0;
+    for (step, confirmed) in STEPS {
+        let revision = status(&sekisho).await["revision"].clone();
+        said(&ask(&sekisho, &["apply", "new.toml", "--yes", "--confirm", "10m"]).await, 0);
+        if !killed_at(&sekisho, step, &["confirm"]).await {
+            eprintln!("skipped: no strace, or it may not trace");
+            return;
+        }
+        assert_eq!(file(&sekisho), if confirmed { new.as_str() } else { before.as_str() }, "{step}");
+        assert!(!status(&sekisho).await["trial"].is_null(), "{step}: the service was not told");
+        let back = ask(&sekisho, &["rollback"]).await;
+        if confirmed {
+            let told = status(&sekisho).await;
+            assert_eq!(
+                complained(&back, 1),
+                format!(
+                    "sekisho: revision {} is the file's: it was confirmed, by somebody who was ended before he could say so: there is \
+                     nothing to go back to; apply the configuration that is to be in force\n",
+                    told["revision"].as_str().expect("a revision")
+                ),
+                "{step}"
+            );
+            assert_ne!(told["revision"], revision, "{step}");
+            assert_eq!((told["trial"].is_null(), &told["readiness"]), (true, &serde_json::json!(["ok"])), "{step}");
+        } else {
+            said(&back, 0);
+            rolled_back += 1;
+            assert_eq!(status(&sekisho).await["revision"], revision, "{step}");
+        }
+    }
+    sekisho.lifecycle("trial_rolled_back", rolled_back).await;
+    sekisho.lifecycle("trial_confirmed", 1).await;
+    // It is the file's at the next start too, and nothing is said of a trial that was not confirmed.
+    sekisho.signal(Signal::TERM);
+    assert!(sekisho.exit().await.success());
+    sekisho.start_again().await;
+    assert!(sekisho.path("sekisho.toml.trial").exists());
+    assert!(!sekisho.stderr().contains("of a trial that was not confirmed"), "{}", sekisho.stderr());
+}
+
+/// The time of a trial that was confirmed by somebody who could not say so.
+#[tokio::test]
+async fn a_trial_whose_file_is_confirmed_ends_so_when_its_time_is_over_or_it_is_confirmed_again() {
+    let (one, two) = two_policies();
+    let sekisho = Sekisho::start(&one).await;
+    let new = fs::read_to_string(write(&sekisho, "new.toml", &two)).expect("there");
+    let before = file(&sekisho);
+    for (n, time) in ["1s", "10m"].into_iter().enumerate() {
+        said(&ask(&sekisho, &["apply", "new.toml", "--yes", "--confirm", time]).await, 0);
+        sekisho.replace_config(&new);
+        if time == "10m" {
+            said(&ask(&sekisho, &["confirm"]).await, 0);
+            assert!(!sekisho.path("sekisho.toml.trial").exists());
+        }
+        let confirmed = sekisho.lifecycle("trial_confirmed", n + 1).await;
+        assert_eq!(confirmed.has("user.id"), time == "10m", "{confirmed:?}");
+        let told = status(&sekisho).await;
+        assert_eq!((told["trial"].is_null(), &told["readiness"]), (true, &serde_json::json!(["ok"])), "{time}");
+        assert_eq!(told["revision"], confirmed.text("sekisho.config_revision"));
+        sekisho.replace_config(&before);
+        sekisho.signal(Signal::HUP);
+        until("the old file", || (sekisho.records().last()?.text("sekisho.lifecycle") == "reload").then_some(())).await;
+    }
+    assert!(sekisho.records().iter().all(|record| record.text("sekisho.lifecycle") != "trial_rolled_back"));
+}
+
+#[tokio::test]
+async fn what_a_killed_apply_leaves_behind_is_gone_with_the_next_one() {
+    let (one, two) = two_policies();
+    let sekisho = Sekisho::start(&one).await;
+    write(&sekisho, "new.toml", &two);
+    let left = || {
+        let names =
+            fs::read_dir(sekisho.dir.path()).expect("a directory").map(|entry| entry.expect("an entry").file_name());
+        let mut left: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+        left.retain(|name| name.starts_with('.'));
+        left.sort();
+        left
+    };
+    for arguments in [&["apply", "new.toml", "--yes"][..], &["apply", "new.toml", "--yes", "--confirm", "1m"]] {
+        if !killed_at(&sekisho, "rename", arguments).await {
+            eprintln!("skipped: no strace, or it may not trace");
+            return;
+        }
+        assert_eq!(left().len(), 1, "{arguments:?}: {:?}", left());
+    }
+    assert_eq!(left(), [".sekisho.toml.trial.new"], "the second one has found what the first one left");
+    said(&ask(&sekisho, &["apply", "new.toml", "--yes"]).await, 0);
+    assert!(left().is_empty(), "{:?}", left());
 }
 
 #[tokio::test]

@@ -136,12 +136,17 @@ impl Sekisho {
 
     /// A new process takes over from this one, which is given back: it ends by itself.
     pub async fn take_over(&mut self) -> Child {
+        self.take_over_within(None).await
+    }
+
+    /// The same, where the new process has other limits than this one (`ulimit`).
+    pub async fn take_over_within(&mut self, limits: Option<&str>) -> Child {
         let starts =
             |records: Vec<Record>| records.iter().filter(|record| record.text("sekisho.lifecycle") == "start").count();
         // A first line may not be written yet.
         self.lifecycle("start", 1).await;
         let before = starts(self.records());
-        let mut new = self.spawned(&["--take-over"]);
+        let mut new = self.spawned(&["--take-over"], limits);
         until("the new process's first line", || {
             if let Some(status) = new.try_wait().expect("wait") {
                 panic!("the new process ended with {status}: {}", self.stderr());
@@ -174,14 +179,14 @@ impl Sekisho {
     /// As [`Sekisho::start_again_with`], and is not waited for.
     pub fn begin_again(&mut self, arguments: &[&str]) {
         assert!(self.exited.is_some(), "still running");
-        self.child = self.spawned(arguments);
+        self.child = self.spawned(arguments, None);
         (self.exited, self.killed) = (None, false);
         self.taken.clear();
     }
 
     /// `sekisho run ARGUMENTS`, where this one is.
-    fn spawned(&self, arguments: &[&str]) -> Child {
-        let spawned = || spawn(self.dir.path(), arguments, &self.environment, None);
+    fn spawned(&self, arguments: &[&str], limits: Option<&str>) -> Child {
+        let spawned = || spawn(self.dir.path(), arguments, &self.environment, limits);
         match &self.namespace {
             Some(namespace) => namespace.enter(spawned),
             None => spawned(),
