@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::autoconfig::Counts;
+use crate::autoconfig::{Counts, plain};
 use crate::connection::Gate;
 use crate::pressure::State as Load;
 use crate::proof::Standing;
@@ -167,13 +167,4 @@ pub fn readiness(views: &Views) -> (StatusCode, String) {
     });
     let body = format!("{degraded}{trial}{shedding}{observing}");
     (StatusCode::OK, if body.is_empty() { "ok\n".into() } else { body })
-}
-
-fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    let fields = answer.headers_mut();
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
 }

@@ -238,7 +238,8 @@ fn items<'h>(asked: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'
     lines.into_iter().flat_map(|line| line.split(',')).map(str::trim)
 }
 
-fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+/// An answer in words.
+pub(crate) fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     let fields = answer.headers_mut();

@@ -7,38 +7,43 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// Why a text is not a duration.
+/// Why a text is no duration, or no size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DurationError {
+pub enum QuantityError {
     #[error("the unit is missing")]
     NoUnit(u64),
     #[error("not a whole number with a unit")]
     Form,
-    #[error("too long")]
-    TooLong,
+    #[error("too much")]
+    TooMuch,
+}
+
+/// The number, and the unit as it stands there.
+fn quantity(text: &str) -> Result<(u64, &str), QuantityError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    match number.parse() {
+        Ok(number) if unit.is_empty() => Err(QuantityError::NoUnit(number)),
+        Ok(number) => Ok((number, unit)),
+        Err(_) if number.is_empty() => Err(QuantityError::Form),
+        Err(_) => Err(QuantityError::TooMuch),
+    }
 }
 
 /// Reads `500ms`, `30s`, `10m`, `1h`: one whole number, one unit.
 ///
 /// # Errors
-/// [`DurationError`].
-pub fn duration(text: &str) -> Result<Duration, DurationError> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = match number.parse() {
-        Ok(number) => number,
-        Err(_) if number.is_empty() => return Err(DurationError::Form),
-        Err(_) => return Err(DurationError::TooLong),
-    };
+/// [`QuantityError`].
+pub fn duration(text: &str) -> Result<Duration, QuantityError> {
+    let (number, unit) = quantity(text)?;
     let scale = match unit {
         "ms" => return Ok(Duration::from_millis(number)),
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        "" => return Err(DurationError::NoUnit(number)),
-        _ => return Err(DurationError::Form),
+        _ => return Err(QuantityError::Form),
     };
-    number.checked_mul(scale).map(Duration::from_secs).ok_or(DurationError::TooLong)
+    number.checked_mul(scale).map(Duration::from_secs).ok_or(QuantityError::TooMuch)
 }
 
 /// `span` as the configuration would write it, with the largest unit that leaves no rest.
@@ -53,17 +58,6 @@ pub fn show_duration(span: Duration) -> String {
     }
 }
 
-/// Why a text is not a size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SizeError {
-    #[error("the unit is missing")]
-    NoUnit(u64),
-    #[error("not a whole number with a unit")]
-    Form,
-    #[error("too large")]
-    TooLarge,
-}
-
 /// Units of octets, the larger first; those that are powers of ten are written as disks and lines are sold.
 const SIZES: [(&str, u64); 6] =
     [("GiB", 1 << 30), ("GB", 1_000_000_000), ("MiB", 1 << 20), ("MB", 1_000_000), ("KiB", 1 << 10), ("KB", 1_000)];
@@ -71,20 +65,11 @@ const SIZES: [(&str, u64); 6] =
 /// Reads `500KB`, `20MB`, `2GiB`: one whole number, one unit. In octets.
 ///
 /// # Errors
-/// [`SizeError`].
-pub fn size(text: &str) -> Result<u64, SizeError> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = match number.parse() {
-        Ok(number) => number,
-        Err(_) if number.is_empty() => return Err(SizeError::Form),
-        Err(_) => return Err(SizeError::TooLarge),
-    };
-    match SIZES.iter().find(|(name, _)| *name == unit) {
-        Some((_, octets)) => number.checked_mul(*octets).ok_or(SizeError::TooLarge),
-        None if unit.is_empty() => Err(SizeError::NoUnit(number)),
-        None => Err(SizeError::Form),
-    }
+/// [`QuantityError`].
+pub fn size(text: &str) -> Result<u64, QuantityError> {
+    let (number, unit) = quantity(text)?;
+    let (_, octets) = SIZES.iter().find(|(name, _)| *name == unit).ok_or(QuantityError::Form)?;
+    number.checked_mul(*octets).ok_or(QuantityError::TooMuch)
 }
 
 /// `octets` as the configuration would write it, with the largest unit that leaves no rest.
@@ -145,19 +130,19 @@ mod tests {
             ("30s", Ok(Duration::from_secs(30))),
             ("10m", Ok(Duration::from_secs(600))),
             ("1h", Ok(Duration::from_secs(3600))),
-            ("10", Err(DurationError::NoUnit(10))),
-            ("", Err(DurationError::Form)),
-            ("s", Err(DurationError::Form)),
-            ("-1s", Err(DurationError::Form)),
-            ("+1s", Err(DurationError::Form)),
-            ("1.5h", Err(DurationError::Form)),
-            ("1 s", Err(DurationError::Form)),
-            ("1S", Err(DurationError::Form)),
-            ("1d", Err(DurationError::Form)),
-            ("1分", Err(DurationError::Form)),
-            ("１s", Err(DurationError::Form)),
-            ("99999999999999999999s", Err(DurationError::TooLong)),
-            ("18446744073709551615h", Err(DurationError::TooLong)),
+            ("10", Err(QuantityError::NoUnit(10))),
+            ("", Err(QuantityError::Form)),
+            ("s", Err(QuantityError::Form)),
+            ("-1s", Err(QuantityError::Form)),
+            ("+1s", Err(QuantityError::Form)),
+            ("1.5h", Err(QuantityError::Form)),
+            ("1 s", Err(QuantityError::Form)),
+            ("1S", Err(QuantityError::Form)),
+            ("1d", Err(QuantityError::Form)),
+            ("1分", Err(QuantityError::Form)),
+            ("１s", Err(QuantityError::Form)),
+            ("99999999999999999999s", Err(QuantityError::TooMuch)),
+            ("18446744073709551615h", Err(QuantityError::TooMuch)),
         ] {
             assert_eq!(duration(text), expected, "{text}");
         }
@@ -179,16 +164,16 @@ mod tests {
             ("3MiB", Ok(3 << 20)),
             ("2GB", Ok(2_000_000_000)),
             ("0GB", Ok(0)),
-            ("20", Err(SizeError::NoUnit(20))),
-            ("", Err(SizeError::Form)),
-            ("MB", Err(SizeError::Form)),
-            ("1.5MB", Err(SizeError::Form)),
-            ("1 MB", Err(SizeError::Form)),
-            ("1mb", Err(SizeError::Form)),
-            ("1B", Err(SizeError::Form)),
-            ("20Mbps", Err(SizeError::Form)),
-            ("99999999999999999999MB", Err(SizeError::TooLarge)),
-            ("18446744073709551615KB", Err(SizeError::TooLarge)),
+            ("20", Err(QuantityError::NoUnit(20))),
+            ("", Err(QuantityError::Form)),
+            ("MB", Err(QuantityError::Form)),
+            ("1.5MB", Err(QuantityError::Form)),
+            ("1 MB", Err(QuantityError::Form)),
+            ("1mb", Err(QuantityError::Form)),
+            ("1B", Err(QuantityError::Form)),
+            ("20Mbps", Err(QuantityError::Form)),
+            ("99999999999999999999MB", Err(QuantityError::TooMuch)),
+            ("18446744073709551615KB", Err(QuantityError::TooMuch)),
         ] {
             assert_eq!(size(text), expected, "{text}");
         }

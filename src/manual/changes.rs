@@ -135,7 +135,7 @@
 //! | a configuration is on trial | no upgrade: confirm it or roll it back |
 //! | the process that runs is of a systemd unit, and whoever calls is not | no upgrade: what is started by hand is not of the unit, which would take the service for ended. `systemctl reload sekisho` |
 //! | there is no `[control]` | no upgrade: add it, and restart once |
-//! | a listener's address is another one in the file | the new process opens it; connections to the old address are refused from then on, as after a reload |
+//! | a listener's address is another one in the file | the new process opens it; connections to the old address are refused from then on, as after a reload. Of the same port it cannot be another one: the old process goes on, and a restart changes it |
 //!
 //! What the old process still has the new one asks of it: `status` has a line for each such process (`draining` in JSON) with its number of
 //! sessions, as of the last second, `sessions` lists them with the others, `sessions cut` reaches them, and `sekisho_draining_sessions` counts them. A process that does

@@ -35,10 +35,11 @@ impl Bound {
         inherited: &mut Inherited,
     ) -> Result<Self, ServerError> {
         let mut proxying = Vec::new();
+        let held_here = listeners.keys().map(|listener| listener.address).chain(held.admin).chain(held.pac);
+        let own: Vec<ListenAddr> = held_here.chain(inherited.addresses()).collect();
         for listener in config.listeners.iter().filter(|listener| !listeners.contains_key(listener)) {
             let address = listener.address;
-            let own = listeners.keys().map(|held| held.address).find(|held| held.port() == address.port());
-            let sockets = bind("listener.address", address, workers.handles(), own, inherited)?;
+            let sockets = bind("listener.address", address, workers.handles(), &own, inherited)?;
             if listener.mode == ListenerMode::Transparent(Steering::Tproxy) {
                 let taking = sockets.accepting.iter().try_for_each(|socket| take_what_is_for_others(socket, address));
                 taking.map_err(|source| ServerError::Tproxy { address, source })?;
@@ -48,8 +49,8 @@ impl Bound {
         let pac = config.pac.as_ref().and_then(|pac| pac.address);
         Ok(Self {
             proxying,
-            admin: single("admin.address", config.admin, held.admin, inherited)?,
-            pac: single("pac.address", pac, held.pac, inherited)?,
+            admin: single("admin.address", config.admin, held.admin, &own, inherited)?,
+            pac: single("pac.address", pac, held.pac, &own, inherited)?,
         })
     }
 }
@@ -76,10 +77,11 @@ fn single(
     key: &'static str,
     wanted: Option<ListenAddr>,
     held: Option<ListenAddr>,
+    own: &[ListenAddr],
     inherited: &mut Inherited,
 ) -> Result<Option<(ListenAddr, Sockets)>, ServerError> {
     let Some(address) = wanted.filter(|address| Some(*address) != held) else { return Ok(None) };
-    Ok(Some((address, bind(key, address, [&Handle::current()].into_iter(), None, inherited)?)))
+    Ok(Some((address, bind(key, address, [&Handle::current()].into_iter(), own, inherited)?)))
 }
 
 /// Connections to any address that the packet filter hands to this socket (`IP_TRANSPARENT`, ip(7)).
@@ -88,18 +90,19 @@ fn take_what_is_for_others(listener: &TcpListener, address: ListenAddr) -> io::R
     if address.ip().is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }
 }
 
-/// `own` is a listener of ours on the same port, which a reload cannot exchange for another address of that port.
+/// `own` is what this process listens on, or the one that it takes over from: neither a reload nor an upgrade can exchange it for another
+/// address of the same port.
 fn bind<'a>(
     key: &'static str,
     address: ListenAddr,
     runtimes: impl Iterator<Item = &'a Handle>,
-    own: Option<ListenAddr>,
+    own: &[ListenAddr],
     inherited: &mut Inherited,
 ) -> Result<Sockets, ServerError> {
     let there = inherited.take(address);
     let opened = if there.is_empty() { open(address.socket(), runtimes) } else { adopt(there, runtimes) };
-    opened.and_then(Sockets::new).map_err(|source| match own {
-        Some(own) if source.kind() == io::ErrorKind::AddrInUse => ServerError::OwnPort { address, own },
+    opened.and_then(Sockets::new).map_err(|source| match own.iter().find(|own| own.port() == address.port()) {
+        Some(own) if source.kind() == io::ErrorKind::AddrInUse => ServerError::OwnPort { address, own: *own },
         Some(_) | None => ServerError::Bind { key, address, source },
     })
 }

@@ -62,20 +62,13 @@ pub(super) async fn over(trial: Option<&Trial>) {
 impl Server {
     /// Uses the last good configuration's place: what is in force is kept there, unless it came from there itself, as `instead` says.
     pub async fn keep_in(&mut self, last_good: LastGood, instead: Option<String>) {
-        match instead {
-            None => {
-                self.last_good = Some(last_good);
-                self.keep_last_good().await;
-            }
-            Some(what) => {
-                self.last_good = Some(last_good);
-                tracing::error!("{what}");
-                let mut fields = about(&self.gate.live().config);
-                fields.rare.message = Some(what.as_str().into());
-                self.gate.recorder().lifecycle(Lifecycle::LastGood, fields);
-                self.health.last_good_taken(what);
-            }
-        }
+        self.last_good = Some(last_good);
+        let Some(what) = instead else { return self.keep_last_good().await };
+        tracing::error!("{what}");
+        let mut fields = about(&self.gate.live().config);
+        fields.rare.message = Some(what.as_str().into());
+        self.gate.recorder().lifecycle(Lifecycle::LastGood, fields);
+        self.health.last_good_taken(what);
     }
 
     pub(super) async fn keep_last_good(&self) {

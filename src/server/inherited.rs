@@ -44,6 +44,10 @@ impl Inherited {
         Ok(())
     }
 
+    pub(super) fn addresses(&self) -> impl Iterator<Item = ListenAddr> {
+        self.0.iter().map(|(address, _)| *address)
+    }
+
     /// The sockets of this address.
     pub(super) fn take(&mut self, address: ListenAddr) -> Vec<TcpListener> {
         self.0.extract_if(.., |(of, _)| *of == address).map(|(_, socket)| socket).collect()

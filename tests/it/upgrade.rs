@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Child;
@@ -285,11 +286,12 @@ async fn who_asks_for_a_change_while_the_place_is_given_is_told_that_there_is_no
     assert_eq!(other.hears(), b"released");
     let mut asking = UnixStream::connect(sekisho.path("control.sock")).expect("a control socket");
     asking.write_all(b"{\"v\":1,\"ask\":{\"do\":\"rollback\"}}\n").expect("written");
-    // Whoever comes later is answered later.
-    for _ in 0..10 {
+    // Whoever comes later is answered later. No more of them: a process that is not ready after 5 s does not take over.
+    for _ in 0..2 {
         said(&ask(&sekisho, &["status"]).await, 0);
     }
-    other.says(b"serving");
+    other.says(b"ready");
+    assert_eq!(other.hears(), b"go");
     let mut answer = String::new();
     asking.read_to_string(&mut answer).expect("an answer");
     let refused = "{\"v\":1,\"error\":{\"word\":\"busy\",\"message\":\"the service is stopping: nothing is changed any more\"}}\n";
@@ -329,13 +331,22 @@ async fn a_new_process_that_cannot_serve_says_why_and_the_old_one_goes_on() {
     let mut sekisho = Sekisho::start(&config).await;
     let at = origin.at("allowed.test");
     let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&at).await).await;
+    let text = |config: Config| config.render(&sekisho.listeners, sekisho.admin);
+    let (here, everywhere) = (sekisho.addr(), SocketAddr::from(([0, 0, 0, 0], sekisho.addr().port())));
+    let own_port = format!(
+        "cannot listen on {everywhere} while sekisho itself listens on {here}: restart it to change the address or mode of a port"
+    );
     let rows = [
-        (config.clone().set("record", "path", "\"nowhere/access.jsonl\""), "nowhere/access.jsonl cannot be opened"),
-        (config.clone().set("site", "case", "\"none\""), "site.case: found \"none\""),
-        (config.clone().set("control", "socket", "\"other.sock\""), "no service answers at"),
+        (
+            text(config.clone().set("record", "path", "\"nowhere/access.jsonl\"")),
+            "nowhere/access.jsonl cannot be opened",
+        ),
+        (text(config.clone().set("site", "case", "\"none\"")), "site.case: found \"none\""),
+        (text(config.clone().set("control", "socket", "\"other.sock\"")), "no service answers at"),
+        (config.render(&[everywhere], sekisho.admin), &*own_port),
     ];
     for (broken, why) in rows {
-        sekisho.replace_config(&broken.render(&sekisho.listeners, sekisho.admin));
+        sekisho.replace_config(&broken);
         let mut new = spawn(sekisho.dir.path(), &["--take-over"], &[], None);
         let status = until("its end", || new.try_wait().expect("wait")).await;
         assert_eq!(status.code(), Some(1));
