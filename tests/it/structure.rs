@@ -62,10 +62,7 @@ const MODULES: [(&str, &[&str]); 41] = [
             "names", "policy", "pressure", "reason", "record", "reply", "seldom", "tunnel", "upstream",
         ],
     ),
-    (
-        "proof",
-        &["addrs", "admit", "config", "connection", "drain", "names", "policy", "record", "sockets", "tls", "upstream"],
-    ),
+    ("proof", &["addrs", "admit", "config", "connection", "names", "policy", "record", "sockets", "tls", "upstream"]),
     ("autoconfig", &["addrs", "admit", "connection", "flight", "pac", "policy", "sockets"]),
     (
         "admin",
@@ -89,7 +86,6 @@ const MODULES: [(&str, &[&str]); 41] = [
             "admit",
             "config",
             "connection",
-            "drain",
             "identify",
             "names",
             "policy",
@@ -112,7 +108,6 @@ const MODULES: [(&str, &[&str]); 41] = [
             "config",
             "connection",
             "control",
-            "drain",
             "minter",
             "policy",
             "pressure",
