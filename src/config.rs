@@ -43,8 +43,7 @@ mod units;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::mem::take;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +70,7 @@ pub use self::units::show_duration;
 use crate::addrs::ListenAddr;
 use crate::catalog::Catalogue;
 use crate::feed::state;
+use crate::files::{MAX_CERTIFICATES, regular};
 use crate::inspect::issuer::Issuer;
 use crate::pac as pac_script;
 use crate::policy::{Enforcement, HostPattern, Listed, Mode, Policy};
@@ -283,18 +283,14 @@ fn read(path: &Path, shown: &str) -> Result<String, LoadError> {
         let problem = Problem::of_file(shown, found, expected, hint);
         LoadError { file: path.to_owned(), problems: vec![problem] }
     };
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
+    let bytes = regular(path, MAX_FILE).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::NotFound => "name it with --config FILE; `sekisho quickstart` writes one to begin with",
+            io::ErrorKind::Other => "is this the right file? An ordinary one of at most 64 MiB is read",
             _ => "check the file's owner and mode: the user that runs sekisho must be able to read it",
         };
-        return Err(refuse(&format!("no readable file ({error})"), "the configuration", hint));
-    }
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(refuse("a file of more than 64 MiB", "a configuration", "is this the right file?"));
-    }
+        refuse(&format!("no readable file ({error})"), "the configuration", hint)
+    })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes().iter().take(error.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count() + 1;
         let found = format!("text that is not UTF-8 in line {line}");
@@ -334,7 +330,7 @@ fn assemble(
         admin: lowered.admin,
         control,
         policy: Arc::new(policy),
-        resolver: lowered.resolver,
+        resolver: pulled.resolver,
         guard: lowered.upstream.guard,
         dial: lowered.upstream.dial,
         verify: verify::Settings {
@@ -377,7 +373,7 @@ fn revision(text: &str, taken: &str, trust: &str, issuing: Option<&IssuingFiles>
     context.update(trust.as_bytes());
     let next = issuing.and_then(|files| files.next.as_ref()).map(|next| &next.certificate);
     for certificate in issuing.map(|files| &files.certificate).into_iter().chain(next) {
-        if let Ok(certificate) = fs::read(certificate) {
+        if let Ok(certificate) = regular(certificate, MAX_CERTIFICATES) {
             context.update(b"\0");
             context.update(&certificate);
         }

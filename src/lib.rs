@@ -41,6 +41,8 @@
 //! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
 //! | [`seldom`] | a future that is polled only when it was woken itself |
 //! | [`turns`] | a task that has much to do lets others run |
+//! | [`files`] | ordinary files, and no more of them than they may hold |
+//! | [`aside`] | what blocks runs on a thread of its own |
 //! | [`sockets`] | what every TCP connection of ours has |
 //! | [`tls`] | what the TLS of both legs has in common |
 //! | [`tunnel`] | both directions copied untouched |
@@ -105,8 +107,10 @@ pub mod reason;
 // The service round the connections.
 pub mod config;
 
+pub mod aside;
 pub mod cli;
 pub mod control;
+pub mod files;
 pub mod minter;
 pub mod restrict;
 pub mod seldom;

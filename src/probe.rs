@@ -207,6 +207,7 @@ fn live(config: &Config, known: &Known) -> Result<Live, ProbeError> {
         policy: Arc::new(policy(loopback, known.port)?),
         resolver: resolve::Settings {
             servers: Vec::new(),
+            named_in: resolve::NamedIn::Configuration,
             hosts: HashMap::from([(name, vec![loopback])]),
             timeout: DEADLINE,
         },

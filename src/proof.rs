@@ -229,7 +229,12 @@ fn standing_in(live: &Live, cases: &[Case], origin: &Origin) -> Result<Live, Pro
         listeners: Vec::new(),
         admin: None,
         pac: None,
-        resolver: resolve::Settings { servers: Vec::new(), hosts, timeout: DEADLINE },
+        resolver: resolve::Settings {
+            servers: Vec::new(),
+            named_in: resolve::NamedIn::Configuration,
+            hosts,
+            timeout: DEADLINE,
+        },
         guard: vet::Settings { stand_in: Some(vet::StandIn::on_loopback(origin.port())), ..live.config.guard.clone() },
         dial: connect::Settings { bind: None, timeout: DEADLINE },
         verify: verify::Settings { trust: Arc::new(trust), handshake: DEADLINE, cache: live.config.verify.cache },

@@ -32,7 +32,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -52,6 +52,7 @@ use self::lifecycle::as_lifecycle;
 use self::queue::{Ended, Switch, To};
 use self::shared::{Shared, stop_line};
 use self::writer::Writer;
+use crate::aside::NO_THREAD;
 use crate::reason::Reason;
 
 mod aggregate;
@@ -105,7 +106,7 @@ pub enum RecordError {
     InUse { path: PathBuf },
     #[error("{path} does not begin like a record of sekisho and is left alone; move it away or correct [record] path", path = .path.display())]
     NotARecord { path: PathBuf },
-    #[error("the record's writer thread could not be started: {0}")]
+    #[error("the record's writer thread could not be started: {0}; {NO_THREAD}")]
     Thread(std::io::Error),
     #[error("the system gives no random bytes, without which attempts have no identifiers")]
     Random,
@@ -147,6 +148,14 @@ impl Ready {
     /// [`RecordError::Thread`].
     pub fn begin(self) -> Result<(), RecordError> {
         let Self { recorder, path, file } = self;
+        // Before there is a writer, whose end is taken for a defect.
+        let (hand_over, writer) = mpsc::channel::<Writer>();
+        let thread = thread::Builder::new().name("record".to_owned()).spawn(move || {
+            if let Ok(writer) = writer.recv() {
+                writer.run();
+            }
+        });
+        let thread = thread.map_err(RecordError::Thread)?;
         let writer = Writer {
             shared: Arc::clone(&recorder.inner.shared),
             path,
@@ -155,8 +164,7 @@ impl Ready {
             file: Some(file),
             batch: Vec::new(),
         };
-        let thread =
-            thread::Builder::new().name("record".to_owned()).spawn(|| writer.run()).map_err(RecordError::Thread)?;
+        let _ = hand_over.send(writer);
         *recorder.inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         Ok(())
     }

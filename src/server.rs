@@ -55,6 +55,7 @@ use self::watch::watch;
 use self::workers::Workers;
 use crate::addrs::ListenAddr;
 use crate::admin;
+use crate::aside::NO_THREAD;
 use crate::autoconfig;
 use crate::config::{Config, LastGood, Listener, LoadError, Scope};
 use crate::connection::Gate;
@@ -99,13 +100,13 @@ pub enum ServerError {
     )]
     AnotherRevision { found: Arc<str>, expected: String },
     #[error(
-        "socket {number} of those the service manager hands over (LISTEN_FDS) cannot be used: {source}: the socket unit is for ListenStream= of TCP alone"
+        "socket {number} of those the service manager hands over (LISTEN_FDS) cannot be used: {source}: correct the socket unit, which is for ListenStream= of TCP alone"
     )]
     Inherited { number: usize, source: io::Error },
     #[error(
-        "the service manager hands over a socket that listens on {address}, and no [[listener]], [admin] or [pac] has this address: correct the socket unit or the configuration"
+        "the service manager hands over a socket that listens on {address}, and no [[listener]], [admin] or [pac] has this address{instead}: correct the socket unit or the configuration"
     )]
-    Unasked { address: ListenAddr },
+    Unasked { address: ListenAddr, instead: String },
     #[error(
         "--take-over asks the service that runs by its control socket, and the configuration has none: add [control] socket, and restart once"
     )]
@@ -115,10 +116,10 @@ pub enum ServerError {
     #[error("{0}")]
     Record(#[from] crate::record::RecordError),
     #[error("the configuration could not be read: {0}")]
-    Loading(tokio::task::JoinError),
+    Loading(io::Error),
     #[error("cannot install signal handlers: {0}")]
     Signals(io::Error),
-    #[error("cannot start the threads that serve connections: {0}")]
+    #[error("cannot start the threads that serve connections: {0}; {NO_THREAD}")]
     Threads(io::Error),
     #[error("{0}")]
     Probe(#[from] ProbeError),
@@ -308,11 +309,10 @@ impl Server {
             tracing::error!(connections = self.gate.connections(), "connections that would not end");
         }
         self.accepting.shutdown().await;
-        let recorder = self.gate.recorder().clone();
-        match tokio::task::spawn_blocking(move || recorder.shutdown(RECORD_END)).await {
-            Ok(Ok(())) => tracing::info!("stopped"),
-            Ok(Err(error)) => tracing::error!("{error}"),
-            Err(error) => tracing::error!(%error, "the record was not closed in order"),
+        // Nothing of this process runs any more that could not wait.
+        match self.gate.recorder().shutdown(RECORD_END) {
+            Ok(()) => tracing::info!("stopped"),
+            Err(error) => tracing::error!("{error}"),
         }
     }
 }

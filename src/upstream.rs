@@ -100,7 +100,12 @@ mod tests {
     fn knowing(addresses: &[&str]) -> resolve::Resolver {
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().expect(text)).collect();
         let hosts = HashMap::from([(name("allowed.test"), addresses)]);
-        resolve::Resolver::new(&resolve::Settings { servers: vec![], hosts, timeout: Duration::from_secs(5) })
+        resolve::Resolver::new(&resolve::Settings {
+            servers: vec![],
+            named_in: resolve::NamedIn::Configuration,
+            hosts,
+            timeout: Duration::from_secs(5),
+        })
     }
 
     /// A static answer is no look-up.

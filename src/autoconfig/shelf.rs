@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::MOST;
 use crate::addrs::ClientAddr;
+use crate::aside::aside;
 use crate::connection::{Gate, Live};
 use crate::flight::{Ageing, Flight, Keep};
 use crate::pac;
@@ -101,13 +102,16 @@ impl Shelf {
         let work = || async move {
             let turn = makers.acquire_owned().await;
             // Not on a thread that others wait for: of a million names it takes a second.
-            let making = tokio::task::spawn_blocking(move || {
+            let making = aside(move || {
                 let _turn = turn;
                 make()
             });
             match making.await {
                 Ok(made) => (made, Keep::Until(Instant::now() + KEPT)),
-                Err(_) => (None, Keep::Not),
+                Err(error) => {
+                    tracing::error!(%error, "a PAC script could not be made");
+                    (None, Keep::Not)
+                }
             }
         };
         pages.get(key, work).await.ok().flatten()

@@ -11,7 +11,7 @@ use crate::catalog::Entry;
 use crate::feed::change::{HostChange, Kind};
 use crate::feed::changes::Announced;
 use crate::feed::endpoints::{Feed, MAX_OCTETS};
-use crate::feed::shelf::regular;
+use crate::files::regular;
 
 /// An answer that was carried in as a file.
 pub(super) fn carried(file: &Path) -> Result<Announced, ExitCode> {

@@ -15,8 +15,9 @@ use crate::config::{self, CatalogSettings};
 use crate::feed::change::refuse_fewer_taken;
 use crate::feed::endpoints::{Feed, MAX_OCTETS, Refusal};
 use crate::feed::hits::{Counter, Told, Window, since};
-use crate::feed::shelf::{Shelf, ShelfError, open_regular, regular};
+use crate::feed::shelf::{Shelf, ShelfError};
 use crate::feed::state::{Staged, State, Words};
+use crate::files::{open_regular, regular};
 use crate::policy::HostPattern;
 
 /// `diff`: the pending feed changes something.

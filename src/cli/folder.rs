@@ -12,7 +12,8 @@ use std::time::SystemTime;
 use toml::de::{DeTable, DeValue};
 
 use super::demo::DOMAIN;
-use crate::config::{self, Config, LoadError, Scope};
+use crate::config::{self, Config, LoadError, MAX_FILE, Scope};
+use crate::files::regular_text;
 use crate::inspect::authority::{self, InitError, InitRequest};
 
 const TEMPLATE: &str = include_str!("quickstart.toml");
@@ -93,7 +94,7 @@ pub(super) struct Folder {
     /// The listener's port.
     pub port: u16,
     /// Locked for as long as this is open.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 impl Folder {
@@ -104,7 +105,7 @@ impl Folder {
     pub fn prepare(dir: &Path, listen: Option<SocketAddr>, demo_root: &str) -> Result<Self, FolderError> {
         let file = dir.join("sekisho.toml");
         let lock = lock(dir)?;
-        let text = match fs::read_to_string(&file) {
+        let text = match regular_text(&file, MAX_FILE) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(FolderError::Read { path: file, source }),
@@ -155,12 +156,21 @@ impl Folder {
     }
 }
 
+/// Not left to the last descriptor: a process that was started meanwhile may have another.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
 /// Keeps a second quickstart out of the folder, whose certificate and ports it would put in place of the first one's. `None` where
 /// there is no folder yet, or its file system has no locks.
-fn lock(dir: &Path) -> Result<Option<File>, FolderError> {
+fn lock(dir: &Path) -> Result<Option<Lock>, FolderError> {
     let Ok(opened) = File::open(dir) else { return Ok(None) };
     match opened.try_lock() {
-        Ok(()) => Ok(Some(opened)),
+        Ok(()) => Ok(Some(Lock(opened))),
         Err(TryLockError::WouldBlock) => Err(FolderError::InUse(dir.to_owned())),
         Err(TryLockError::Error(_)) => Ok(None),
     }

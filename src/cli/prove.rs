@@ -49,7 +49,7 @@ pub(super) fn prove(arguments: &Arguments) -> ExitCode {
         ));
     }
     let site = config.site.name.clone();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("no threads: {error}")),
     };

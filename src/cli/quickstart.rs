@@ -66,7 +66,7 @@ pub(super) fn quickstart(arguments: &Arguments) -> ExitCode {
         complain(&warning.to_string());
     }
     crate::server::fit_connections(&mut config);
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(show(folder, config, identity)),
         Err(error) => fail(&format!("the runtime could not be started: {error}")),
     }

@@ -1,12 +1,9 @@
 //! Records as they are named on the command line: ordinary files, or `-` for standard input.
 
-use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
-
+use crate::files::open_regular;
 use crate::learning::{Attempt, Seen, each_attempt};
 
 /// What `suggest` and `replay` read.
@@ -52,12 +49,11 @@ fn read(input: &mut impl BufRead, seen: &mut Seen, each: &mut impl FnMut(&Attemp
 }
 
 /// A FIFO or a device is not waited for.
-fn open(path: &PathBuf) -> io::Result<BufReader<std::fs::File>> {
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no ordinary file; - reads standard input"));
-    }
+fn open(path: &Path) -> io::Result<BufReader<std::fs::File>> {
+    let file = open_regular(path).map_err(|error| match error.kind() {
+        io::ErrorKind::Other => io::Error::other(format!("{error}; - reads standard input")),
+        _ => error,
+    })?;
     Ok(BufReader::with_capacity(1 << 16, file))
 }
 

@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, Gid, Uid, fchown, flock};
 use rustix::io::Errno;
 
 use crate::config::MAX_FILE;
-use crate::feed::shelf::regular;
+use crate::files::regular;
 
 /// Why the file was not replaced; it is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,14 @@ pub(super) struct Place {
 /// Held, nobody else replaces files of the folder by this module.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _folder: File,
+    folder: File,
+}
+
+/// Not left to the last descriptor: a process that was started meanwhile may have another.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = flock(&self.folder, FlockOperation::Unlock);
+    }
 }
 
 impl Place {
@@ -63,7 +70,7 @@ impl Place {
         match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {
                 self.clear(&self.target);
-                Ok(Lock { _folder: opened })
+                Ok(Lock { folder: opened })
             }
             Err(Errno::WOULDBLOCK) => Err(ReplaceError::Locked(folder)),
             Err(error) => Err(ReplaceError::Read { path: folder, source: error.into() }),

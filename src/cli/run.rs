@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::{ConfigFile, DONE, complain, fail, report, say};
 use crate::config::{Config, LastGood, MAX_FILE, Scope, Source, text_sha256};
-use crate::feed::shelf::regular;
+use crate::files::regular;
 use crate::inspect::question;
 use crate::minter::{self, Begun, TakenUp};
 use crate::restrict::{self, Reach, Role, keep_out_of_dumps};
@@ -116,7 +116,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Ok(apart) => apart,
         Err(error) => return arguments.fail(&format!("the process could not be prepared: {error}")),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // What serves connections has threads of its own; without a pool there is none whose threads are missing.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };

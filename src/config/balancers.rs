@@ -6,7 +6,7 @@ use super::listener::Balancers;
 use super::problem::{At, Problems};
 use super::reader::Table;
 use super::service::Group;
-use super::settings;
+use super::{settings, units};
 use crate::addrs::ListenAddr;
 
 /// Networks of one listener; a pair of balancers takes two.
@@ -34,11 +34,14 @@ pub(super) fn judge(
     groups: &[Group],
     problems: &mut Problems<'_>,
 ) -> Balancers {
+    for (found, at) in of_each.iter().flat_map(|(_, believed)| units::everybody(believed)) {
+        problems.error(at, found, "the balancers' addresses alone: who has one is believed whoever it says to be");
+    }
     for (network, at) in of_each.iter().flat_map(|(_, believed)| believed) {
         if network.prefix_len() == 0 {
-            let found = format!("\"{network}\", every address there is");
-            problems.error(at, found, "the balancers' addresses alone: who has one is believed whoever it says to be");
-        } else if let Some(group) = groups.iter().find(|group| mixes(*network, group)) {
+            continue;
+        }
+        if let Some(group) = groups.iter().find(|group| mixes(*network, group)) {
             let found = format!("\"{network}\", which shares addresses with clients {:?}", group.source.name);
             problems.warning(at, found, "each balancer's address alone: who has one is believed whoever it says to be");
         }

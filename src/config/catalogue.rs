@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use super::document;
@@ -17,8 +16,8 @@ use super::schema::Keys;
 use crate::catalog::{
     BUILT_IN, CATEGORIES, CONFIDENCES, Catalogue, Entry, Exception, PLACEHOLDER, PURPOSES, Part, Source, Template, Why,
 };
-use crate::feed::shelf::regular;
 use crate::feed::state::State;
+use crate::files::regular_text;
 use crate::names::DnsName;
 use crate::policy::Breadth;
 
@@ -122,15 +121,10 @@ fn read_file(path: &Path) -> Result<Entry, Vec<Problem>> {
     if !is_id(id) {
         return Err(broken("a name that is no id", "lower-case letters, digits and hyphens, then .toml"));
     }
-    let text = regular_text(path)
+    let text = regular_text(path, MAX_FILE)
         .map_err(|error| broken(&format!("no readable file ({error})"), "UTF-8 text of at most 1 MiB"))?;
     let entry = read(&shown, id, &text)?;
     Ok(Entry { file: Some(shown), ..entry })
-}
-
-/// What a folder may hold besides files (a FIFO, a device) is not waited for and not read.
-fn regular_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(regular(path, MAX_FILE)?).map_err(io::Error::other)
 }
 
 /// # Errors

@@ -12,8 +12,10 @@ use super::{
     summary,
 };
 use crate::addrs::ListenAddr;
+use crate::files::{MAX_CERTIFICATES, regular};
 use crate::policy::{Enforcement, HostPattern, Listed, ServiceSummary, SetHeader};
 use crate::pressure::Ceiling;
+use crate::upstream::resolve::NamedIn;
 use crate::upstream::trust::{Roots, Sources};
 use crate::upstream::{connect, resolve, vet};
 use crate::{admit, control, pac, record};
@@ -280,9 +282,10 @@ fn of_doors(
 fn of_upstream(resolver: &resolve::Settings, guard: &vet::Settings, dial: &connect::Settings, trust: &Sources) -> Rows {
     let mut hosts: Vec<_> = resolver.hosts.iter().map(|(name, ips)| format!("{name} = {}", join(ips))).collect();
     hosts.sort();
+    let (servers, of_system) = (join(&resolver.servers), resolver.named_in == NamedIn::ResolvConf);
     let Sources { roots, extra_roots, crls, crl_unknown, crl_stale, min_tls } = trust;
     vec![
-        ("resolver.servers", join(&resolver.servers)),
+        ("resolver.servers", if of_system { format!("{servers} (resolv.conf)") } else { servers }),
         ("resolver.hosts", hosts.join(", ")),
         ("upstream.roots", of_roots(roots)),
         ("upstream.extra_roots", paths(extra_roots)),
@@ -327,7 +330,8 @@ fn unsaid(old: &Config, new: &Config) -> Vec<String> {
     let pac = |config: &Config| config.pac.clone().map(|pac| pac::Settings { address: None, ..pac });
     let patterns = |config: &Config| config.restricted.iter().map(HostPattern::to_string).collect::<Vec<_>>();
     let [(old_ends, old_issuing), (new_ends, new_issuing)] = [old, new].map(|config| {
-        let issuing = config.issuing_files.as_ref().and_then(|files| std::fs::read(&files.certificate).ok());
+        let issuing =
+            config.issuing_files.as_ref().and_then(|files| regular(&files.certificate, MAX_CERTIFICATES).ok());
         (config.policy.closed().to_vec(), issuing)
     });
     let rows = [

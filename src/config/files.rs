@@ -1,4 +1,4 @@
-//! The files a configuration names: trust sources, CRL globs, the issuing CA (`issuing`).
+//! The files a configuration names: trust sources, CRL globs, the issuing CA (`issuing`); and resolv.conf, where it names no servers.
 //!
 //! What may not be here: rules of the configuration's text (`lower`), reading of certificates (`upstream::trust`,
 //! `inspect::issuer`).
@@ -13,10 +13,15 @@ use super::reader::Text;
 use super::settings::Upstream;
 use super::{Scope, issuing};
 use crate::inspect::issuer::Issuer;
+use crate::upstream::resolve::{self, RESOLV_CONF};
 use crate::upstream::trust::{Roots, Sources, Trust};
+
+/// CRL files of all globs: a public CA has a few hundred.
+const MAX_CRLS: usize = 2_000;
 
 /// What was read.
 pub(super) struct PulledIn {
+    pub resolver: resolve::Settings,
     pub trust: Arc<Trust>,
     pub sources: Sources,
     /// Where the globs of `crls` look.
@@ -40,7 +45,8 @@ pub(super) fn pull_in(
         Scope::WithoutIssuingCa => None,
     };
     let crl_folders = lowered.upstream.crls.iter().map(|text| folder_of(&base.join(text.text))).collect();
-    Some(PulledIn { trust: Arc::new(trust?), sources, crl_folders, issuer: issuer.map(Arc::new) })
+    let resolver = lowered.resolver.clone().completed(Path::new(RESOLV_CONF));
+    Some(PulledIn { resolver, trust: Arc::new(trust?), sources, crl_folders, issuer: issuer.map(Arc::new) })
 }
 
 /// The trust sources, and where in the file each path stands.
@@ -51,6 +57,11 @@ fn sources(upstream: &Upstream<'_>, base: &Path, problems: &mut Problems<'_>) ->
         for path in expand(text, base, problems) {
             places.push((path.clone(), text.at.clone()));
             crls.push(path);
+        }
+        if crls.len() > MAX_CRLS {
+            crls.clear();
+            problems.error(&text.at, "the last of too many CRL files", format!("at most {MAX_CRLS} in all"));
+            break;
         }
     }
     if let Roots::File(path) = &upstream.roots {
@@ -114,7 +125,7 @@ fn expand(text: &Text<'_>, base: &Path, problems: &mut Problems<'_>) -> Vec<Path
             problems.error(&text.at, format!("{} ({})", quoted(text.text), error.msg), "a file or a glob");
         }
         Ok(paths) => {
-            for path in paths {
+            for path in paths.take(MAX_CRLS + 1) {
                 match path {
                     Ok(path) => files.push(path),
                     Err(error) => {

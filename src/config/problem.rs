@@ -53,6 +53,11 @@ impl Problem {
         }
     }
 
+    /// A warning about a file of the system's.
+    pub fn warning_of(file: &str, found: &str, hint: &str) -> Self {
+        Self { severity: Severity::Warning, ..Self::of_file(file, found, "", hint) }
+    }
+
     /// Adds what to do about it.
     pub(super) fn hint(&mut self, hint: impl Into<String>) {
         self.hint = Some(hint.into());

@@ -13,6 +13,7 @@ use super::schema;
 use super::settings::network;
 use super::taken::{self, Taken};
 use super::tenant::{self, Tenant};
+use super::units;
 use crate::admit;
 use crate::catalog::{Catalogue, Template, TemplateError};
 use crate::policy::{Breadth, GroupSource, HostPattern, Mode, PatternError, ServiceSource};
@@ -94,8 +95,7 @@ pub(super) fn groups<'t>(root: &Table<'t>, all: &admit::Settings, problems: &mut
             problems.warning(&table.place("networks"), "an empty list", "networks: nobody is in this group");
         }
         let networks: Vec<_> = texts.iter().filter_map(|text| Some((network(text, problems)?, &text.at))).collect();
-        for (net, at) in networks.iter().filter(|(net, _)| net.prefix_len() == 0) {
-            let found = format!("\"{net}\", every address there is");
+        for (found, at) in units::everybody(&networks) {
             problems.warning(at, found, "the body's own networks: whoever reaches the listener is served");
         }
         let limits = limits::of_group(&table, all, problems);

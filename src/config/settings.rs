@@ -115,7 +115,8 @@ pub(super) fn resolver<'t>(root: &Table<'t>, timeout: Duration, problems: &mut P
             }
         }
     }
-    resolve::Settings { servers, hosts, timeout }
+    let named_in = if servers.is_empty() { resolve::NamedIn::ResolvConf } else { resolve::NamedIn::Configuration };
+    resolve::Settings { servers, named_in, hosts, timeout }
 }
 
 pub(super) fn upstream<'t>(root: &Table<'t>, base: &Path, problems: &mut Problems<'_>) -> Upstream<'t> {
@@ -156,17 +157,13 @@ fn roots<'t>(table: &Table<'t>, base: &Path, problems: &mut Problems<'_>) -> (Ro
 fn guard<'t>(table: &Table<'t>, problems: &mut Problems<'_>) -> vet::Settings {
     let mut allow = Vec::new();
     for text in table.texts("allow_addresses", problems).unwrap_or_default() {
-        let Some(net) = network(&text, problems) else { continue };
-        if net.prefix_len() == 0 {
-            let expected = "only the networks that a permitted name may really lead to";
-            problems.warning(
-                &text.at,
-                format!("{}, which switches the address guard off", quoted(text.text)),
-                expected,
-            );
-        }
-        allow.push(net);
+        allow.extend(network(&text, problems).map(|net| (net, text.at)));
     }
+    for (found, at) in units::everybody(&allow) {
+        let expected = "only the networks that a permitted name may really lead to";
+        problems.warning(at, format!("{found}, which switches the address guard off"), expected);
+    }
+    let allow = allow.into_iter().map(|(net, _)| net).collect();
     let mut nat64 = Vec::new();
     for text in table.texts("nat64", problems).unwrap_or_default() {
         match network(&text, problems) {

@@ -17,7 +17,7 @@ use time::format_description::well_known::Rfc3339;
 use super::catalogue::Shelf;
 use super::problem::{LoadError, Problem, Problems};
 use super::{Config, MAX_FILE, Scope, assemble, read};
-use crate::feed::shelf::regular;
+use crate::files::regular;
 
 /// What is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use crate::admit::{Quotas, Settings};
 use crate::policy::{Enforcement, ServiceSummary};
 use crate::pressure::{Ceiling, shown};
 use crate::record::WhenUnwritable;
+use crate::upstream::resolve::NamedIn;
 use crate::upstream::trust::{MinTls, Roots, Stale, Unknown};
 
 const COLUMNS: usize = 80;
@@ -200,11 +201,12 @@ fn upstream(config: &Config, screen: &mut Screen) {
             format!("verdicts kept {}", show_duration(config.verify.cache)),
         ],
     );
-    let servers = config.resolver.servers.iter().map(ToString::to_string);
-    screen.row(
-        "resolver",
-        [few(servers, 4, "the servers of resolv.conf"), format!("static names: {}", config.resolver.hosts.len())],
-    );
+    let servers = few(config.resolver.servers.iter().map(ToString::to_string), 4, "nobody");
+    let named = match config.resolver.named_in {
+        NamedIn::Configuration => servers,
+        NamedIn::ResolvConf => format!("{servers} (resolv.conf)"),
+    };
+    screen.row("resolver", [named, format!("static names: {}", config.resolver.hosts.len())]);
     let exceptions = few(config.guard.allow.iter().map(ToString::to_string), 4, "none");
     let from = config.dial.bind.map(|address| format!("dials from {address}"));
     screen.row("guard", [format!("exceptions: {exceptions}")].into_iter().chain(from));

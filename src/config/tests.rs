@@ -375,7 +375,10 @@ fn l02_no_file_no_configuration() {
             "missing.toml: error: found no readable file (No such file or directory (os error 2)), expected the \
           configuration\n    hint: name it with --config FILE; `sekisho quickstart` writes one to begin with\n",
         ),
-        (".", "no readable file (Is a directory"),
+        (
+            ".",
+            "no readable file (it is no ordinary file), expected the configuration\n    hint: is this the right file? An ordinary one",
+        ),
     ] {
         let error = load(&site.path(name), Scope::Full, now()).expect_err(name);
         assert_eq!(error.problems.len(), 1);

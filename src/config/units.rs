@@ -102,6 +102,26 @@ pub fn network(text: &str) -> Result<IpNet, NetworkError> {
     if exact == net { Ok(canonical(exact)) } else { Err(NetworkError::HostBits(canonical(exact))) }
 }
 
+/// Where the networks hold more than a 64th of a family's addresses, whatever they are put together from, they are everybody's: no
+/// private network is as large (10.0.0.0/8 is a 256th, fc00::/7 a 128th). What was found, with the place of the largest.
+pub fn everybody<At>(networks: &[(IpNet, At)]) -> Vec<(String, &At)> {
+    const MOST: f64 = 1.0 / 64.0;
+    let of_family = |family: &str| {
+        let ours = networks.iter().filter(|(network, _)| network.addr().is_ipv4() == (family == "IPv4"));
+        let apart = IpNet::aggregate(&ours.clone().map(|(network, _)| *network).collect());
+        let share: f64 = apart.iter().map(|network| 0.5_f64.powi(network.prefix_len().into())).sum();
+        let alone = ours.clone().count() == 1;
+        let (network, at) = ours.filter(|_| share > MOST).min_by_key(|(network, _)| network.prefix_len())?;
+        let what = match (network.prefix_len(), alone) {
+            (0, _) => "every address there is".to_owned(),
+            (_, true) => format!("more than 1/64 of all {family} addresses"),
+            (_, false) => format!("with the others of its list more than 1/64 of all {family} addresses"),
+        };
+        Some((format!("\"{network}\", {what}"), at))
+    };
+    ["IPv4", "IPv6"].into_iter().filter_map(of_family).collect()
+}
+
 fn canonical(net: IpNet) -> IpNet {
     let IpNet::V6(v6) = net else { return net };
     let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
@@ -121,6 +141,35 @@ pub fn socket_or_port(text: &str, port: u16) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybody_is_told_whatever_he_is_put_together_from() {
+        let rows: [(&[&str], &[&str]); 9] = [
+            (&[], &[]),
+            (&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"], &[]),
+            (&["64.0.0.0/6"], &[]),
+            (
+                &["64.0.0.0/6", "10.0.0.5/32"],
+                &["\"64.0.0.0/6\", with the others of its list more than 1/64 of all IPv4 addresses"],
+            ),
+            (&["64.0.0.0/6", "64.0.0.0/7", "64.1.0.0/16"], &[]),
+            (&["0.0.0.0/0", "::/0"], &["\"0.0.0.0/0\", every address there is", "\"::/0\", every address there is"]),
+            (
+                &["0.0.0.0/1", "128.0.0.0/1"],
+                &["\"0.0.0.0/1\", with the others of its list more than 1/64 of all IPv4 addresses"],
+            ),
+            (&["10.0.0.0/8", "2000::/3"], &["\"2000::/3\", more than 1/64 of all IPv6 addresses"]),
+            (
+                &["0.0.0.0/7", "8.0.0.0/7", "16.0.0.0/8"],
+                &["\"0.0.0.0/7\", with the others of its list more than 1/64 of all IPv4 addresses"],
+            ),
+        ];
+        for (texts, expected) in rows {
+            let networks: Vec<_> = texts.iter().map(|text| (network(text).expect("a network"), ())).collect();
+            let found: Vec<_> = everybody(&networks).into_iter().map(|(found, ())| found).collect();
+            assert_eq!(found, expected, "{texts:?}");
+        }
+    }
 
     #[test]
     fn durations_and_their_neighbours() {

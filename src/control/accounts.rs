@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::feed::shelf::regular;
+use crate::files::regular;
 
 /// Largest of the two files that is read.
 const MAX_FILE: u64 = 4 << 20;

@@ -10,18 +10,18 @@
 //! state after, of two who approve at once one is told that he came second, and no log can disagree with what is in force.
 //! A highest number that cannot be read is an error: nobody falls back to an older one by himself.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::rand;
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::ENTRY;
 use super::state::{Next, Staged, State, Words, WordsError};
+use crate::files::regular;
 
 /// Largest state that is read: a feed, indented.
 const MAX_STATE: u64 = 4 << 20;
@@ -349,32 +349,6 @@ pub(super) fn read_json<T: for<'d> Deserialize<'d>>(path: &Path) -> Result<T, Sh
         let why = format!("it is not as sekisho writes it ({})", super::printable(&error.to_string()));
         ShelfError::Broken { path: path.to_owned(), why }
     })
-}
-
-/// The content of an ordinary file of at most `most` octets. A FIFO or a device is not waited for and not read.
-///
-/// # Errors
-/// [`io::Error`]; one of our own where it is no ordinary file, or larger.
-pub fn regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let file = open_regular(path)?;
-    let mut octets = Vec::new();
-    if file.take(most + 1).read_to_end(&mut octets)? as u64 > most {
-        return Err(io::Error::other(format!("it is larger than {} MiB", most >> 20)));
-    }
-    Ok(octets)
-}
-
-/// Opens an ordinary file. A FIFO or a device is not waited for.
-///
-/// # Errors
-/// [`io::Error`]; one of our own where it is no ordinary file.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no ordinary file"));
-    }
-    Ok(file)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::certificate::CaCertificate;
 use super::install::{self, InstallError, NewFile};
 use super::issuer::{self, IssuerError};
 use super::signing;
+use crate::files::{MAX_CERTIFICATES, regular_text};
 use crate::names::{DnsName, NameError};
 
 /// How long a root lasts, and the most an intermediate can be asked to.
@@ -260,7 +261,8 @@ impl Root {
         if certificate.path_len == Some(0) {
             return Err(InitError::RootPathLength(path.to_owned()));
         }
-        let text = std::fs::read_to_string(path).map_err(|source| InitError::Look { path: path.to_owned(), source })?;
+        let text = regular_text(path, MAX_CERTIFICATES);
+        let text = text.map_err(|source| InitError::Look { path: path.to_owned(), source })?;
         Ok(Self { certificate, key, pem: first_certificate(&text).unwrap_or_default() })
     }
 }

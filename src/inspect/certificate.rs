@@ -16,6 +16,7 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::constraints::{Constraints, MalformedSubtree};
+use crate::files::{MAX_CERTIFICATES, regular};
 
 /// A certificate file that leaves cannot be issued with.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +97,7 @@ pub struct CaCertificate {
 /// [`CertificateError`] where the file cannot be read, is not PEM or holds none.
 pub fn read_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let fail = |flaw| CertificateError { path: path.to_owned(), flaw };
-    let pem = std::fs::read(path).map_err(|error| fail(CertificateFlaw::Unreadable(error)))?;
+    let pem = regular(path, MAX_CERTIFICATES).map_err(|error| fail(CertificateFlaw::Unreadable(error)))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let certificates = certificates.map_err(|error| fail(CertificateFlaw::NotPem(error.to_string())))?;
     if certificates.is_empty() { Err(fail(CertificateFlaw::NoCertificate)) } else { Ok(certificates) }

@@ -58,8 +58,8 @@
 //!
 //! The folder of a named file is readable and not only the file, since files are changed by putting others in their place. Of `/`, `/etc` and
 //! `/root` it is the file alone, but of `/etc` everything where there is a `[control]`: who is in which group stands in files that are
-//! replaced. So have the key where the service does not read: a credential, or a folder of its own outside of `/etc`; and give the configuration a folder of its own, and where /etc/resolv.conf is rewritten while the service
-//! runs, name `[resolver] servers`: a reload goes on with the servers of the start.
+//! replaced. So have the key where the service does not read: a credential, or a folder of its own outside of `/etc`; and give the configuration a folder of its own, and where /etc/resolv.conf is replaced while the
+//! service runs, name `[resolver] servers`: a reload that may not read the new file goes on with the servers of before, and says so (`config_problem`).
 //! The record's folder can be written, and so can that of the control socket and the state directory: where the configuration lies in one
 //! of them, whoever has taken the serving process over writes a configuration that the minting process then obeys. The package keeps
 //! them apart (`/etc/sekisho`, `/var/log/sekisho`, `/run/sekisho`, `/var/lib/sekisho`); a first try in one folder does not, and nothing tells that. The folders themselves have to stay: one that is removed and made anew is another. As root the service has no capability to get round owners

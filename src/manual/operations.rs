@@ -25,7 +25,7 @@
 //!
 //! | signal | does |
 //! |---|---|
-//! | SIGHUP | reloads the configuration and everything it names: trust, CRLs, issuing CA, record; refused while one is [on trial](super::changes#a-trial) |
+//! | SIGHUP | reloads the configuration and everything it names: trust, CRLs, issuing CA, record; and resolv.conf, where it names no `[resolver] servers`; refused while one is [on trial](super::changes#a-trial) |
 //! | SIGUSR1 | reopens the record's file, nothing else |
 //! | SIGTERM, SIGINT | drains: not ready, listeners closed, idle connections closed, requests finish, at `timeouts.drain` the rest is cut |
 //! | a second one of these | cuts now |

@@ -30,6 +30,8 @@ const MODE: u32 = 0o640;
 pub(super) struct RecordFile {
     file: File,
     identity: Identity,
+    /// Whether another process has, or had, the same lock.
+    shared: bool,
 }
 
 /// Which file it is, whatever its name.
@@ -94,13 +96,23 @@ struct LastLine {
     lifecycle: Option<String>,
 }
 
+/// A process that was started meanwhile has the descriptor until it runs its own program, and would keep the lock as long.
+impl Drop for RecordFile {
+    fn drop(&mut self) {
+        // Of two processes that share a lock the last one ends it. Where there are no locks there is none to give up.
+        if !self.shared {
+            let _ = flock(&self.file, FlockOperation::Unlock);
+        }
+    }
+}
+
 impl RecordFile {
     /// Opens or makes the file and cuts half a line off its end.
     ///
     /// # Errors
     /// [`RecordError`]: every way in which this is not a file we may write a record into.
     pub(super) fn open(path: &Path) -> Result<(Self, Found), RecordError> {
-        Self::take(open_locked(path)?, path)
+        Self::take(open_locked(path)?, path, false)
     }
 
     /// The same with the file that another process has locked and lends, where `path` leads to it; its lock is then this one's too.
@@ -112,10 +124,10 @@ impl RecordFile {
         let failed = |source: io::Error| RecordError::Open { path: path.into(), source };
         let identity = Identity::from(&lent.metadata().map_err(failed)?);
         let is_there = path.symlink_metadata().is_ok_and(|there| Identity::from(&there) == identity);
-        if is_there { Self::take(lent, path) } else { Self::open(path) }
+        if is_there { Self::take(lent, path, true) } else { Self::open(path) }
     }
 
-    fn take(file: File, path: &Path) -> Result<(Self, Found), RecordError> {
+    fn take(file: File, path: &Path, shared: bool) -> Result<(Self, Found), RecordError> {
         let failed = |source: io::Error| RecordError::Open { path: path.into(), source };
         let metadata = file.metadata().map_err(failed)?;
         let (length, identity) = (metadata.len(), Identity::from(&metadata));
@@ -127,7 +139,7 @@ impl RecordFile {
             file.set_len(length.saturating_sub(torn.bytes)).map_err(failed)?;
             tracing::warn!(path = %path.display(), bytes = torn.bytes, "the record ended in half a line, which is cut off");
         }
-        Ok((Self { file, identity }, found))
+        Ok((Self { file, identity, shared }, found))
     }
 
     /// Appends `lines`, which end in a newline. Where that fails in the middle of a line, its beginning is cut off again.
@@ -152,8 +164,10 @@ impl RecordFile {
     }
 
     /// For another process to go on with, under the same lock.
-    pub(super) fn lend(&self) -> io::Result<OwnedFd> {
-        self.file.try_clone().map(OwnedFd::from)
+    pub(super) fn lend(&mut self) -> io::Result<OwnedFd> {
+        let lent = self.file.try_clone()?;
+        self.shared = true;
+        Ok(lent.into())
     }
 
     pub(super) fn identity(&self) -> Identity {

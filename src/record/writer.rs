@@ -207,7 +207,7 @@ impl Writer {
         self.shared.let_go(&mut self.batch, &continued);
         match self.write() {
             Wrote::All => {
-                let lent = self.file.as_ref().and_then(|file| file.lend().ok());
+                let lent = self.file.as_mut().and_then(|file| file.lend().ok());
                 // Whoever waited may have gone: then nobody has it.
                 if lent.is_some_and(|lent| to.send(lent).is_ok()) {
                     return Ok(());

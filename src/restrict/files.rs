@@ -8,7 +8,6 @@
 //! | Linux 6.12 (ABI 6) | signals, abstract Unix sockets |
 //! | Linux 7.0 (ABI 8) | threads that are there already |
 
-use std::fs::File;
 use std::path::Path;
 
 use landlock::{
@@ -17,6 +16,7 @@ use landlock::{
 };
 
 use super::{Kind, Reach, Role};
+use crate::files::open_regular;
 
 /// Everything this knows how to forbid; what the kernel does not know is left out, and told from its version.
 const KNOWN: ABI = ABI::V8;
@@ -94,7 +94,7 @@ fn every_thread(applied: bool) -> Result<(), String> {
 
 /// What an attacker in this process would try.
 pub(super) fn is_out_of_reach(role: Role, key: &Path) -> Result<(), String> {
-    if role == Role::Minting || File::open(key).is_err() {
+    if role == Role::Minting || open_regular(key).is_err() {
         return Ok(());
     }
     Err(format!(

@@ -7,7 +7,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::config::{Config, ListenerMode, Steering};
 use crate::sockets;
-use crate::upstream::resolve::RESOLV_CONF;
+use crate::upstream::resolve::{NamedIn, RESOLV_CONF};
 use crate::upstream::trust::Roots;
 
 /// What is read while running whatever the configuration: this process's own state, memory and its limits, the length of queues.
@@ -58,7 +58,7 @@ impl Reach {
         let mut connect: BTreeSet<u16> = config.policy.services().flat_map(|service| service.ports.to_vec()).collect();
         connect.extend(WEB);
         connect.extend(config.resolver.servers.iter().map(|server| server.port()));
-        if config.resolver.servers.is_empty() {
+        if config.resolver.named_in == NamedIn::ResolvConf {
             connect.insert(DNS);
         }
         connect.extend(sockets::own_ports());
@@ -108,7 +108,7 @@ fn read(config: &Config) -> BTreeSet<PathBuf> {
         // The lists of users and groups are read with each request, and whoever changes one puts another in its place.
         read.insert(ACCOUNTS.into());
     }
-    if config.resolver.servers.is_empty() {
+    if config.resolver.named_in == NamedIn::ResolvConf {
         read.extend(around(Path::new(RESOLV_CONF)));
     }
     read

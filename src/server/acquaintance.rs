@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::net::unix::UCred;
 use tokio::time::Instant;
 
+use crate::aside::aside;
 use crate::control::Settings;
 use crate::control::accounts::Accounts;
 use crate::control::role::{Peer, Role};
@@ -58,7 +59,7 @@ impl Acquaintance {
 }
 
 async fn read() -> Accounts {
-    let accounts = tokio::task::spawn_blocking(|| Accounts::read(Path::new(ETC))).await.map_err(std::io::Error::other);
+    let accounts = aside(|| Accounts::read(Path::new(ETC))).await;
     accounts.flatten().unwrap_or_else(|error| {
         tracing::warn!("whose groups are not known is no member of any: {error}");
         Accounts::default()

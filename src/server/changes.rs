@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::control::Opened;
 use super::desk::{Change, Command, InForce, OnTrial, stamp};
 use super::{Server, ServerError, about, control};
+use crate::aside::aside;
 use crate::config::{LastGood, Source};
 use crate::connection::Live;
 use crate::control::protocol::{Done, MAX_TRIAL, Refusal, Word};
@@ -75,8 +76,8 @@ impl Server {
         let Some(last_good) = self.last_good.clone() else { return };
         let live = self.gate.live();
         let path = last_good.path().to_owned();
-        let keeping = tokio::task::spawn_blocking(move || last_good.keep(&live.config, SystemTime::now()));
-        if let Err(error) = keeping.await.map_err(std::io::Error::other).flatten() {
+        let keeping = aside(move || last_good.keep(&live.config, SystemTime::now()));
+        if let Err(error) = keeping.await.flatten() {
             let what =
                 format!("the configuration could not be kept as the last good one in {}: {error}", path.display());
             tracing::warn!("{what}");

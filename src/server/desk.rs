@@ -21,6 +21,7 @@ use super::before::Before;
 use super::crowd::Crowd;
 use super::signals::Asked;
 use crate::admin::{Views, readiness};
+use crate::aside::aside;
 use crate::config::{Config, hexadecimal};
 use crate::connection::{Session, Wanted, Whom};
 use crate::control::protocol::{
@@ -225,7 +226,7 @@ impl Desk {
         self.record(Lifecycle::Control, &what, peer, Some(Ask::Stderr {}.word()));
         let revision = self.views.gate.live().config.revision.to_string();
         let line = answer(Ok(Done { message: "my standard error".to_owned(), revision }));
-        let sending = tokio::task::spawn_blocking(move || {
+        let sending = aside(move || {
             let stream = stream.into_std()?;
             stream.set_nonblocking(false)?;
             stream.set_write_timeout(Some(ANSWER))?;

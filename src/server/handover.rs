@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::before::answer_successor;
 use super::systemd::{feeds_watchdog, tell_systemd};
 use super::{Server, about, control};
+use crate::aside::aside;
 use crate::connection::{Handed, ON_THE_WAY};
 use crate::control::frames::{self, MOST_DESCRIPTORS};
 use crate::control::protocol::{Place, Refusal, Word, answer};
@@ -48,8 +49,6 @@ enum HandoverError {
     Ended(#[from] io::Error),
     #[error("the record cannot be given to it: {0}")]
     Record(#[from] RecordError),
-    #[error(transparent)]
-    Thread(#[from] tokio::task::JoinError),
 }
 
 fn came_of(error: &io::Error) -> String {
@@ -157,7 +156,7 @@ impl Server {
 async fn blocking<T: Send + 'static>(
     step: impl FnOnce() -> Result<T, HandoverError> + Send + 'static,
 ) -> Result<T, HandoverError> {
-    tokio::task::spawn_blocking(step).await?
+    aside(step).await?
 }
 
 /// The answer, the sockets, and the other's word that it has them.

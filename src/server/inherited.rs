@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::net::sockopt::socket_acceptconn;
+use rustix::net::sockopt::{ipv6_v6only, socket_acceptconn};
 
 use super::ServerError;
 use crate::addrs::ListenAddr;
@@ -40,7 +40,14 @@ impl Inherited {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"));
         }
         let socket = TcpListener::from(socket);
-        self.0.push((ListenAddr::new(socket.local_addr()?), socket));
+        let address = socket.local_addr()?;
+        // `[::]` means IPv6 alone, as for a socket of our own; of one that is bound it cannot be made true any more.
+        if address.is_ipv6() && address.ip().is_unspecified() && !ipv6_v6only(&socket)? {
+            let why =
+                format!("it takes IPv4 connections too, where {address} means IPv6 alone (BindIPv6Only=ipv6-only)");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        self.0.push((ListenAddr::new(address), socket));
         Ok(())
     }
 
@@ -53,21 +60,24 @@ impl Inherited {
         self.0.extract_if(.., |(of, _)| *of == address).map(|(_, socket)| socket).collect()
     }
 
-    /// Nobody would accept from a socket that is left, and clients would wait in it.
+    /// Nobody would accept from a socket whose address is not among `own`, and clients would wait in it. To be asked before a socket is
+    /// bound: one of the same port would be in its way.
     ///
     /// # Errors
-    /// One is.
-    pub(super) fn all_taken(&self) -> Result<(), ServerError> {
-        match self.0.first() {
-            None => Ok(()),
-            Some((address, _)) => Err(ServerError::Unasked { address: *address }),
-        }
+    /// There is such a socket.
+    pub(super) fn all_wanted(&self, own: &[ListenAddr]) -> Result<(), ServerError> {
+        let Some((address, _)) = self.0.iter().find(|(address, _)| !own.contains(address)) else { return Ok(()) };
+        let of_port: Vec<String> =
+            own.iter().filter(|own| own.port() == address.port()).map(|own| format!(", but {own}")).collect();
+        Err(ServerError::Unasked { address: *address, instead: of_port.concat() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream;
+    use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+
+    use socket2::{Domain, Socket, Type};
 
     use super::*;
 
@@ -79,20 +89,44 @@ mod tests {
         let client = TcpStream::connect(address.socket()).expect("a connection that nobody has accepted");
         let mut inherited = Inherited::default();
         inherited.add(socket.into()).expect("it listens");
-        let error = inherited.all_taken().expect_err("one is left").to_string();
-        assert_eq!(
-            error,
-            format!(
-                "the service manager hands over a socket that listens on {address}, and no [[listener]], [admin] or [pac] has this \
-                 address: correct the socket unit or the configuration"
-            )
-        );
+        let other = ListenAddr::new(([0, 0, 0, 0], address.port()).into());
+        for (own, instead) in [(vec![], String::new()), (vec![other], format!(", but {other}"))] {
+            let error = inherited.all_wanted(&own).expect_err("one is left").to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "the service manager hands over a socket that listens on {address}, and no [[listener]], [admin] or [pac] has this \
+                     address{instead}: correct the socket unit or the configuration"
+                )
+            );
+        }
+        assert!(inherited.all_wanted(&[other, address]).is_ok());
         let taken = inherited.take(address);
-        assert!(inherited.all_taken().is_ok());
         assert!(inherited.take(address).is_empty());
         let (_, peer) = taken[0].accept().expect("the connection that waited");
         assert_eq!(peer, client.local_addr().expect("its address"));
         let error = inherited.add(client.into()).expect_err("a connection");
         assert_eq!(error.to_string(), "it does not listen");
+    }
+
+    #[test]
+    fn a_socket_that_takes_ipv4_too_is_none_of_ipv6() {
+        let listening = |only_v6| {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None).expect("a socket");
+            socket.set_only_v6(only_v6).expect("before it is bound");
+            socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into()).expect("bound");
+            socket.listen(1).expect("it listens");
+            let address = socket.local_addr().expect("an address").as_socket().expect("of IPv6");
+            (socket, address)
+        };
+        let mut inherited = Inherited::default();
+        let (both, address) = listening(false);
+        assert_eq!(
+            inherited.add(both.into()).expect_err("IPv4 too").to_string(),
+            format!("it takes IPv4 connections too, where {address} means IPv6 alone (BindIPv6Only=ipv6-only)")
+        );
+        let (alone, address) = listening(true);
+        inherited.add(alone.into()).expect("IPv6 alone");
+        assert_eq!(inherited.take(ListenAddr::new(address)).len(), 1);
     }
 }

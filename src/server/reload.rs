@@ -11,6 +11,7 @@ use super::desk::InForce;
 use super::serving::Serving;
 use super::{Inherited, Server, ServerError, about, fit_connections, tell_systemd};
 use crate::addrs::ListenAddr;
+use crate::aside::aside;
 use crate::config::{Config, Source};
 use crate::connection::Live;
 use crate::control::socket::Successor;
@@ -84,7 +85,7 @@ impl Server {
     async fn try_reload(&mut self, source: Source, expected: Option<&str>) -> Result<Arc<str>, ServerError> {
         let (file, scope) = (self.file.clone(), self.scope);
         // It reads files: not on a thread that serves connections.
-        let loading = tokio::task::spawn_blocking(move || source.load(&file, scope, SystemTime::now()));
+        let loading = aside(move || source.load(&file, scope, SystemTime::now()));
         let loaded = loading.await.map_err(ServerError::Loading)?;
         let mut config = loaded.map_err(|error| self.explained(error))?;
         let socket = config.control.as_ref().map(|control| &*control.socket);
@@ -94,7 +95,7 @@ impl Server {
         if let Some(expected) = expected.filter(|expected| **expected != *config.as_loaded) {
             return Err(ServerError::AnotherRevision { found: config.as_loaded, expected: expected.to_owned() });
         }
-        self.needs_nothing_given_up(&config)?;
+        self.needs_nothing_given_up(&mut config)?;
         let taken_up = self.have_minted(&mut config, source).await?;
         let revision = self.put_in_force(config).await?;
         // What was in force before a trial is signed for as long as it lasts: it may be put back.
@@ -117,9 +118,13 @@ impl Server {
         let held = self.control.as_ref().map(|(file, _)| &**file);
         let control = control::open(config.control.as_ref(), held, Successor::No)?;
         let record = config.record.clone();
-        let live = Live::new(config, Some(&self.gate.live()));
+        let before = self.gate.live();
+        let live = Live::new(config, Some(&before));
         self.gate.recorder().reconfigure(record).await?;
         let revision = Arc::clone(&live.config.revision);
+        if live.config.resolver.servers != before.config.resolver.servers {
+            tracing::info!(servers = ?live.config.resolver.servers, "other name servers");
+        }
         self.gate.replace(live);
         self.listeners.retain(|listener, _| wanted.contains(listener));
         for (held, wanted) in [(&mut self.admin, admin), (&mut self.pac, pac)] {

@@ -1,14 +1,15 @@
 //! The service and what its process has given up: what it says of it, and what a reload may not need.
 
-use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::{Server, ServerError, about};
-use crate::config::{Config, LoadError};
+use crate::config::{Config, LoadError, Problem};
+use crate::files::open_regular;
 use crate::record::Lifecycle;
 use crate::restrict::{Kind, Missing, Reach};
-use crate::upstream::resolve::RESOLV_CONF;
+use crate::upstream::resolve::{NamedIn, RESOLV_CONF};
 
 /// Of what is missing, as much as a line holds.
 const NAMED: usize = 5;
@@ -33,10 +34,20 @@ fn listed(missing: &[Missing]) -> String {
     named.join(", ")
 }
 
-/// Whether it is there and cannot be read: who changes the file puts another one in its place, and of /etc only files are granted. A
-/// resolver made now would have no name server.
+/// The name servers from before, since the file that names those of now cannot be read.
+fn go_on_with(servers: &[SocketAddr], config: &mut Config) {
+    config.resolver.servers = servers.to_vec();
+    let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+    let found = format!(
+        "another file was put in its place since the start, which the service gave up reading; it goes on with {}",
+        servers.join(", ")
+    );
+    config.warnings.push(Problem::warning_of(RESOLV_CONF, &found, "restart, or name [resolver] servers"));
+}
+
+/// Whether it is there and cannot be read: who changes the file puts another one in its place, and of /etc only files are granted.
 fn is_refused(file: &Path) -> bool {
-    File::open(file).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    open_regular(file).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 impl Server {
@@ -70,11 +81,15 @@ impl Server {
 
     /// # Errors
     /// [`GivenUp::Missing`].
-    pub(super) fn needs_nothing_given_up(&self, config: &Config) -> Result<(), GivenUp> {
+    pub(super) fn needs_nothing_given_up(&self, config: &mut Config) -> Result<(), GivenUp> {
         let mut missing = self.restriction.missing(&Reach::of_service(config, self.state_directory()));
-        let other = config.resolver != self.gate.live().config.resolver && config.resolver.servers.is_empty();
-        if other && self.restriction.is_applied() && is_refused(Path::new(RESOLV_CONF)) {
-            missing.push(Missing::Read(RESOLV_CONF.into()));
+        let of_system = config.resolver.named_in == NamedIn::ResolvConf;
+        if of_system && self.restriction.is_applied() && is_refused(Path::new(RESOLV_CONF)) {
+            let before = &self.gate.live().config.resolver;
+            match before.named_in {
+                NamedIn::ResolvConf => go_on_with(&before.servers, config),
+                NamedIn::Configuration => missing.push(Missing::Read(RESOLV_CONF.into())),
+            }
         }
         if missing.is_empty() { Ok(()) } else { Err(GivenUp::Missing(missing)) }
     }

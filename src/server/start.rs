@@ -39,13 +39,13 @@ impl Places {
         mut inherited: Inherited,
         predecessor: Option<&Predecessor>,
     ) -> Result<Self, ServerError> {
+        if predecessor.is_none() {
+            inherited.all_wanted(&config.own_addresses())?;
+        }
         let bound = Bound::new(config, workers, &HashMap::new(), Held::default(), &mut inherited)?;
         let (mut first, settings) = (about(config), config.record.clone());
         let (lent, successor) = match predecessor {
-            None => {
-                inherited.all_taken()?;
-                (None, Successor::No)
-            }
+            None => (None, Successor::No),
             Some(predecessor) => {
                 predecessor.tell(&mut first);
                 (predecessor.record()?, Successor::Yes)

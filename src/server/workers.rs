@@ -5,6 +5,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Handle};
@@ -44,13 +45,20 @@ impl Workers {
 
 impl Worker {
     fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().event_interval(ROUND).enable_all().build()?;
-        let handle = runtime.handle().clone();
+        let (begun, began) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
+        // The runtime is made there: where there is no thread, there is none to drop, which no runtime may be inside another.
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-            // An error is the sender's end, which is what is waited for.
-            let _ = runtime.block_on(stopped);
+            match Builder::new_current_thread().event_interval(ROUND).enable_all().build() {
+                Ok(runtime) => {
+                    let _ = begun.send(Ok(runtime.handle().clone()));
+                    // An error is the sender's end, which is what is waited for.
+                    let _ = runtime.block_on(stopped);
+                }
+                Err(error) => drop(begun.send(Err(error))),
+            }
         })?;
+        let handle = began.recv().map_err(io::Error::other)??;
         Ok(Self { handle, stop: Some(stop), thread: Some(thread) })
     }
 }

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,12 +20,14 @@ use tokio::time::{Instant, timeout};
 
 use super::dns::{Found, Server};
 use super::race::staggered;
+use crate::files::regular_text;
 use crate::flight::{Ageing, Flight, FlightError, Keep};
 use crate::names::DnsName;
 use crate::reason::Reason;
 
 /// Whose nameservers are asked where the configuration names none.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+const MAX_RESOLV_CONF: u64 = 1 << 20;
 const DNS_PORT: u16 = 53;
 /// MAXNS of resolv.conf(5).
 const MAX_RESOLV_CONF_SERVERS: usize = 3;
@@ -38,11 +41,31 @@ const FAILURE_KEPT: Duration = Duration::from_secs(1);
 /// `[resolver]` and `timeouts.dns`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Empty: the nameservers of /etc/resolv.conf, read when the resolver is made.
+    /// Asked in turn. Empty: nobody is, and only `hosts` have addresses.
     pub servers: Vec<SocketAddr>,
+    pub named_in: NamedIn,
     pub hosts: HashMap<DnsName, Vec<IpAddr>>,
     /// For a whole look-up, over all servers and CNAMEs.
     pub timeout: Duration,
+}
+
+/// Where the servers are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedIn {
+    /// `[resolver] servers`.
+    Configuration,
+    /// /etc/resolv.conf, as it was when the configuration was loaded.
+    ResolvConf,
+}
+
+impl Settings {
+    /// With the name servers of `resolv_conf` where the configuration names none. A file that is not there, or cannot be read, names none.
+    pub fn completed(mut self, resolv_conf: &Path) -> Self {
+        if self.named_in == NamedIn::ResolvConf {
+            self.servers = nameservers(&regular_text(resolv_conf, MAX_RESOLV_CONF).unwrap_or_default());
+        }
+        self
+    }
 }
 
 /// Why a name has no address.
@@ -91,9 +114,8 @@ struct Servers {
 impl Resolver {
     /// Makes no query. Without any server, names outside `hosts` fail with [`ResolveError::NoServer`].
     pub fn new(settings: &Settings) -> Self {
-        let system = || nameservers(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
-        let addresses = if settings.servers.is_empty() { system() } else { settings.servers.clone() };
-        let list = addresses.into_iter().filter_map(|address| Server::new(address, settings.timeout).ok()).collect();
+        let servers = settings.servers.iter();
+        let list = servers.filter_map(|address| Server::new(*address, settings.timeout).ok()).collect();
         let hosts = settings.hosts.iter().map(|(name, addresses)| (name.clone(), addresses.clone().into()));
         Self {
             hosts: hosts.collect(),

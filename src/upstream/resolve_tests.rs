@@ -123,7 +123,12 @@ fn dns(text: &str) -> DnsName {
 }
 
 fn resolver(servers: Vec<SocketAddr>) -> Resolver {
-    Resolver::new(&Settings { servers, hosts: HashMap::new(), timeout: Duration::from_secs(5) })
+    Resolver::new(&Settings {
+        servers,
+        named_in: NamedIn::Configuration,
+        hosts: HashMap::new(),
+        timeout: Duration::from_secs(5),
+    })
 }
 
 fn ips(texts: &[&str]) -> Arc<[IpAddr]> {
@@ -160,7 +165,12 @@ async fn b06_hosts_come_first_and_the_hosts_file_never() {
     let stub = Stub::start(|_| Act::Code(ResponseCode::NXDomain)).await;
     let hosts =
         HashMap::from([(dns("allowed.test"), vec!["127.0.0.1".parse().expect("ip")]), (dns("empty.test"), vec![])]);
-    let settings = Settings { servers: vec![stub.address], hosts, timeout: Duration::from_secs(5) };
+    let settings = Settings {
+        servers: vec![stub.address],
+        named_in: NamedIn::Configuration,
+        hosts,
+        timeout: Duration::from_secs(5),
+    };
     let resolver = Resolver::new(&settings);
     assert_eq!(resolver.resolve(&dns("allowed.test")).await, Ok(ips(&["127.0.0.1"])));
     assert!(resolver.resolve(&dns("empty.test")).await.is_err());
@@ -307,7 +317,12 @@ async fn b05_a_wrong_transaction_id_is_ignored() {
 #[tokio::test]
 async fn b05_silence_ends_at_the_timeout() {
     let stub = Stub::start(|_| Act::Silence).await;
-    let settings = Settings { servers: vec![stub.address], hosts: HashMap::new(), timeout: Duration::from_millis(300) };
+    let settings = Settings {
+        servers: vec![stub.address],
+        named_in: NamedIn::Configuration,
+        hosts: HashMap::new(),
+        timeout: Duration::from_millis(300),
+    };
     let before = std::time::Instant::now();
     let error = Resolver::new(&settings).resolve(&dns("allowed.test")).await.expect_err("silence");
     assert_eq!(error.reason(), Reason::DnsTimeout);

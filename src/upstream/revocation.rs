@@ -9,6 +9,10 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use super::certificate::{Stamp, wall};
 use super::trust::{Stale, TrustError};
+use crate::files::regular;
+
+/// Largest file that is read; the largest lists of public CAs have some ten MiB.
+const MAX_CRL: u64 = 64 << 20;
 
 /// One CRL.
 pub(super) struct Crl {
@@ -23,7 +27,7 @@ impl Crl {
     /// All CRLs of `file`, which is PEM (one or many) or DER (one), told apart by what is in it.
     pub(super) fn read_all(file: &Path) -> Result<Vec<Self>, TrustError> {
         let broken = |what: String| TrustError { file: Some(file.to_owned()), what };
-        let bytes = std::fs::read(file).map_err(|error| broken(format!("cannot be read: {error}")))?;
+        let bytes = regular(file, MAX_CRL).map_err(|error| broken(format!("cannot be read: {error}")))?;
         let ders: Vec<CertificateRevocationListDer<'static>> = if is_pem(&bytes) {
             let sections: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
             sections.map_err(|error| broken(format!("is not well-formed PEM: {error}")))?

@@ -19,6 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 use super::certificate::{Stamp, wall};
 use super::revocation::{Crl, newest_first};
 use super::verifier::{Authorities, NoClientCertificate, Verifier, WithoutCrls};
+use crate::files::{MAX_CERTIFICATES, regular};
 use crate::tls;
 
 /// Names whose sessions can be resumed; the oldest goes first.
@@ -244,7 +245,7 @@ impl Loader {
     }
 
     fn add_roots(&mut self, file: &Path) -> Result<(), String> {
-        let bytes = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"))?;
+        let bytes = regular(file, MAX_CERTIFICATES).map_err(|error| format!("cannot be read: {error}"))?;
         let sections: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
         let ders = sections.map_err(|error| format!("is not well-formed PEM: {error}"))?;
         if ders.is_empty() {

@@ -1,3 +1,5 @@
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::*;
 use crate::upstream::testing::{Ca, Files, days_from_now, pem};
 
@@ -15,6 +17,17 @@ fn every_broken_file_is_named_at_once_with_what_is_wrong() {
     let ders = [root.der.to_vec(), root.crl(&[], -1, 1)];
     let mut broken = ders[0].clone();
     broken.truncate(100);
+    let fifo = |name: &str| {
+        let path = files.directory.path().join(name);
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a FIFO");
+        path
+    };
+    let large = |name: &str, mebibytes: u64| {
+        let path = files.write(name, "");
+        let file = std::fs::File::options().write(true).open(&path).expect("there");
+        file.set_len((mebibytes << 20) + 1).expect("of holes");
+        path
+    };
     let extra = [
         files.directory.path().join("missing.pem"),
         files.write("empty.pem", ""),
@@ -22,6 +35,8 @@ fn every_broken_file_is_named_at_once_with_what_is_wrong() {
         files.write("key.pem", pem("PRIVATE KEY", b"secret")),
         files.write("cut.pem", pem("CERTIFICATE", &ders[0]).replace("-----END CERTIFICATE-----", "")),
         files.write("broken.pem", pem("CERTIFICATE", &ders[0]) + &pem("CERTIFICATE", &broken)),
+        fifo("fifo.pem"),
+        large("large.pem", 16),
     ];
     let crls = [
         files.directory.path().join("missing.crl"),
@@ -29,6 +44,8 @@ fn every_broken_file_is_named_at_once_with_what_is_wrong() {
         files.write("certificate.crl", pem("CERTIFICATE", &ders[0])),
         files.write("junk.crl", pem("X509 CRL", b"junk")),
         files.write("cut.crl", &ders[1][..60]),
+        fifo("fifo.crl"),
+        large("large.crl", 64),
     ];
     (files.sources.extra_roots, files.sources.crls) = (extra.into(), crls.into());
     let errors = load(&files.sources).expect_err("broken");
@@ -39,11 +56,15 @@ fn every_broken_file_is_named_at_once_with_what_is_wrong() {
         "key.pem holds no certificate in PEM form",
         "cut.pem is not well-formed PEM: missing section end marker",
         "broken.pem is broken: certificate 2 in it is not X.509",
+        "fifo.pem cannot be read: it is no ordinary file",
+        "large.pem cannot be read: it is larger than 16 MiB",
         "missing.crl cannot be read: No such file or directory (os error 2)",
         "empty.crl is not a certificate revocation list in PEM or DER form",
         "certificate.crl holds PEM, but no \"X509 CRL\" section",
         "junk.crl is not a certificate revocation list in PEM or DER form",
         "cut.crl is not a certificate revocation list in PEM or DER form",
+        "fifo.crl cannot be read: it is no ordinary file",
+        "large.crl cannot be read: it is larger than 64 MiB",
     ];
     assert_eq!(errors.len(), expected.len(), "{errors:#?}");
     let directory = format!("{}/", files.directory.path().display());

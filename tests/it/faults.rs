@@ -5,6 +5,7 @@ mod disk;
 mod line;
 mod names;
 mod process;
+mod start;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -104,13 +105,18 @@ struct Tried {
 impl Tried {
     async fn now(sekisho: &Sekisho, authority: &str, tls: &Tls) -> Self {
         let since = sekisho.records().last().map_or(0, |record| record.number("event.sequence"));
-        let (wire, answer) = sekisho.connect(authority).await;
+        let mut wire = sekisho.client().await;
         let mut tried = Self { answer: None, port: wire.io.local_addr().expect("connected").port(), since };
-        if answer.status != 200 {
-            tried.answer = Some(answer);
-        } else if let Ok(mut inside) = tls.try_over(wire).await {
-            tried.answer = inside.get(authority, "/").await;
-            inside.bye().await;
+        // As long as it is hard pressed it closes who comes, without an answer.
+        let _ = wire.try_send(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")).await;
+        match wire.maybe_response("CONNECT").await {
+            Some(answer) if answer.status == 200 => {
+                if let Ok(mut inside) = tls.try_over(wire).await {
+                    tried.answer = inside.get(authority, "/").await;
+                    inside.bye().await;
+                }
+            }
+            answer => tried.answer = answer,
         }
         tried
     }

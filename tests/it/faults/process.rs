@@ -240,9 +240,10 @@ pub async fn descriptors(rounds: usize) -> Told {
     let mut tunnel = tls.over(sekisho.tunnel(&authority).await).await;
     until("a fed watchdog", || (watchdog.fed() > 0).then_some(())).await;
     let limit = getrlimit(Resource::Nofile).maximum;
-    let mut admin = connect(sekisho.admin).await.expect("connected");
     let mut survived = Survived::new("and raised again", rounds);
     for round in 1..=rounds {
+        // Of this round: the admin listener ends what says nothing for seconds, which recovery may take.
+        let mut admin = connect(sekisho.admin).await.expect("connected");
         assert_eq!(readiness(&mut admin).await.status, 200);
         let open = fs::read_dir(format!("/proc/{}/fd", sekisho.pid().as_raw_nonzero()))
             .expect("its descriptors")

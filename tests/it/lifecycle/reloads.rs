@@ -197,6 +197,8 @@ async fn a_claim_during_the_drain_is_refused_or_closed_and_reaches_nobody() {
     let before = echo.connects();
     let mut early = sekisho.client().await;
     early.send("CONN").await;
+    // Accepted: what only waits in the kernel goes with the listener, and is no attempt.
+    sekisho.connected(2).await;
     sekisho.signal(Signal::TERM);
     listeners_closed(&sekisho).await;
     let at = echo.at("denied.test");

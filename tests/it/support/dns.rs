@@ -44,13 +44,23 @@ const CNAME: u16 = 5;
 
 impl Dns {
     pub async fn answering(script: impl Fn(&str) -> Says + Send + Sync + 'static) -> Self {
-        let script: Script = Arc::new(script);
         let (udp, tcp) = loop {
             let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             if let Ok(udp) = UdpSocket::bind(tcp.local_addr().expect("bound")).await {
                 break (udp, tcp);
             }
         };
+        Self::on(udp, tcp, script)
+    }
+
+    /// At this address.
+    pub async fn at(addr: SocketAddr, script: impl Fn(&str) -> Says + Send + Sync + 'static) -> Self {
+        let tcp = TcpListener::bind(addr).await.expect("nobody else's");
+        Self::on(UdpSocket::bind(addr).await.expect("nobody else's"), tcp, script)
+    }
+
+    fn on(udp: UdpSocket, tcp: TcpListener, script: impl Fn(&str) -> Says + Send + Sync + 'static) -> Self {
+        let script: Script = Arc::new(script);
         let addr = udp.local_addr().expect("bound");
         let queries = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();

@@ -383,6 +383,16 @@ impl Sekisho {
             .collect()
     }
 
+    /// Waits until so many connections are accepted and not over.
+    pub async fn connected(&self, count: u32) {
+        super::within(&format!("{count} connections"), async {
+            while self.metrics().await["sekisho_connections"] < f64::from(count) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
     /// The metrics once no attempt is in progress.
     pub async fn quiet(&self) -> BTreeMap<String, f64> {
         super::within("no attempt in progress", async {

@@ -1,0 +1,179 @@
+//! Only what the machine lacks or has changed when the service begins or reloads belongs here: threads, files that are none, other name
+//! servers.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::chown;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::real_clients::stage::skipped;
+use crate::support::client::connect;
+use crate::support::dns::{Dns, Says};
+use crate::support::sekisho::{binary, prepare, set_mode, text};
+use crate::support::{Config, Origin, Sekisho, Service, until, within};
+
+use super::HOST;
+
+fn is_root(scene: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skipped(scene, "it takes root");
+    }
+    root
+}
+
+/// What became of a start.
+enum Began {
+    Ready,
+    Ended(Option<i32>, String),
+}
+
+/// The service of a user of its own, whose tasks are counted, with so many of them.
+async fn with_tasks(dir: &Path, admin: SocketAddr, tasks: u32) -> Began {
+    const USER: &str = "61234";
+    let stderr = dir.join("stderr.log");
+    let mut child = Command::new("setpriv")
+        .args(["--reuid", USER, "--regid", USER, "--clear-groups", "prlimit", &format!("--nproc={tasks}")])
+        .arg(dir.join("sekisho"))
+        .args(["run", "--config", "sekisho.toml"])
+        .current_dir(dir)
+        .env_remove("NOTIFY_SOCKET")
+        .stdin(Stdio::null())
+        .stderr(fs::File::create(&stderr).expect("stderr.log"))
+        .spawn()
+        .expect("setpriv runs");
+    let began = within(&format!("an end or readiness with {tasks} tasks"), async {
+        loop {
+            if let Some(status) = child.try_wait().expect("wait") {
+                return Began::Ended(status.code(), fs::read_to_string(&stderr).expect("stderr.log"));
+            }
+            if let Ok(mut wire) = connect(admin).await
+                && wire.get("localhost", "/readyz").await.is_some_and(|answer| answer.status == 200)
+            {
+                return Began::Ready;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let _ = child.kill();
+    child.wait().expect("waited for");
+    began
+}
+
+#[tokio::test]
+async fn o04_without_the_threads_it_needs_it_says_so_and_ends() {
+    if !is_root("a user of its own") {
+        return;
+    }
+    let origin = Origin::https(&[HOST]).start().await;
+    let tunnelling = Config::new().tunnel(HOST, &origin);
+    let inspecting = Config::new().inspect(HOST, &origin);
+    for config in [tunnelling, inspecting] {
+        let (dir, _, admin) = prepare(&config);
+        let dir = dir.path();
+        fs::copy(binary(), dir.join("sekisho")).expect("copied");
+        set_mode(&dir.join("sekisho"), 0o755);
+        for file in
+            fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path()).chain([dir.into()])
+        {
+            chown(file, Some(61_234), Some(61_234)).expect("given away");
+        }
+        let mut ended = 0;
+        for tasks in 1.. {
+            assert!(tasks < 64, "never ready");
+            match with_tasks(dir, admin, tasks).await {
+                Began::Ready => break,
+                Began::Ended(code, said) => {
+                    let last = said.lines().last().unwrap_or_default();
+                    assert_eq!(code, Some(1), "{tasks} tasks: {said}");
+                    assert!(!said.contains("panicked"), "{tasks} tasks: {said}");
+                    assert!(
+                        last.starts_with("sekisho: ") && last.contains("Resource temporarily unavailable"),
+                        "{tasks} tasks: {said}"
+                    );
+                    ended += 1;
+                }
+            }
+        }
+        assert!(ended > 1, "a service has more than one thread");
+    }
+}
+
+#[tokio::test]
+async fn l02_a_configuration_that_is_a_pipe_is_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let fifo = dir.path().join("sekisho.toml");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).expect("a FIFO");
+    for command in ["run", "check"] {
+        let mut child = Command::new(binary())
+            .args([command, "--config", "sekisho.toml"])
+            .current_dir(dir.path())
+            .env("NO_COLOR", "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        until("the end", || child.try_wait().expect("wait")).await;
+        let out = child.wait_with_output().expect("it has ended");
+        assert_eq!(
+            text(&out.stderr),
+            "sekisho.toml: error: found no readable file (it is no ordinary file), expected the configuration\n    hint: is this the \
+             right file? An ordinary one of at most 64 MiB is read\n\nsekisho.toml: 1 error\n",
+            "{command}"
+        );
+        assert_eq!(out.status.code(), Some(1), "{command}");
+    }
+}
+
+/// /etc is one of the scene's own, in a mount namespace.
+#[tokio::test]
+async fn b05_a_reload_takes_up_another_resolv_conf() {
+    if !is_root("an /etc of its own") {
+        return;
+    }
+    let origin = Origin::https(&[HOST]).start().await;
+    // resolv.conf has no ports; these addresses are nobody else's.
+    let [high, low] = [std::process::id() / 250 % 250, std::process::id() % 250];
+    let servers = [1, 2].map(|last| format!("127.{}.{low}.{last}", high + 1));
+    let answers = |_: &str| Says::Addresses(vec!["127.0.0.1"]);
+    let before = Dns::at(format!("{}:53", servers[0]).parse().expect("an address"), answers).await;
+    let after = Dns::at(format!("{}:53", servers[1]).parse().expect("an address"), answers).await;
+    let config = Config::new().service(Service::tunnel("line", &[HOST], origin.port()));
+    let naming = |server: &str| format!("search example.test\nnameserver {server}\n");
+    let prefix = "mkdir etc && printf 'search example.test\\nnameserver %s\\n' SERVER >etc/resolv.conf";
+    let enter = "exec unshare --mount sh -c 'mount --bind etc /etc && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+    let arrange = format!("{} && {enter}", prefix.replace("SERVER", &servers[0]));
+    let mut sekisho = Sekisho::start_under(&config, &arrange).await;
+    let authority = origin.at(HOST);
+    drop(sekisho.tunnel(&authority).await);
+    sekisho.next_connection().await;
+    assert_eq!((before.queries().is_empty(), after.queries().is_empty()), (false, true));
+    // Written into: it is the file that may be read.
+    fs::write(sekisho.path("etc/resolv.conf"), naming(&servers[1])).expect("written");
+    sekisho.reload(&config).await;
+    let asked = before.queries().len();
+    drop(sekisho.tunnel(&authority).await);
+    sekisho.next_connection().await;
+    assert_eq!((before.queries().len(), after.queries().is_empty()), (asked, false));
+    // Another one in its place: where files were given up, that is told, and nothing is lost.
+    fs::write(sekisho.path("etc/next"), naming(&servers[0])).expect("written");
+    fs::rename(sekisho.path("etc/next"), sekisho.path("etc/resolv.conf")).expect("renamed");
+    sekisho.reload(&config).await;
+    drop(sekisho.tunnel(&authority).await);
+    sekisho.next_connection().await;
+    if sekisho.metrics().await["sekisho_restriction{kind=\"files\"}"] == 1.0 {
+        assert_eq!(before.queries().len(), asked);
+        assert_eq!(
+            sekisho.lifecycle("config_problem", 1).await.text("message"),
+            format!(
+                "/etc/resolv.conf: warning: another file was put in its place since the start, which the service gave up reading; it \
+                 goes on with {}:53\n    hint: restart, or name [resolver] servers",
+                servers[1]
+            )
+        );
+    } else {
+        assert!(before.queries().len() > asked);
+    }
+}
