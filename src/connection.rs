@@ -13,11 +13,10 @@ mod observance;
 mod plain;
 mod protocols;
 mod relay;
+mod relaying;
 mod sessions;
 mod trip;
 mod tunnelling;
-
-use std::pin::pin;
 
 use tokio::net::TcpStream;
 
@@ -28,12 +27,11 @@ pub use self::gate::{Gate, Live, Present};
 pub use self::moving::{Handed, Mover, ON_THE_WAY, Parcel, ParcelError, Resumed, serve_moved};
 pub use self::observance::Observance;
 pub use self::sessions::{Session, Wanted, Whom};
-use self::trip::{Claimed, Trip, Way};
+use self::trip::{Claimed, Ready, Trip, Way};
 use crate::addrs::{BalancerAddr, ClientAddr, ListenAddr, OriginalAddr};
 use crate::admit::Admission;
 use crate::client::{Client, Unannounced};
 use crate::policy::{reconcile_inspect, reconcile_tunnel};
-use crate::seldom::Seldom;
 
 /// Serves one accepted connection to its end. Everything it holds is given back when this returns or is dropped.
 ///
@@ -66,7 +64,7 @@ pub fn serve_balanced(
     async move {
         let announced = Box::pin(announce::announce(present.gate(), unannounced)).await;
         if let Some(client) = announced {
-            serve_client(present, client).await;
+            Box::pin(serve_client(present, client)).await;
         }
     }
 }
@@ -81,19 +79,17 @@ fn serve_client(present: Present, client: Client) -> impl Future<Output = ()> {
         };
         let mut waiting = Waiting::new(gate, newcomer);
         loop {
-            let Some((mut trip, claimed)) = Trip::claim(gate, &mut client, &admission, &mut waiting).await else {
-                break;
-            };
-            let relaying = trip.relaying();
-            let ending = pin!(relaying.ended_before_it(gate.drain()));
+            let claim = Box::pin(Trip::claim(gate, &mut client, &admission, &mut waiting));
+            let Some((mut trip, claimed)) = claim.await else { break };
+            let ending = trip.relaying().ended_before_it(gate.drain());
             let driven = tokio::select! {
                 biased;
                 driven = drive(&mut trip, claimed, &mut client, &admission) => driven,
-                reason = Seldom::new(ending) => Err(trip.cut(reason)),
+                reason = ending => Err(trip.cut(reason)),
             };
             let next = match driven {
                 Ok(next) => next,
-                Err(ended) => trip.refuse(ended, &mut client).await,
+                Err(ended) => Box::pin(trip.refuse(ended, &mut client)).await,
             };
             match next {
                 Next::Request if gate.drain().is_leaving() || waiting.is_over() => break,
@@ -107,9 +103,35 @@ fn serve_client(present: Present, client: Client) -> impl Future<Output = ()> {
     }
 }
 
-/// One attempt, from what was claimed to the end of the relay. What is large and does not last a tunnel's life is boxed, as the
-/// connection's task holds room for the largest of it.
-async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, admitted: &Admission) -> Result<Next, Ended> {
+/// One attempt, from what was claimed to the end of the relay. What does not last a tunnel's life is boxed, as the connection's task holds
+/// room for the largest of it.
+async fn drive(
+    trip: &mut Trip,
+    claimed: Box<Claimed>,
+    client: &mut Client,
+    admitted: &Admission,
+) -> Result<Next, Ended> {
+    let arrived = Box::pin(journey(trip, *claimed, client, admitted)).await?;
+    let ready = match arrived {
+        Arrived::Tunnel(ready) => ready,
+        Arrived::Over(next) => return Ok(next),
+    };
+    trip.tunnel(ready, client).await
+}
+
+/// Where a journey ends.
+enum Arrived {
+    Tunnel(Box<Ready>),
+    Over(Next),
+}
+
+/// All of an attempt but a tunnel's relay. Each way is one future, of which a connection holds its own alone.
+async fn journey(
+    trip: &mut Trip,
+    claimed: Claimed,
+    client: &mut Client,
+    admitted: &Admission,
+) -> Result<Arrived, Ended> {
     let asked = claimed?;
     let way = trip.decide(asked)?;
     let visit = trip.visit(&way, admitted)?;
@@ -119,10 +141,10 @@ async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, admitted:
                 let connection = trip.dial(permit.destination(), &visit).await?;
                 let upstream = trip.verify(permit.destination(), connection).await?;
                 let hello = trip.hello(client).await?;
-                Ok::<_, Ended>((reconcile_tunnel(permit, &hello.sni)?, upstream))
+                let agreed = reconcile_tunnel(permit, &hello.sni)?;
+                Ok(Arrived::Tunnel(Box::new(Ready::new(agreed, upstream, visit))))
             });
-            let (agreed, upstream) = agreeing.await?;
-            trip.tunnel(agreed, client, upstream, &visit).await
+            agreeing.await
         }
         Way::Inspect(permit) => {
             let inspecting = Box::pin(async {
@@ -138,14 +160,14 @@ async fn drive(trip: &mut Trip, claimed: Claimed, client: &mut Client, admitted:
                     Err(ended) => Box::pin(trip.page(agreed, client, &hello, ended, &visit)).await,
                 }
             });
-            inspecting.await
+            inspecting.await.map(Arrived::Over)
         }
         Way::Plain(permit, head) => {
             let forwarding = Box::pin(async {
                 let connection = trip.dial(permit.destination(), &visit).await?;
                 trip.plain(permit, &head, client, connection, &visit).await
             });
-            forwarding.await
+            forwarding.await.map(Arrived::Over)
         }
     }
 }
@@ -165,13 +187,15 @@ mod tests {
     use crate::policy::{Agreed, Inspect};
     use crate::upstream::verify::VerifiedUpstream;
 
-    /// A connection's task holds its future for as long as a tunnel is idle; what is large and does not last is boxed.
+    /// A connection's task holds its future for as long as a tunnel is idle; what is large and does not last is boxed. Both bounds are size
+    /// classes of jemalloc.
     #[test]
     fn the_future_of_a_connection_is_small() {
         fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
             size_of::<F>()
         }
-        assert!(size(serve) <= 2048, "{}", size(serve));
+        assert!(size(serve) <= 1024, "{}", size(serve));
+        assert!(size_of::<Trip>() <= 768, "{}", size_of::<Trip>());
     }
 
     /// What an inspected connection holds beside its two TLS sessions while nothing is asked.

@@ -117,14 +117,19 @@ impl Drain {
         reached(self.phase.clone(), Phase::Moving, self.life.map(|life| life.ends))
     }
 
-    /// Resolves when everything must end now, or the service moves or drains.
-    pub fn moving_or_cut(&self) -> impl Future<Output = ()> + use<> {
-        reached(self.phase.clone(), Phase::Moving, self.life.map(|life| life.ends + life.grace))
+    /// Whether everything must end now.
+    pub fn is_cut(&self) -> bool {
+        *self.phase.borrow() >= Phase::Cut
+    }
+
+    /// When this connection is cut by its own time, where that is limited.
+    pub fn outlives(&self) -> Option<Instant> {
+        self.life.map(|life| life.ends + life.grace)
     }
 
     /// Resolves when everything must end now.
     pub fn cut(&self) -> impl Future<Output = ()> + use<> {
-        reached(self.phase.clone(), Phase::Cut, self.life.map(|life| life.ends + life.grace))
+        reached(self.phase.clone(), Phase::Cut, self.outlives())
     }
 }
 
@@ -179,7 +184,6 @@ mod tests {
         let (stopper, drain) = Stopper::new();
         stopper.move_out();
         drain.leaving().await;
-        drain.moving_or_cut().await;
         assert!(drain.is_moving() && drain.is_leaving() && !drain.is_draining());
         stopper.drain();
         stopper.move_out();

@@ -160,7 +160,7 @@ impl Exchange {
         self.concluded = true;
         let reason = reason.map(|reason| self.connection.cause(reason));
         let refused = self.verdict.is_err();
-        self.attempt.fields.side = reason.map(|reason| reason.side().as_str());
+        self.attempt.fields.side = reason.map(|reason| reason.side());
         // A page in place of an origin that failed ended where its connection did.
         if self.attempt.fields.stage.is_none() || reason.is_none() {
             self.attempt.fields.stage = reason.map(|_| if refused { "decide" } else { "relay" });

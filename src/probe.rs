@@ -35,7 +35,6 @@ use self::origin::{ALLOWED, Known, Origin};
 use self::visit::{Failure, Visitor};
 use crate::config::Config;
 use crate::connection::{Gate, Live, Observance};
-use crate::drain::Drain;
 use crate::names::DnsName;
 use crate::policy::{GroupSource, HostPattern, Mode, Policy, PolicySource, ServiceSource};
 use crate::record::{Fields, Lifecycle, Recorder};
@@ -88,7 +87,7 @@ impl Probe {
         let known = Arc::new(known);
         let visitor = |thread: &Handle| {
             let (recorder, witness) = gate.recorder().witnessed();
-            let own = Gate::new(live(&gate.live().config, &known)?, recorder, Drain::never());
+            let own = Gate::new(live(&gate.live().config, &known)?, recorder);
             Ok(Visitor::new(thread.clone(), own, witness, Arc::clone(&known), DEADLINE))
         };
         let visitors = threads.map(visitor).collect::<Result<_, ProbeError>>()?;
@@ -154,7 +153,7 @@ async fn each_second(
 
 fn saying(message: &str) -> Fields {
     let mut fields = Fields::default();
-    fields.message = Some(message.into());
+    fields.rare.message = Some(message.into());
     fields
 }
 

@@ -40,7 +40,6 @@ pub use self::standing::{Standing, Tally, keep_proving};
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::config::Config;
 use crate::connection::{Gate, Live, Observance, serve};
-use crate::drain::Drain;
 use crate::names::DnsName;
 use crate::record::Recorder;
 use crate::upstream::resolve::Resolver;
@@ -178,7 +177,7 @@ pub async fn prove(live: &Live, recorder: Recorder) -> Result<Proof, ProofError>
         let issuing = live.config.issuing.as_ref().ok_or_else(|| ProofError::of("there is no issuing CA"))?;
         let origin = Origin::open(cases.iter().map(|case| &case.host))?;
         let trust = Trust::in_cas(issuing.certificates().map(|ca| &ca.der))?;
-        let gate = Gate::new(standing_in(live, &cases, &origin)?, recorder, Drain::never());
+        let gate = Gate::new(standing_in(live, &cases, &origin)?, recorder);
         let serving: Arc<Serving> = Arc::new(move |stream, from, to| Box::pin(serve(gate.enter(), stream, from, to)));
         (rows, untried) = visit_all(&cases, &origin, &trust, &serving).await?;
     }

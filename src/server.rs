@@ -63,7 +63,6 @@ use crate::config::{Config, LastGood, Listener, LoadError, Scope};
 use crate::connection::Gate;
 use crate::control::protocol::Refusal;
 use crate::control::socket::SocketFile;
-use crate::drain::Stopper;
 use crate::minter::{Minter, TakeUpError};
 use crate::pressure;
 use crate::probe::ProbeError;
@@ -144,7 +143,6 @@ pub enum ServerError {
 pub struct Server {
     gate: Arc<Gate>,
     health: Arc<Health>,
-    stopper: Stopper,
     file: PathBuf,
     workers: Workers,
     listeners: HashMap<Listener, Serving>,
@@ -283,7 +281,7 @@ impl Server {
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
         self.end_changes();
-        self.stopper.drain();
+        self.gate.begin_draining();
         self.listeners.clear();
         self.pac = None;
         self.empty(limit, signals).await;
@@ -319,7 +317,7 @@ impl Server {
 
     /// Ends what still runs and writes the record out.
     pub async fn shut_down(mut self) {
-        self.stopper.cut();
+        self.gate.cut();
         let deadline = Instant::now() + Duration::from_secs(2);
         if timeout_at(deadline, self.gate.idle()).await.is_err() {
             tracing::error!(connections = self.gate.connections(), "connections that would not end");
@@ -337,6 +335,6 @@ impl Server {
 fn about(config: &Config) -> Fields {
     let mut fields = Fields::default();
     fields.config_revision = Some((&*config.revision).into());
-    fields.version = Some(env!("CARGO_PKG_VERSION"));
+    fields.rare.version = Some(env!("CARGO_PKG_VERSION"));
     fields
 }

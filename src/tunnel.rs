@@ -359,20 +359,21 @@ impl Counters {
 
 /// Resolves when the total stood still for `idle`, noticed at most a quarter of it late. Seen from the counters, so that moving
 /// bytes costs no timer.
-async fn idle_for(idle: Duration, counters: &Counters) {
-    let tick = idle / 4;
-    let mut since = Instant::now();
-    let (mut seen, mut next) = (counters.total(), since + tick);
-    loop {
-        sleep_until(next).await;
-        let now = Instant::now();
-        let total = counters.total();
-        if total != seen {
-            (seen, since) = (total, now);
-        } else if now.duration_since(since) >= idle {
-            return;
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and the variables they become")]
+fn idle_for(idle: Duration, counters: &Counters) -> impl Future<Output = ()> {
+    async move {
+        let mut since = Instant::now();
+        let (mut seen, mut now) = (counters.total(), since);
+        loop {
+            sleep_until(now + idle / 4).await;
+            now = Instant::now();
+            let total = counters.total();
+            if total != seen {
+                (seen, since) = (total, now);
+            } else if now.duration_since(since) >= idle {
+                return;
+            }
         }
-        next = now + tick;
     }
 }
 

@@ -68,7 +68,7 @@ impl Trip {
         client: &mut Client,
         admitted: &Admission,
         waiting: &mut Waiting,
-    ) -> Option<(Box<Self>, Claimed)> {
+    ) -> Option<(Box<Self>, Box<Claimed>)> {
         let accepted = waiting.accepted.take();
         let first = accepted.is_some();
         let newcomer = waiting.newcomer.take().or_else(|| gate.pressure().newcomer());
@@ -108,7 +108,7 @@ impl Trip {
         let claimed = if astray { claimed.map_err(|ended| went_astray(ended, client)) } else { claimed };
         let claimed = trip.not_to_itself(client).and(claimed);
         let charged = if first { Ok(()) } else { charge(admitted, plain) };
-        Some((trip, charged.and(claimed)))
+        Some((trip, Box::new(charged.and(claimed))))
     }
 
     /// A client that was steered nowhere but connected to a transparent listener itself.
@@ -273,7 +273,7 @@ async fn first(client: &mut Client, reader: &mut RequestReader, settings: &ident
 pub(super) fn note_route(fields: &mut Fields, client: &Client) {
     fields.original = client.original();
     if let Some(balanced) = client.balanced() {
-        (fields.balancer, fields.balancer_destination) = (Some(balanced.by), balanced.destination);
+        (fields.rare.balancer, fields.rare.balancer_destination) = (Some(balanced.by), balanced.destination);
     }
 }
 
@@ -314,6 +314,9 @@ pub async fn pass_over(present: Present, passed: PassedOver) {
     let gate = present.gate();
     gate.pressure().count(Shed::Connections);
     let mut trip = Trip::begin(gate, (passed.client, passed.listener), None, Action::Connection).await;
-    (trip.attempt.fields.original, trip.attempt.fields.balancer) = (passed.original, passed.balancer);
+    trip.attempt.fields.original = passed.original;
+    if passed.balancer.is_some() {
+        trip.attempt.fields.rare.balancer = passed.balancer;
+    }
     trip.record_only(&Ended::cut(Stage::Admit, Reason::Overloaded));
 }

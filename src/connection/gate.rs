@@ -15,7 +15,7 @@ use crate::addrs::{BalancerAddr, ClientAddr, ListenAddr};
 use crate::admit::{Admission, Limits, Refused};
 use crate::client::Client;
 use crate::config::Config;
-use crate::drain::Drain;
+use crate::drain::{Drain, Stopper};
 use crate::inspect::leaf::{self, LeafCache};
 use crate::inspect::scope::Ruling;
 use crate::policy::{Claim, Decision};
@@ -88,13 +88,14 @@ pub struct Gate {
     live: ArcSwap<Live>,
     /// The policy alone, for inspected connections, which are decided anew at each request.
     ruling: Arc<ArcSwap<Ruling>>,
-    /// Counts reloads, and the ends of observing; tunnels wait on it.
+    /// Counts reloads, and the ends of observing.
     reloads: watch::Sender<u64>,
     /// Outlives reloads: a verdict's key holds the trust it was found under.
     pub verdicts: Verdicts,
     limits: Arc<Limits>,
     pressure: Arc<Pressure>,
     recorder: Recorder,
+    stopper: Stopper,
     drain: Drain,
     /// Where tunnels go when another process has taken over.
     mover: OnceLock<Mover>,
@@ -106,9 +107,10 @@ pub struct Gate {
 }
 
 impl Gate {
-    pub fn new(live: Live, recorder: Recorder, drain: Drain) -> Arc<Self> {
+    pub fn new(live: Live, recorder: Recorder) -> Arc<Self> {
         let limits = Limits::new(&live.config.limits);
         let pressure = Pressure::new(&live.config.pressure);
+        let (stopper, drain) = Stopper::new();
         Arc::new(Self {
             ruling: Arc::new(ArcSwap::from_pointee(ruling(&live))),
             live: ArcSwap::from_pointee(live),
@@ -117,6 +119,7 @@ impl Gate {
             limits,
             pressure,
             recorder,
+            stopper,
             drain,
             mover: OnceLock::new(),
             sessions: Arc::default(),
@@ -139,6 +142,7 @@ impl Gate {
     /// Has every tunnel ask whether it may go on.
     pub fn ask_anew(&self) {
         self.reloads.send_modify(|count| *count += 1);
+        self.sessions.ring();
     }
 
     pub fn live(&self) -> Arc<Live> {
@@ -174,9 +178,26 @@ impl Gate {
         &self.drain
     }
 
-    /// Where the service's tunnels go as soon as it moves. False: it moves already.
-    pub fn move_to(&self, mover: Mover) -> bool {
-        self.mover.set(mover).is_ok()
+    /// Another process has taken over. Tunnels go there by `mover`; without it they end with this process.
+    pub fn move_out(&self, mover: Option<Mover>) {
+        if let Some(mover) = mover {
+            // There is one only, since a service moves once.
+            self.mover.get_or_init(|| mover);
+        }
+        self.stopper.move_out();
+        self.sessions.ring();
+    }
+
+    /// Nothing new is taken up; what runs may finish.
+    pub fn begin_draining(&self) {
+        self.stopper.drain();
+        self.sessions.ring();
+    }
+
+    /// What still runs ends now.
+    pub fn cut(&self) {
+        self.stopper.cut();
+        self.sessions.ring();
     }
 
     pub(super) fn mover(&self) -> Option<&Mover> {

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::ending::Next;
 use super::gate::{Gate, Present};
 use super::trip::Trip;
+use super::tunnelling::Progress;
 use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::client::Client;
 use crate::names::Authority;
@@ -232,9 +233,9 @@ pub async fn serve_moved(present: Present, resumed: Resumed) {
     let visit = admission.revisit(permit.rule().name());
     let half = |unsent, ended| Half { unsent, ended };
     let halves = (half(unsent.0, about.ended.0), half(unsent.1, about.ended.1));
-    let from = trip.from(halves, (about.sent, about.received));
+    let progress = Box::new(Progress { halves, octets: (about.sent, about.received) });
     let (_, socket) = client.stream().into_parts();
-    let next = Box::pin(trip.go_on(&mut client, (socket, upstream), from, &visit)).await;
+    let next = Box::pin(trip.go_on(&mut client, (socket, upstream), progress, visit)).await;
     drop(trip);
     match next {
         Ok(Next::Moved) => {}

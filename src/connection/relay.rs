@@ -250,7 +250,7 @@ impl Trip {
 
     pub(super) fn conclude(&mut self, side: Option<Side>, outcome: Outcome, reason: Option<Reason>) {
         if reason.is_some() {
-            self.attempt.fields.side = side.map(Side::as_str);
+            self.attempt.fields.side = side;
             self.attempt.fields.stage = Some(Stage::Relay.as_str());
         }
         self.attempt.conclude(outcome, reason);

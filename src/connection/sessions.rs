@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::ops::{Bound, Deref};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use futures_util::task::AtomicWaker;
@@ -44,7 +44,7 @@ pub struct Session {
     kind: Kind,
     counters: Counters,
     is_cut: AtomicBool,
-    waker: AtomicWaker,
+    bell: Bell,
 }
 
 impl Session {
@@ -61,7 +61,7 @@ impl Session {
             kind,
             counters: Counters::default(),
             is_cut: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
+            bell: Bell::default(),
         }
     }
 
@@ -89,13 +89,47 @@ impl Session {
         }
     }
 
+    /// Whether an operator has cut it.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Acquire)
+    }
+
     /// Resolves when an operator has cut it. For its own task alone.
     pub fn cut(&self) -> impl Future<Output = ()> {
         poll_fn(|cx| {
-            // The waker is in place before the flag is looked at: a cut from here on wakes the task.
-            self.waker.register(cx.waker());
-            if self.is_cut.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+            let _ = self.bell.poll(cx);
+            if self.is_cut() { Poll::Ready(()) } else { Poll::Pending }
         })
+    }
+
+    /// Ready once for each time that something has changed by which it may have to end. For its own task alone.
+    pub fn poll_rung(&self, cx: &Context<'_>) -> Poll<()> {
+        self.bell.poll(cx)
+    }
+}
+
+/// What wakes a session's task, instead of a place in the list of each thing that may end it: those are many, and sessions idle.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        // The waker is in place before the flag is looked at: a ring from here on wakes the task.
+        self.task.register(cx.waker());
+        // Read first: a tunnel asks with every octet.
+        if self.rung.load(Ordering::Relaxed) && self.rung.swap(false, Ordering::Acquire) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -185,8 +219,17 @@ impl Sessions {
     pub fn cut(&self, id: EventId) -> Option<Arc<Session>> {
         let session = self.shard(id).get(&id).cloned()?;
         session.is_cut.store(true, Ordering::Release);
-        session.waker.wake();
+        session.bell.ring();
         Some(session)
+    }
+
+    /// Has each look whether it may go on: the configuration has changed, or the service ends or moves. One that enters meanwhile looks
+    /// at first.
+    pub(super) fn ring(&self) {
+        for shard in &self.shards {
+            let sessions: Vec<_> = locked(shard).values().cloned().collect();
+            sessions.iter().for_each(|session| session.bell.ring());
+        }
     }
 
     pub fn numbers(&self) -> Numbers {

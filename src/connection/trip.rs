@@ -1,9 +1,7 @@
 //! One attempt's companion: it calls each phase for the spine, writes down what became known, and says in the spine's words
 //! how the attempt ended. No phase is decided here.
 
-use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::time::Instant;
 
@@ -11,6 +9,7 @@ use super::ending::{Ended, Stage};
 use super::gate::{Gate, Live};
 use super::plain;
 use super::protocols::mirrored;
+use super::relaying::Relaying;
 use super::sessions::{Entered, Kind, Session};
 use crate::addrs::{ClientAddr, ListenAddr};
 use crate::admit::{Admission, Counted, Rated, Slots, Visit};
@@ -20,7 +19,7 @@ use crate::http1::RequestHead;
 use crate::identify::client_hello::{ClientHello, Sni};
 use crate::identify::{self, Asked};
 use crate::names::Host;
-use crate::policy::{Claim, Decision, Destination, Inspect, Permit, Plain, Rule, Tunnel};
+use crate::policy::{Agreed, Claim, Decision, Destination, Inspect, Permit, Plain, Rule, Tunnel};
 use crate::pressure::{Charge, INSPECTED, Newcomer, Shed};
 use crate::reason::{Reason, Side};
 use crate::record::{Action, Attempt};
@@ -32,50 +31,24 @@ use crate::upstream::{self, DialError};
 /// What was claimed, or why nothing could be.
 pub type Claimed = Result<Asked, Ended>;
 
+/// A tunnel that may begin.
+pub struct Ready {
+    pub(super) upstream: VerifiedUpstream<Tunnel>,
+    pub(super) visit: Visit,
+}
+
+impl Ready {
+    /// By the proof that both names agree, which has no other use.
+    pub fn new(_agreed: Agreed<Tunnel>, upstream: VerifiedUpstream<Tunnel>, visit: Visit) -> Self {
+        Self { upstream, visit }
+    }
+}
+
 /// The decision's fork.
 pub enum Way {
     Tunnel(Permit<Tunnel>),
     Inspect(Permit<Inspect>),
     Plain(Permit<Plain>, Box<RequestHead>),
-}
-
-/// Whether an attempt has come to its relay, which then ends itself at a cut and says how far it got.
-#[derive(Clone)]
-pub struct Relaying(Arc<Before>);
-
-struct Before {
-    begun: AtomicBool,
-    /// `None`: it is being turned away, and holds no place.
-    newcomer: Option<Newcomer>,
-}
-
-impl Relaying {
-    fn after(newcomer: Option<Newcomer>) -> Self {
-        Self(Arc::new(Before { begun: AtomicBool::new(false), newcomer }))
-    }
-
-    /// Resolves at a cut that comes before the relay, or when its place is needed by others.
-    pub async fn ended_before_it(&self, drain: &Drain) -> Reason {
-        let reason = tokio::select! {
-            () = drain.cut() => Reason::ShuttingDown,
-            () = ended(self.0.newcomer.as_ref()) => Reason::Overloaded,
-        };
-        if self.0.begun.load(Ordering::Relaxed) { pending().await } else { reason }
-    }
-
-    fn begin(&self) {
-        self.0.begun.store(true, Ordering::Relaxed);
-        if let Some(newcomer) = &self.0.newcomer {
-            newcomer.established();
-        }
-    }
-}
-
-async fn ended(newcomer: Option<&Newcomer>) {
-    match newcomer {
-        Some(newcomer) => newcomer.ended().await,
-        None => pending().await,
-    }
 }
 
 /// One attempt under way.
@@ -364,7 +337,7 @@ impl Trip {
 
     pub(super) fn note_ended(&mut self, ended: &Ended) {
         let fields = &mut self.attempt.fields;
-        fields.side = Some(ended.side.as_str());
+        fields.side = Some(ended.side);
         fields.stage = Some(ended.stage.as_str());
         if let Some(detail) = &ended.detail {
             fields.detail = Some(detail.as_str().into());
@@ -384,7 +357,7 @@ impl Trip {
             fields.server_subject = Some(certificate.subject.as_str().into());
             fields.server_not_after = Some(certificate.not_after);
         }
-        fields.certificate_error = error.fault().map(verify::Fault::as_str);
+        fields.rare.certificate_error = error.fault().map(verify::Fault::as_str);
         Ended::new(Side::Upstream, Stage::Verify, error.reason()).because(error)
     }
 }

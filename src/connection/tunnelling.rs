@@ -1,27 +1,25 @@
 //! The end of the journey where nothing is read: a tunnel, here or in the process that takes over.
 
-use std::pin::pin;
+use std::future::{pending, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::OwnedPermit;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
 use super::ending::{Ended, Next};
-use super::gate::Live;
 use super::moving::{Handed, Parcel};
 use super::sessions::{Kind, Session};
-use super::trip::Trip;
+use super::trip::{Ready, Trip};
 use crate::admit::Visit;
 use crate::client::{Client, Socket};
-use crate::policy::{Agreed, Decision, Tunnel};
-use crate::pressure::Pressure;
+use crate::policy::Decision;
 use crate::reason::{Outcome, Reason, Side};
-use crate::seldom::Seldom;
 use crate::tunnel::{self, Counters, Half, TunnelEnd};
-use crate::upstream::verify::VerifiedUpstream;
 
 /// How long a tunnel that is cut waits for the word of the process that it was sent to; that of its end comes sooner.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -33,70 +31,66 @@ enum Stop {
     Move(OwnedPermit<Handed>),
 }
 
-/// From where a tunnel goes on, and by what it is bound. Boxed: it is of little use while the tunnel is idle.
-pub(super) struct From {
-    halves: (Half, Half),
+/// A wait for room on the way to the process that takes over. `None`: there is no way.
+type Room = Pin<Box<dyn Future<Output = Option<OwnedPermit<Handed>>> + Send>>;
+
+/// How far a tunnel has come.
+pub(super) struct Progress {
+    pub(super) halves: (Half, Half),
     /// Sent, and received.
-    octets: (u64, u64),
-    live: Arc<Live>,
-    pressure: Arc<Pressure>,
+    pub(super) octets: (u64, u64),
 }
 
 impl Trip {
-    pub(super) fn from(&self, halves: (Half, Half), octets: (u64, u64)) -> Box<From> {
-        let (live, pressure) = (Arc::clone(&self.live), Arc::clone(self.gate.pressure()));
-        Box::new(From { halves, octets, live, pressure })
-    }
-
     /// Copies both ways until both sides have ended, a reload takes the permission away, or the service is cut or moves.
     ///
-    /// The future holds the two sockets and none of the evidence, as there are many and they are idle.
-    pub fn tunnel(
-        &mut self,
-        _agreed: Agreed<Tunnel>,
-        client: &mut Client,
-        upstream: VerifiedUpstream<Tunnel>,
-        visit: &Visit,
-    ) -> impl Future<Output = Result<Next, Ended>> {
+    /// Of what is ready the future holds the two sockets and none of the evidence, as there are many and they are idle.
+    #[expect(clippy::boxed_local, reason = "the caller's future would keep its place")]
+    pub fn tunnel(&mut self, ready: Box<Ready>, client: &mut Client) -> impl Future<Output = Result<Next, Ended>> {
         self.begin_relay();
         client.spread_probes();
         self.attempt.established();
+        let Ready { upstream, visit } = *ready;
         let (unsent, socket) = client.stream().into_parts();
-        let from = self.from((Half { unsent, ended: false }, Half::default()), (0, 0));
-        let sockets = (socket, upstream.into_stream());
-        self.go_on(client, sockets, from, visit)
+        let progress = Progress { halves: (Half { unsent, ended: false }, Half::default()), octets: (0, 0) };
+        self.go_on(client, (socket, upstream.into_stream()), Box::new(progress), visit)
     }
 
-    /// The same from wherever it has come to.
-    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments and the variables they become")]
+    /// The same from wherever it has come to. `progress` is boxed as the future keeps the place of what it was given.
     pub(super) fn go_on(
         &mut self,
         client: &mut Client,
         (socket, stream): (Socket, TcpStream),
-        mut from: Box<From>,
-        visit: &Visit,
+        progress: Box<Progress>,
+        visit: Visit,
     ) -> impl Future<Output = Result<Next, Ended>> {
+        let (live, pressure) = (Arc::clone(&self.live), Arc::clone(self.gate.pressure()));
         async move {
             let session = self.session(Kind::Tunnel);
-            let counters = session.counters();
-            counters.sent.store(from.octets.0, Ordering::Relaxed);
-            counters.received.store(from.octets.1, Ordering::Relaxed);
-            let (halves, memory) = (std::mem::take(&mut from.halves), from.pressure.memory());
-            let mut tunnel = tunnel::Tunnel::new((socket.tcp(), &stream), halves, counters, visit.subjects(), memory);
+            let Progress { halves, octets } = *progress;
+            session.counters().sent.store(octets.0, Ordering::Relaxed);
+            session.counters().received.store(octets.1, Ordering::Relaxed);
+            let mut tunnel = tunnel::Tunnel::new(
+                (socket.tcp(), &stream),
+                halves,
+                session.counters(),
+                visit.subjects(),
+                pressure.memory(),
+            );
             let mut may_move = true;
             let end = loop {
                 let stop = {
-                    let stopped = pin!(self.stopped(&session, may_move));
                     tokio::select! {
                         biased;
-                        end = tunnel.copy(&from.live.config.tunnel) => break Ok(end),
-                        stop = Seldom::new(stopped) => stop,
+                        end = tunnel.copy(&live.config.tunnel) => break Ok(end),
+                        stop = self.stopped(&session, may_move) => stop,
                     }
                 };
                 match stop {
                     Stop::For(reason) => break Err(reason),
                     Stop::Move(to) => {
-                        let moved = Box::pin(self.hand_over(&mut tunnel, (socket.tcp(), &stream), counters, to));
+                        let moved =
+                            Box::pin(self.hand_over(&mut tunnel, (socket.tcp(), &stream), session.counters(), to));
                         may_move = moved.await;
                         if may_move {
                             return Ok(Next::Moved);
@@ -163,47 +157,54 @@ impl Trip {
         Ok(next)
     }
 
-    /// Resolves when this tunnel is not to go on, or not here.
-    async fn stopped(&self, session: &Session, may_move: bool) -> Stop {
-        tokio::select! {
-            () = self.withdrawn() => Stop::For(Reason::PolicyWithdrawn),
-            stop = self.moved_or_cut(may_move) => stop,
-            () = session.cut() => Stop::For(Reason::CutByOperator),
-        }
-    }
-
-    async fn moved_or_cut(&self, may_move: bool) -> Stop {
-        if may_move {
-            self.drain.moving_or_cut().await;
-            if let Some(to) = self.gate.mover().filter(|_| self.drain.is_moving()) {
-                // Boxed: it is of no use while nothing takes over. The tunnel goes on until there is room on the way.
-                let room = Box::pin(async {
-                    tokio::select! {
-                        room = to.clone().reserve_owned() => room.ok(),
-                        () = self.drain.cut() => None,
-                    }
-                });
-                if let Some(room) = room.await {
-                    return Stop::Move(room);
+    /// Resolves when this tunnel is not to go on, or not here. It looks when its session's bell has rung: at an operator's cut, a reload,
+    /// the end of observing, and each step of the service's end.
+    fn stopped(&self, session: &Session, may_move: bool) -> impl Future<Output = Stop> {
+        // Both boxed, as most tunnels have neither.
+        let mut over = self.drain.outlives().map(|at| Box::pin(sleep_until(at)));
+        let mut room: Option<Room> = None;
+        // A reload may have come between the decision and this tunnel's first octet.
+        let mut look = true;
+        poll_fn(move |cx| {
+            if session.poll_rung(cx).is_ready() || std::mem::take(&mut look) {
+                if let Some(reason) = self.ended(session) {
+                    return Poll::Ready(Stop::For(reason));
+                }
+                if may_move && room.is_none() {
+                    room = self.room_to_move();
                 }
             }
-        }
-        self.drain.cut().await;
-        Stop::For(self.cut_short())
-    }
-
-    /// Resolves when this tunnel is no longer permitted: after a reload it is asked of the new policy as it was of the old, and when
-    /// observing ends.
-    async fn withdrawn(&self) {
-        let mut reloads = self.gate.reloads();
-        // Asked once at the start too: a reload may have come between the decision and this tunnel's first byte.
-        loop {
-            if !self.may_tunnel() || reloads.changed().await.is_err() {
-                return;
+            if over.as_mut().is_some_and(|over| over.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Stop::For(self.cut_short()));
             }
+            // The tunnel goes on until there is room on the way. Without a way it does until the cut.
+            match room.as_mut().map(|room| room.as_mut().poll(cx)) {
+                Some(Poll::Ready(Some(to))) => return Poll::Ready(Stop::Move(to)),
+                Some(Poll::Ready(None)) => room = Some(Box::pin(pending())),
+                Some(Poll::Pending) | None => {}
+            }
+            Poll::Pending
+        })
+    }
+
+    /// Room on the way to the process that takes over, where one does.
+    fn room_to_move(&self) -> Option<Room> {
+        let to = self.gate.mover().filter(|_| self.drain.is_moving())?.clone();
+        Some(Box::pin(async { to.reserve_owned().await.ok() }))
+    }
+
+    /// Why this tunnel may not go on.
+    fn ended(&self, session: &Session) -> Option<Reason> {
+        if session.is_cut() {
+            Some(Reason::CutByOperator)
+        } else if self.drain.is_cut() {
+            Some(self.cut_short())
+        } else {
+            (!self.may_tunnel()).then_some(Reason::PolicyWithdrawn)
         }
     }
 
+    /// Whether the policy in force permits it: after a reload it is asked as that before was.
     fn may_tunnel(&self) -> bool {
         let decide = |claim| self.gate.live().decide(self.client, claim);
         match self.claim.as_ref().map(decide) {

@@ -37,22 +37,12 @@
 //! | `event.outcome` | keyword | allowed, denied or failed. Only in terminal records. |
 //! | `event.reason` | keyword | Why it ended so, a word of the closed list of reasons. Absent where an allowed attempt ended normally. |
 //! | `event.duration` | long | Nanoseconds since `@timestamp`, by a clock that never jumps. |
-//! | `sekisho.count` | long | How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1. |
-//! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, handed_over, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back, last_good, takeover_failed, taken_over, minting_ended, minting_stalled, minting_recovered or unrestricted. |
-//! | `message` | keyword | A lifecycle event in a sentence. |
-//! | `sekisho.control` | keyword | What was asked for on the control socket: status, sessions, cut, reload, trial, confirm, rollback or take_over. Absent where the request could not be read. |
-//! | `user.id` | keyword | Number of the user who asked, as the kernel says it. |
-//! | `user.name` | keyword | Name of that user, where /etc/passwd has it. |
-//! | `process.pid` | long | Process that asked. |
-//! | `service.version` | keyword | Version of sekisho, in the lines of lifecycle events that are not of the record itself. |
 //! | `sekisho.config_revision` | keyword | Revision of the configuration that decided. |
 //! | `source.ip` | ip | Address of the client that connected, behind a balancer by its PROXY header. Nothing a client sends can change it. |
 //! | `source.port` | long | Port of the client. |
 //! | `sekisho.client` | keyword | The `[[clients]]` group of the client. |
 //! | `sekisho.listener` | keyword | The `[[listener]]` that accepted the connection. |
 //! | `sekisho.original_destination` | keyword | Where a client meant to go that the network steered to a transparent `[[listener]]`, behind a balancer by its PROXY header. Evidence only: it is never dialled, the name is. |
-//! | `sekisho.balancer` | keyword | The balancer that passed the connection on, where `proxy_protocol` names one: `source.ip` is then what its PROXY header says, or its own address where that names no client or could not be read. |
-//! | `sekisho.balancer_destination` | keyword | Where the client connected to at the balancer, by the PROXY header. Of a steered client that is `sekisho.original_destination`. |
 //! | `sekisho.connection` | keyword | For a request: `event.id` of the connection it came by. |
 //! | `rule.id` | keyword | Identifier of the rule that decided. |
 //! | `rule.name` | keyword | Name of the `[[service]]` that decided. |
@@ -61,7 +51,6 @@
 //! | `sekisho.stage` | keyword | The stage of the journey at which the attempt ended. |
 //! | `sekisho.side` | keyword | Whose doing the end was: client, upstream or sekisho. |
 //! | `sekisho.authority` | keyword | The authority of the CONNECT or the URI as the client wrote it. A password reads ***, a query …. |
-//! | `sekisho.authorities` | keyword[] | With `sekisho.count`, where the authorities differ: those that were asked for first, each once, up to 16 of them and 2048 octets. |
 //! | `tls.client.server_name` | keyword | The server_name (SNI) of the client's ClientHello. |
 //! | `url.domain` | keyword | The host name the decision was about, in its normal form. |
 //! | `http.request.method` | keyword | Method of the request. |
@@ -77,8 +66,19 @@
 //! | `tls.server.subject` | keyword | Subject of the destination's certificate. |
 //! | `tls.server.not_after` | date | End of validity of the destination's certificate. |
 //! | `sekisho.upstream_verdict` | keyword | What the verification of the destination gave, and whether it was made for this attempt. |
-//! | `sekisho.certificate_error` | keyword | With certificate_invalid: expired, not_yet_valid, unknown_issuer, name, revoked, …. |
 //! | `sekisho.detail` | keyword | One sentence for the administrator where the reason alone does not say enough. |
+//! | `sekisho.count` | long | How many events of the same action, outcome and reason this line stands for, all within `event.duration` from `@timestamp` on; what else stands in it holds for each of them. Absent: 1. |
+//! | `sekisho.authorities` | keyword[] | With `sekisho.count`, where the authorities differ: those that were asked for first, each once, up to 16 of them and 2048 octets. |
+//! | `sekisho.balancer` | keyword | The balancer that passed the connection on, where `proxy_protocol` names one: `source.ip` is then what its PROXY header says, or its own address where that names no client or could not be read. |
+//! | `sekisho.balancer_destination` | keyword | Where the client connected to at the balancer, by the PROXY header. Of a steered client that is `sekisho.original_destination`. |
+//! | `sekisho.certificate_error` | keyword | With certificate_invalid: expired, not_yet_valid, unknown_issuer, name, revoked, …. |
+//! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, handed_over, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back, last_good, takeover_failed, taken_over, minting_ended, minting_stalled, minting_recovered or unrestricted. |
+//! | `message` | keyword | A lifecycle event in a sentence. |
+//! | `sekisho.control` | keyword | What was asked for on the control socket: status, sessions, cut, reload, trial, confirm, rollback or take_over. Absent where the request could not be read. |
+//! | `user.id` | keyword | Number of the user who asked, as the kernel says it. |
+//! | `user.name` | keyword | Name of that user, where /etc/passwd has it. |
+//! | `process.pid` | long | Process that asked. |
+//! | `service.version` | keyword | Version of sekisho, in the lines of lifecycle events that are not of the record itself. |
 //! | `sekisho.previous_end` | keyword | In start and reopen: how the file that was found ended: none (it was new or empty), clean, or unclean (up to a second of records may be missing). |
 //! | `sekisho.previous_sequence` | long | In start and reopen: `event.sequence` of the last line found in the file. |
 //! | `sekisho.torn_bytes` | long | Length of an unfinished last line that was found and taken out of the file. |

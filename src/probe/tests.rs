@@ -22,7 +22,7 @@ impl Scene {
         let config = config::load(&file, Scope::Full, SystemTime::now()).expect("loads");
         let record = Settings { path: directory.path().join("record.jsonl"), when_unwritable: WhenUnwritable::Deny };
         let recorder = Recorder::start(record, Fields::default()).expect("a record");
-        Self { gate: Gate::new(Live::new(config, None), recorder, Drain::never()), directory }
+        Self { gate: Gate::new(Live::new(config, None), recorder), directory }
     }
 
     fn probe(&self, threads: &[Handle]) -> (Probe, Arc<Health>) {

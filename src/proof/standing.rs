@@ -175,6 +175,6 @@ fn tell(recorder: &Recorder, due: Due, said: &str) {
         }
     };
     let mut fields = Fields::default();
-    fields.message = Some(message.as_str().into());
+    fields.rare.message = Some(message.as_str().into());
     recorder.lifecycle(kind, fields);
 }

@@ -17,7 +17,7 @@ pub(super) struct Kind {
 
 impl Kind {
     pub(super) fn of(fields: &Fields) -> Self {
-        Self { action: fields.action, outcome: fields.outcome, reason: fields.reason, lifecycle: fields.lifecycle }
+        Self { action: fields.action, outcome: fields.outcome, reason: fields.reason, lifecycle: fields.rare.lifecycle }
     }
 }
 
@@ -40,16 +40,17 @@ impl Aggregate {
     }
 
     pub(super) fn fields(&self, kind: Kind) -> Fields {
-        Fields {
+        let mut fields = Fields {
             at: Some(self.at),
             action: kind.action,
             outcome: kind.outcome,
             reason: kind.reason,
-            lifecycle: kind.lifecycle,
             duration: Some(self.last.saturating_duration_since(self.first)),
-            count: Some(self.count),
             detail: Some("Counted together while the record could not be written.".into()),
             ..Fields::default()
-        }
+        };
+        fields.rare.lifecycle = kind.lifecycle;
+        fields.rare.count = Some(self.count);
+        fields
     }
 }

@@ -200,15 +200,15 @@ impl Found {
 
     /// Puts what was found into the line that begins the run or the file.
     pub(super) fn tell(self, fields: &mut Fields, behind: Behind) {
-        fields.previous_end = Some(match self.end {
+        fields.rare.previous_end = Some(match self.end {
             End::None => "none",
             End::Clean => "clean",
             End::HandedOver if behind == Behind::Itself => "clean",
             End::Unclean | End::HandedOver => "unclean",
         });
-        fields.previous_sequence = self.sequence;
-        fields.torn_bytes = self.torn.as_ref().map(|torn| torn.bytes);
-        fields.torn = self.torn.map(|torn| Text::from(torn.beginning.as_slice()));
+        fields.rare.previous_sequence = self.sequence;
+        fields.rare.torn_bytes = self.torn.as_ref().map(|torn| torn.bytes);
+        fields.rare.torn = self.torn.map(|torn| Text::from(torn.beginning.as_slice()));
     }
 }
 

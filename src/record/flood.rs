@@ -145,9 +145,9 @@ impl Gathered {
         }
         fields.at = Some(self.at);
         fields.duration = Some(self.took + self.last.saturating_duration_since(self.first));
-        fields.count = Some(self.count);
+        fields.rare.count = Some(self.count);
         if fields.authority.is_none() && !self.authorities.is_empty() {
-            fields.authorities = Some(self.authorities.iter().map(AskedAuthority::as_str).collect());
+            fields.rare.authorities = Some(self.authorities.iter().map(AskedAuthority::as_str).collect());
         }
         let of = match (fields.source_ip, cause.client) {
             (Some(_), _) => "this client".to_owned(),

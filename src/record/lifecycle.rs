@@ -124,7 +124,8 @@ impl Value for Lifecycle {
 
 /// The fields of a lifecycle line.
 pub(super) fn lifecycle(kind: Lifecycle, message: &str) -> Fields {
-    let mut fields = Fields { message: Some(message.into()), ..Fields::default() };
+    let mut fields = Fields::default();
+    fields.rare.message = Some(message.into());
     as_lifecycle(&mut fields, kind);
     fields
 }
@@ -133,5 +134,5 @@ pub(super) fn lifecycle(kind: Lifecycle, message: &str) -> Fields {
 pub(super) fn as_lifecycle(fields: &mut Fields, kind: Lifecycle) {
     fields.at = Some(SystemTime::now());
     fields.action = Some("lifecycle");
-    fields.lifecycle = Some(kind);
+    fields.rare.lifecycle = Some(kind);
 }

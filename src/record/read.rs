@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::addrs::{BalancerAddr, ListenAddr, OriginalAddr};
-use crate::reason::{Outcome, Reason};
+use crate::reason::{Outcome, Reason, Side};
 use crate::record::id::EventId;
 use crate::record::lifecycle::Lifecycle;
 use crate::record::values::{AskedAuthority, Names, Text, UrlPath, UserId};
@@ -63,6 +63,13 @@ impl Read for Outcome {
 impl Read for Reason {
     fn read(value: Json) -> Option<Self> {
         value.as_str().and_then(Self::parse)
+    }
+}
+
+/// Found out by the process that ends the attempt.
+impl Read for Side {
+    fn read(_: Json) -> Option<Self> {
+        None
     }
 }
 

@@ -12,7 +12,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::addrs::{BalancerAddr, ListenAddr, OriginalAddr};
 use crate::names::{Authority, DnsName};
-use crate::reason::{Outcome, Reason};
+use crate::reason::{Outcome, Reason, Side};
 use crate::record::line;
 
 /// The longest text that is kept whole, in octets. Longer ones are cut and marked, so that a line stays bounded whatever a
@@ -236,6 +236,14 @@ impl Value for Outcome {
 }
 
 impl Value for Reason {
+    const KIND: &'static str = "keyword";
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.as_str().write(out);
+    }
+}
+
+impl Value for Side {
     const KIND: &'static str = "keyword";
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -67,7 +67,7 @@ impl Server {
         let Some(what) = instead else { return self.keep_last_good().await };
         tracing::error!("{what}");
         let mut fields = about(&self.gate.live().config);
-        fields.message = Some(what.as_str().into());
+        fields.rare.message = Some(what.as_str().into());
         self.gate.recorder().lifecycle(Lifecycle::LastGood, fields);
         self.health.last_good_taken(what);
     }
@@ -82,7 +82,7 @@ impl Server {
                 format!("the configuration could not be kept as the last good one in {}: {error}", path.display());
             tracing::warn!("{what}");
             let mut fields = about(&self.gate.live().config);
-            fields.message = Some(what.into());
+            fields.rare.message = Some(what.into());
             self.gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
         }
     }
@@ -247,11 +247,11 @@ impl Server {
 
     fn tell(&self, kind: Lifecycle, message: &str, peer: Option<&Peer>) {
         let mut fields = about(&self.gate.live().config);
-        fields.message = Some(message.into());
+        fields.rare.message = Some(message.into());
         if let Some(peer) = peer {
-            fields.user_id = Some(UserId(peer.user));
-            fields.user_name = peer.name.as_deref().map(Into::into);
-            fields.process = peer.process;
+            fields.rare.user_id = Some(UserId(peer.user));
+            fields.rare.user_name = peer.name.as_deref().map(Into::into);
+            fields.rare.process = peer.process;
         }
         self.gate.recorder().lifecycle(kind, fields);
     }

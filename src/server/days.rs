@@ -58,7 +58,7 @@ impl Days {
         for problem in live.config.turned(since, today) {
             tracing::warn!("{problem}");
             let mut fields = about(&live.config);
-            fields.message = Some(problem.to_string().as_str().into());
+            fields.rare.message = Some(problem.to_string().as_str().into());
             gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
         }
     }

@@ -337,11 +337,11 @@ impl Desk {
             _ => tracing::info!("control: {message}"),
         }
         let mut fields = about(&self.views.gate.live().config);
-        fields.message = Some(message.into());
-        fields.control = word;
-        fields.user_id = Some(UserId(peer.user));
-        fields.user_name = peer.name.as_deref().map(Into::into);
-        fields.process = peer.process;
+        fields.rare.message = Some(message.into());
+        fields.rare.control = word;
+        fields.rare.user_id = Some(UserId(peer.user));
+        fields.rare.user_name = peer.name.as_deref().map(Into::into);
+        fields.rare.process = peer.process;
         self.views.gate.recorder().lifecycle(kind, fields);
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn enforce(gate: Arc<Gate>) {
             tracing::warn!("{what}");
             if let Some(kind) = turn.lifecycle() {
                 let mut fields = about(&live.config);
-                fields.message = Some(what.into());
+                fields.rare.message = Some(what.into());
                 gate.recorder().lifecycle(kind, fields);
             }
             if let Turn::Ends(_) = turn {
@@ -107,7 +107,6 @@ mod tests {
     use super::*;
     use crate::config::{self, Scope};
     use crate::connection::Live;
-    use crate::drain::Drain;
     use crate::record::Recorder;
 
     fn until(seconds: u64) -> Until {
@@ -146,7 +145,7 @@ mod tests {
         std::fs::write(&file, text).expect("written");
         let config = config::load(&file, Scope::Full, SystemTime::now()).unwrap_or_else(|error| panic!("{error}"));
         let recorder = Recorder::start(config.record.clone(), about(&config)).expect("a record");
-        let gate = Gate::new(Live::new(config, None), recorder, Drain::never());
+        let gate = Gate::new(Live::new(config, None), recorder);
         let ends = gate.live().observance.ends().expect("it is observed");
         let mut asked = gate.reloads();
         let task = tokio::spawn(enforce(Arc::clone(&gate)));

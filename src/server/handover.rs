@@ -80,7 +80,7 @@ impl Server {
                 tracing::error!("{what}");
                 self.control_again();
                 let mut fields = about(&self.gate.live().config);
-                fields.message = Some(what.into());
+                fields.rare.message = Some(what.into());
                 self.gate.recorder().lifecycle(Lifecycle::TakeoverFailed, fields);
                 false
             }
@@ -141,14 +141,11 @@ impl Server {
         self.tending.drain(..).for_each(|task| task.abort());
         let (mover, handed) = mpsc::channel(ON_THE_WAY);
         let carrier = thread::Builder::new().name("handover".to_owned()).spawn(move || carry(&stream, handed));
-        match carrier {
-            Ok(_) => {
-                self.gate.move_to(mover);
-            }
-            Err(error) => tracing::error!(%error, "the tunnels cannot be handed over, and end with this process"),
+        if let Err(error) = &carrier {
+            tracing::error!(%error, "the tunnels cannot be handed over, and end with this process");
         }
         self.accepting.spawn(answer_successor(questions, Arc::clone(&self.desk)));
-        self.stopper.move_out();
+        self.gate.move_out(carrier.is_ok().then_some(mover));
         self.end_changes();
         self.listeners.clear();
         (self.admin, self.pac) = (None, None);

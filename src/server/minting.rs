@@ -82,7 +82,7 @@ impl Server {
         tracing::error!("{why}");
         self.health.minting_ended();
         let mut fields = about(&self.gate.live().config);
-        fields.message = Some(why.as_str().into());
+        fields.rare.message = Some(why.as_str().into());
         self.gate.recorder().lifecycle(Lifecycle::MintingEnded, fields);
         error
     }
@@ -116,7 +116,7 @@ async fn attend(minter: Minter, gate: Arc<Gate>, health: Arc<Health>) {
         };
         tracing::warn!("{what}");
         let mut fields = about(&gate.live().config);
-        fields.message = Some(what.as_str().into());
+        fields.rare.message = Some(what.as_str().into());
         gate.recorder().lifecycle(kind, fields);
     }
 }

@@ -62,7 +62,7 @@ impl Server {
     pub(super) fn not_taken_up(&self, why: &str) {
         tracing::error!("reload failed, the old configuration stays in force: {why}");
         let mut fields = about(&self.gate.live().config);
-        fields.message = Some(why.into());
+        fields.rare.message = Some(why.into());
         self.gate.recorder().lifecycle(Lifecycle::ReloadFailed, fields);
     }
 
@@ -71,7 +71,7 @@ impl Server {
         let live = self.gate.live();
         for warning in &live.config.warnings {
             let mut fields = about(&live.config);
-            fields.message = Some(warning.to_string().as_str().into());
+            fields.rare.message = Some(warning.to_string().as_str().into());
             self.gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
         }
     }

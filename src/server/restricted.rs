@@ -71,7 +71,7 @@ impl Server {
         }
         if !missed.is_empty() {
             let mut fields = about(&self.gate.live().config);
-            fields.message = Some(missed.join("; ").as_str().into());
+            fields.rare.message = Some(missed.join("; ").as_str().into());
             self.gate.recorder().lifecycle(Lifecycle::Unrestricted, fields);
         }
     }

@@ -19,7 +19,6 @@ use crate::admin;
 use crate::config::Config;
 use crate::connection::{Gate, Live};
 use crate::control::socket::Successor;
-use crate::drain::{Drain, Stopper};
 use crate::probe::Probe;
 use crate::record::{Ready, Recorder};
 use crate::restrict::Restriction;
@@ -83,8 +82,7 @@ impl Server {
         let Places { bound, recorder, run, control, lent } =
             Places::take(&config, &workers, inherited, predecessor.as_ref())?;
         let file = config.file.clone();
-        let (stopper, drain) = Stopper::new();
-        let gate = open(config, recorder, drain)?;
+        let gate = open(config, recorder)?;
         let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
         let (desk, commands) = desk(&gate, &health, apart.restriction);
         let admin::Views { scripts, proof, restriction, .. } = desk.views.clone();
@@ -94,7 +92,6 @@ impl Server {
         let mut server = Self {
             gate,
             health,
-            stopper,
             file,
             workers,
             listeners: HashMap::new(),
@@ -131,8 +128,8 @@ impl Server {
     }
 }
 
-fn open(config: Config, recorder: Recorder, drain: Drain) -> Result<Arc<Gate>, ServerError> {
-    let gate = Gate::new(Live::new(config, None), recorder, drain);
+fn open(config: Config, recorder: Recorder) -> Result<Arc<Gate>, ServerError> {
+    let gate = Gate::new(Live::new(config, None), recorder);
     let memory = gate.pressure().memory();
     match memory.budget() < LEAST_MEMORY {
         true => Err(ServerError::Memory { ceiling: memory.ceiling(), baseline: memory.baseline() }),

@@ -119,7 +119,7 @@ impl Predecessor {
     /// What the first line of this run says.
     pub(super) fn tell(&self, fields: &mut Fields) {
         let Place { version, pid, .. } = &self.place;
-        fields.message = Some(format!("Takes over from process {pid}, of version {version}.").into());
+        fields.rare.message = Some(format!("Takes over from process {pid}, of version {version}.").into());
     }
 
     /// Takes tunnels until the other process ends.
@@ -242,7 +242,7 @@ fn tell_ended(gate: &Gate, place: &Place, (came, lines): (&Came, u64), in_order:
     );
     tracing::info!("{what}");
     let mut fields = about(&gate.live().config);
-    fields.message = Some(what.into());
+    fields.rare.message = Some(what.into());
     gate.recorder().lifecycle(Lifecycle::TakenOver, fields);
 }
 
@@ -294,7 +294,6 @@ mod tests {
     use super::*;
     use crate::config::{self, Scope};
     use crate::connection::Live;
-    use crate::drain::Drain;
     use crate::record::Recorder;
 
     #[tokio::test]
@@ -305,7 +304,7 @@ mod tests {
         std::fs::write(&file, text).expect("written");
         let config = config::load(&file, Scope::Full, SystemTime::now()).unwrap_or_else(|error| panic!("{error}"));
         let recorder = Recorder::start(config.record.clone(), about(&config)).expect("a record");
-        let gate = Gate::new(Live::new(config, None), recorder, Drain::never());
+        let gate = Gate::new(Live::new(config, None), recorder);
         let sockets =
             || vec![UnixStream::pair().expect("sockets").0.into(), UnixStream::pair().expect("sockets").0.into()];
         let mut came = Came::default();

@@ -52,7 +52,7 @@ fn tell(gate: &Gate, change: &Change) {
         }
     };
     let mut fields = about(&gate.live().config);
-    fields.message = Some(change.to_string().as_str().into());
+    fields.rare.message = Some(change.to_string().as_str().into());
     gate.recorder().lifecycle(kind, fields);
 }
 

@@ -64,10 +64,7 @@ const MODULES: [(&str, &[&str]); 43] = [
             "names", "policy", "pressure", "reason", "record", "reply", "seldom", "tunnel", "upstream",
         ],
     ),
-    (
-        "proof",
-        &["addrs", "admit", "config", "connection", "drain", "names", "policy", "record", "sockets", "tls", "upstream"],
-    ),
+    ("proof", &["addrs", "admit", "config", "connection", "names", "policy", "record", "sockets", "tls", "upstream"]),
     ("autoconfig", &["addrs", "admit", "aside", "connection", "flight", "pac", "policy", "sockets"]),
     (
         "admin",
@@ -91,7 +88,6 @@ const MODULES: [(&str, &[&str]); 43] = [
             "admit",
             "config",
             "connection",
-            "drain",
             "identify",
             "names",
             "policy",
@@ -115,7 +111,6 @@ const MODULES: [(&str, &[&str]); 43] = [
             "config",
             "connection",
             "control",
-            "drain",
             "files",
             "minter",
             "policy",

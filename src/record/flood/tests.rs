@@ -29,7 +29,7 @@ fn flood(floods: &mut Floods, fields: &Fields, times: u64, now: Instant) -> u64 
 fn turned(floods: &mut Floods, now: Instant) -> Vec<Fields> {
     let mut lines = Vec::new();
     floods.turn(now, |fields, count| {
-        assert_eq!(fields.count.unwrap_or(1), count);
+        assert_eq!(fields.rare.count.unwrap_or(1), count);
         lines.push(fields.clone());
     });
     assert_eq!(floods.pending(), 0);
@@ -44,10 +44,10 @@ fn h10_fifty_stand_whole_the_next_too_and_only_more_are_counted() {
         let mut floods = Floods::default();
         assert_eq!(flood(&mut floods, &fields, times, now), times.saturating_sub(WHOLE), "{times}");
         let lines = turned(&mut floods, now);
-        assert_eq!(lines.iter().map(|line| line.count).collect::<Vec<_>>(), counts, "{times}");
+        assert_eq!(lines.iter().map(|line| line.rare.count).collect::<Vec<_>>(), counts, "{times}");
         if let [line] = lines.as_slice() {
             assert_eq!((line.reason, line.outcome), (fields.reason, fields.outcome));
-            assert_eq!((line.source_ip, line.authorities.clone()), (fields.source_ip, None));
+            assert_eq!((line.source_ip, line.rare.authorities.clone()), (fields.source_ip, None));
         }
     }
 }
@@ -65,12 +65,12 @@ fn h10_a_line_says_what_all_had_in_common_and_when_the_first_and_the_last_were()
     }
     let lines = turned(&mut floods, now);
     let [line] = lines.as_slice() else { panic!("{lines:?}") };
-    assert_eq!((line.count, line.at), (Some(40), Some(UNIX_EPOCH + Duration::from_secs(1))));
+    assert_eq!((line.rare.count, line.at), (Some(40), Some(UNIX_EPOCH + Duration::from_secs(1))));
     assert_eq!(line.duration, Some(Duration::from_millis(39 + 2)));
     assert_eq!((line.source_ip, line.source_port), (fields.source_ip, None));
     assert_eq!((line.listener, line.authority.clone()), (fields.listener, None));
     let first_sixteen = (0..16).map(|n| format!("h{n}.test:443"));
-    assert_eq!(line.authorities, Some(first_sixteen.map(Text::from).collect()));
+    assert_eq!(line.rare.authorities, Some(first_sixteen.map(Text::from).collect()));
     assert_eq!(
         line.detail.as_ref().map(Text::as_str),
         Some("Counted together: more of these came of this client than are written one by one.")
@@ -100,7 +100,7 @@ fn h10_a_flood_that_goes_on_is_one_line_a_window_until_it_ends() {
         assert!(!floods.is_over(now + WINDOW - Duration::from_nanos(1)));
         now += WINDOW;
         assert!(floods.is_over(now));
-        let counted: u64 = turned(&mut floods, now).iter().filter_map(|line| line.count).sum();
+        let counted: u64 = turned(&mut floods, now).iter().filter_map(|line| line.rare.count).sum();
         assert_eq!(counted, gathered);
     }
     assert!(!floods.is_over(now + WINDOW), "nothing is kept of a flood that ended");
@@ -130,7 +130,7 @@ fn h10_an_ipv6_prefix_is_one_client_and_its_line_names_it() {
     assert!(!floods.gathers(Action::Connection, &other, now));
     let lines = turned(&mut floods, now);
     let [line] = lines.as_slice() else { panic!("{lines:?}") };
-    assert_eq!((line.count, line.source_ip), (Some(10), None));
+    assert_eq!((line.rare.count, line.source_ip), (Some(10), None));
     assert!(
         line.detail.as_ref().is_some_and(|detail| detail.as_str().contains("of 2001:db8:0:1::/64 than")),
         "{line:?}"
@@ -154,7 +154,7 @@ fn h04_h10_the_table_is_bounded_and_counts_stay_exact_past_it() {
     assert!(!floods.gathers(Action::Connection, &of(0), now), "who has a row keeps it");
     let lines = turned(&mut floods, now);
     let [line] = lines.as_slice() else { panic!("{lines:?}") };
-    assert_eq!((line.count, line.source_ip), (Some(gathered as u64), None));
+    assert_eq!((line.rare.count, line.source_ip), (Some(gathered as u64), None));
     assert!(line.detail.as_ref().is_some_and(|detail| detail.as_str().contains("of all other clients than")));
     assert_eq!(floods.rows.len(), 1, "the table is empty but for the flood that goes on");
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 fuzz_target!(|data: &[u8]| {
     let mut fields = Fields::default();
-    fields.message = Some(data.into());
+    fields.rare.message = Some(data.into());
     fields.config_revision = Some(data.into());
     fields.client = Some(data.into());
     fields.rule_id = Some(data.into());

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use super::attack::have_their_own_processor;
 use super::good::Figures;
 use super::survival::{self, How};
 use super::{Card, Row};
@@ -36,21 +37,24 @@ pub fn attack(row: &Row) -> String {
     )
 }
 
-/// With what sharing the process costs: the third by the second.
+/// With what being attacked costs, and what of it sharing the process does: the third by the first, and by the second.
 fn three(row: &Row, of: fn(&Figures) -> u64) -> String {
-    format!("{}, {}, {} ({:.1}×)", of(&row.alone), of(&row.elsewhere), of(&row.beside), shared(row, of))
+    let [alone, elsewhere, beside] = [&row.alone, &row.elsewhere, &row.beside].map(of);
+    format!("{alone}, {elsewhere}, {beside} ({:.1}×, {:.1}×)", times(beside, alone), times(beside, elsewhere))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds")]
-fn shared(row: &Row, of: fn(&Figures) -> u64) -> f64 {
-    of(&row.beside) as f64 / of(&row.elsewhere).max(1) as f64
+fn times(one: u64, other: u64) -> f64 {
+    one as f64 / other.max(1) as f64
 }
 
-/// Of all attacks: a single row's figure is a few seconds of a machine that does other things too.
-fn median(rows: &[Row], of: fn(&Figures) -> u64) -> f64 {
-    let mut all: Vec<f64> = rows.iter().map(|row| shared(row, of)).collect();
+/// Beside by alone: the median of all attacks, and the worst. A single row's figure is a few seconds of a machine that does other things
+/// too.
+fn disturbed(rows: &[Row], of: fn(&Figures) -> u64) -> String {
+    let mut all: Vec<f64> = rows.iter().map(|row| times(of(&row.beside), of(&row.alone))).collect();
     all.sort_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or_default()
+    let [median, worst] = [all.get(all.len() / 2), all.last()].map(|times| times.copied().unwrap_or_default());
+    format!("{median:.1}×, at most {worst:.1}×")
 }
 
 fn faults(rows: &[survival::Row]) -> String {
@@ -89,7 +93,8 @@ fn summary(card: &Card) -> String {
         "connections held: {} for {} s under {} reloads, half of them broken; unexpected ends: {}\n\
          faults survived: {} of {}, the slowest recovery {:.2} s; not run: {not_run}\n\
          attacks ridden out: {}, of {tried} connections, requests and frames; {elsewhere} more at the decoy\n\
-         beside by elsewhere, the median of them: tunnel p99 {:.1}×, inspected p99 {:.1}×\n\
+         attackers on a processor of their own: {}\n\
+         beside by alone, the median and the worst: tunnel p99 {}; inspected p99 {}\n\
          good requests: {good} alone and beside the attacks, {} beside the reloads, failed: {failed}\n\
          bad inputs tried: {}, of {} seeds\n\
          records: {} expected, {} found; of the decoy {} and {}",
@@ -101,8 +106,9 @@ fn summary(card: &Card) -> String {
         faults.len() - not_run,
         recoveries.max().unwrap_or_default().as_secs_f64(),
         rows.len(),
-        median(rows, |figures| figures.tunnel_p99),
-        median(rows, |figures| figures.inspected_p99),
+        if have_their_own_processor() { "yes" } else { "no" },
+        disturbed(rows, |figures| figures.tunnel_p99),
+        disturbed(rows, |figures| figures.inspected_p99),
         held.requests,
         inputs.tried,
         inputs.seeds,
