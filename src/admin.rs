@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -40,7 +41,7 @@ pub struct Views {
     pub gate: Arc<Gate>,
     pub scripts: Arc<Counts>,
     pub proof: Arc<Standing>,
-    pub restriction: Arc<Restriction>,
+    pub restriction: Arc<ArcSwap<Restriction>>,
 }
 
 /// Serves until it is aborted; its connections end with it.
@@ -137,6 +138,9 @@ pub fn readiness(views: &Views) -> (StatusCode, String) {
     }
     if views.health.unproven().is_some() {
         return unready("self_probe_failed\n");
+    }
+    if views.health.minting_stalled().is_some() {
+        return unready("minting_stalled\n");
     }
     if views.proof.is_failed() {
         return unready("tenant_proof_failed\n");

@@ -18,6 +18,7 @@ mod shadow;
 mod table;
 mod wider;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -155,6 +156,17 @@ impl Policy {
     pub fn inspects(&self, name: &DnsName) -> bool {
         let found = self.table.lookup(name).filter(|_| Forbidden::of(name).is_none());
         found.is_some_and(|found| found.listed().any(|listed| self.service(listed).mode == Mode::Inspect))
+    }
+
+    /// A pattern that is inspected here and is in no list of inspected ones of `other`.
+    pub fn newly_inspected(&self, other: &Self) -> Option<&HostPattern> {
+        let known: HashSet<&HostPattern> = other.inspected().collect();
+        self.inspected().find(|pattern| !known.contains(pattern))
+    }
+
+    fn inspected(&self) -> impl Iterator<Item = &HostPattern> {
+        let services = (0..).zip(&self.services).filter(|(_, service)| service.mode == Mode::Inspect);
+        services.flat_map(|(id, _)| self.table.of_service(id)).map(Listed::pattern)
     }
 
     /// This policy with the services refused whose `rule.id` is `over`, beside those that are already; `None` where there is no other.

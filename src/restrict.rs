@@ -44,8 +44,10 @@ pub enum Kind {
     SystemCalls,
     /// That all of it holds for threads too that were there before.
     EveryThread,
-    /// That the issuing key's file cannot be read from here.
+    /// That no issuing key's file can be read from here.
     IssuingKey,
+    /// That what the configuration is read from cannot be written from here.
+    Configuration,
 }
 
 impl Kind {
@@ -59,6 +61,7 @@ impl Kind {
             Self::SystemCalls => "system_calls",
             Self::EveryThread => "every_thread",
             Self::IssuingKey => "issuing_key",
+            Self::Configuration => "configuration",
         }
     }
 }
@@ -68,6 +71,8 @@ impl Kind {
 pub struct Restriction {
     /// Nothing: this process did not restrict itself.
     reach: Option<Reach>,
+    /// Whether the kernel holds it to the files of its reach.
+    by_path: bool,
     results: Vec<(Kind, Result<(), String>)>,
 }
 
@@ -91,16 +96,29 @@ impl fmt::Display for Missing {
     }
 }
 
+/// Something that the configuration is read from and that the process that serves may write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the process that serves could write {}, from where its configuration is read: have the record, the control socket and the state \
+     directory in folders of their own, and the configuration owned by another user", .0.display()
+)]
+pub struct Exposed(PathBuf);
+
 /// Restricts this process to `reach`. For good; to be called once, by the first thread before it starts others.
 pub fn apply(role: Role, reach: Reach) -> Restriction {
     let mut results = vec![
         (Kind::Dumps, privileges::keep_out_of_dumps()),
         (Kind::Capabilities, privileges::drop_capabilities(reach.capabilities)),
     ];
-    results.extend(files::restrict(role, &reach));
-    results.push((Kind::SystemCalls, calls::restrict(role)));
-    results.extend(reach.secret.as_deref().map(|key| (Kind::IssuingKey, files::is_out_of_reach(role, key))));
-    Restriction { reach: Some(reach), results }
+    let calls = calls::restrict(role);
+    let (by_path, of_files) = files::restrict(role, &reach, calls.is_ok());
+    results.extend(of_files);
+    results.push((Kind::SystemCalls, calls));
+    let mut restriction = Restriction { reach: None, by_path, results };
+    if role == Role::Serving {
+        restriction = restriction.looked_at_again(&reach);
+    }
+    Restriction { reach: Some(reach), ..restriction }
 }
 
 impl Restriction {
@@ -112,6 +130,28 @@ impl Restriction {
     /// Whether this process has restricted itself at all.
     pub fn is_applied(&self) -> bool {
         self.reach.is_some()
+    }
+
+    /// The same, with what depends on where the files of `reach` lie found out anew: another configuration may have them elsewhere.
+    #[must_use]
+    pub fn looked_at_again(&self, reach: &Reach) -> Self {
+        let mut now = self.clone();
+        now.results.retain(|(kind, _)| !matches!(kind, Kind::IssuingKey | Kind::Configuration));
+        if !reach.secrets.is_empty() {
+            now.results.push((Kind::IssuingKey, files::are_out_of_reach(&reach.secrets)));
+        }
+        let granted = self.reach.as_ref().unwrap_or(reach);
+        let exposed = self.exposes(granted, &reach.obeyed).map_or(Ok(()), |exposed| Err(exposed.to_string()));
+        now.results.push((Kind::Configuration, exposed));
+        now
+    }
+
+    /// What of `obeyed` could be written by a process that was `granted` this, is of the same user, and restricted by the same kernel.
+    pub fn exposes(&self, granted: &Reach, obeyed: &BTreeSet<PathBuf>) -> Option<Exposed> {
+        let within =
+            |path: &&PathBuf| granted.write.iter().chain(&granted.own).any(|granted| path.starts_with(granted));
+        let mut exposed = obeyed.iter().filter(|path| !self.by_path || within(path));
+        exposed.find(|path| files::is_writable(path)).cloned().map(Exposed)
     }
 
     fn holds(&self, kind: Kind) -> bool {

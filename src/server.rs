@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -48,7 +49,8 @@ use self::minting::end_of;
 pub use self::minting::{Apart, Minting};
 use self::restricted::GivenUp;
 use self::serving::Serving;
-use self::signals::{Asked, Signals};
+pub use self::signals::Signals;
+use self::signals::{Asked, Loading};
 use self::systemd::tell_systemd;
 pub use self::takeover::{Predecessor, TakeoverError};
 use self::watch::watch;
@@ -141,7 +143,6 @@ pub enum ServerError {
 pub struct Server {
     gate: Arc<Gate>,
     health: Arc<Health>,
-    signals: Signals,
     file: PathBuf,
     workers: Workers,
     listeners: HashMap<Listener, Serving>,
@@ -165,7 +166,7 @@ pub struct Server {
     /// `None`: the issuing key is in this process, or nowhere.
     minter: Option<Minter>,
     scope: Scope,
-    restriction: Arc<Restriction>,
+    restriction: Arc<ArcSwap<Restriction>>,
 }
 
 impl Server {
@@ -177,48 +178,61 @@ impl Server {
     ///
     /// # Errors
     /// The minting process has ended, and this one with it, in the same order as after a signal.
-    pub async fn run(mut self) -> Result<(), ServerError> {
+    pub async fn run(mut self, mut signals: Signals) -> Result<(), ServerError> {
         tell_systemd(&[NotifyState::Ready]);
         let mut days = Days::new(self.gate.live().config.approvals.day);
         let mut minter = self.minter.clone();
         let ended = loop {
             let asked = tokio::select! {
-                asked = self.signals.next() => asked,
+                asked = signals.next() => asked,
                 today = days.next() => Asked::Look(today),
                 Some(asked) = self.commands.recv() => asked,
-                () = over(self.trial.as_ref()) => Asked::TrialOver,
+                () = over(self.trial.as_ref()) => Asked::Load(Loading::TrialOver),
                 how = end_of(minter.as_mut()) => break Err(self.minting_ended(how)),
             };
-            match asked {
-                Asked::Reload => {
-                    if self.reload().await {
-                        days.loaded(self.gate.live().config.approvals.day);
-                    }
-                }
+            let loading = match asked {
+                Asked::Load(loading) => loading,
                 Asked::Place(stream, peer) => {
                     if self.hand_over(stream, &peer).await {
                         let limit = self.gate.live().config.drain;
-                        self.empty(limit).await;
+                        self.empty(limit, &mut signals).await;
                         return Ok(());
                     }
+                    continue;
                 }
-                Asked::Change(command) => {
-                    if self.change(command).await {
-                        days.loaded(self.gate.live().config.approvals.day);
-                    }
+                Asked::Reopen => {
+                    self.reopen().await;
+                    continue;
                 }
-                Asked::TrialOver => {
-                    if self.trial_over().await {
-                        days.loaded(self.gate.live().config.approvals.day);
-                    }
+                Asked::Look(today) => {
+                    days.look(&self.gate, today);
+                    continue;
                 }
-                Asked::Reopen => self.reopen().await,
-                Asked::Look(today) => days.look(&self.gate, today),
                 Asked::Stop => break Ok(()),
+            };
+            // It waits for files and for the minting process, and whoever wants the service to end does not.
+            let changed = tokio::select! {
+                changed = self.load(loading) => changed,
+                () = signals.stop() => {
+                    tracing::warn!("a reload is under way, and is given up");
+                    break Ok(());
+                }
+            };
+            if changed {
+                days.loaded(self.gate.live().config.approvals.day);
             }
         };
-        self.stop().await;
+        self.stop(&mut signals).await;
         ended
+    }
+
+    /// Whether another configuration is in force.
+    async fn load(&mut self, loading: Loading) -> bool {
+        match loading {
+            Loading::Reload => self.reload().await,
+            Loading::Change(command) => self.change(command).await,
+            Loading::TrialOver => self.trial_over().await,
+        }
     }
 
     /// The tasks that know how hard pressed the service is, and how long it is observed.
@@ -262,7 +276,7 @@ impl Server {
     }
 
     /// Not ready, listeners closed, requests finish; at `drain`, or at a second signal, the rest is cut.
-    async fn stop(mut self) {
+    async fn stop(mut self, signals: &mut Signals) {
         let limit = self.gate.live().config.drain;
         tracing::info!(?limit, connections = self.gate.connections(), "draining");
         tell_systemd(&[NotifyState::Stopping]);
@@ -270,7 +284,7 @@ impl Server {
         self.gate.begin_draining();
         self.listeners.clear();
         self.pac = None;
-        self.empty(limit).await;
+        self.empty(limit, signals).await;
     }
 
     /// Whoever asks for a change from here on is told that there will be none; status and sessions go on.
@@ -284,7 +298,7 @@ impl Server {
     }
 
     /// Waits for the connections to end, and ends what is left.
-    async fn empty(mut self, limit: Duration) {
+    async fn empty(mut self, limit: Duration, signals: &mut Signals) {
         let mut predecessor = self.predecessor.take();
         let over = async {
             // Its lines come by this process, and tunnels that it still hands over go on from here.
@@ -296,7 +310,7 @@ impl Server {
         tokio::select! {
             () = over => {}
             () = sleep(limit) => tracing::warn!(connections = self.gate.connections(), "drain time is over, cutting the rest"),
-            () = self.signals.stop() => tracing::warn!(connections = self.gate.connections(), "second signal, cutting the rest"),
+            () = signals.stop() => tracing::warn!(connections = self.gate.connections(), "second signal, cutting the rest"),
         }
         self.shut_down().await;
     }

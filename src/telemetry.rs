@@ -47,6 +47,8 @@ pub struct Health {
     draining: AtomicU64,
     minting: AtomicBool,
     minting_ended: AtomicBool,
+    /// Why the minting process gives no answer.
+    minting_stalled: ArcSwapOption<String>,
 }
 
 impl Health {
@@ -138,10 +140,19 @@ impl Health {
         self.minting_ended.store(true, Ordering::Release);
     }
 
-    /// Whether the minting process runs. `None`: there is none.
+    /// `None`: it answers.
+    pub fn set_minting_stalled(&self, why: Option<String>) {
+        self.minting_stalled.store(why.map(Arc::new));
+    }
+
+    pub fn minting_stalled(&self) -> Option<Arc<String>> {
+        self.minting_stalled.load_full()
+    }
+
+    /// Whether the minting process runs and answers. `None`: there is none.
     pub fn mints(&self) -> Option<bool> {
         let begun = self.minting.load(Ordering::Acquire);
-        begun.then(|| !self.minting_ended.load(Ordering::Acquire))
+        begun.then(|| !self.minting_ended.load(Ordering::Acquire) && self.minting_stalled.load().is_none())
     }
 
     /// Why traffic cannot be served safely, as the self-probe finds.

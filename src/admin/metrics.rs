@@ -187,10 +187,14 @@ fn service(registry: &mut Registry, views: &Views) {
     registry.register("leaf_certificates", "Leaf certificates kept", gauge(leaves as u64));
     // Absent where there is none: nothing is inspected.
     if let Some(mints) = views.health.mints() {
-        registry.register("minting", "0 once the process with the issuing key has ended", gauge(mints.into()));
+        registry.register(
+            "minting",
+            "0 while the process with the issuing key gives no answer, and once it has ended",
+            gauge(mints.into()),
+        );
     }
     let restriction = Family::<ByKind, Gauge>::default();
-    for (kind, why_not) in views.restriction.results() {
+    for (kind, why_not) in views.restriction.load().results() {
         restriction.get_or_create(&ByKind { kind: Word(kind.as_str()) }).set(why_not.is_none().into());
     }
     registry.register("restriction", "1 for what the process has given up, 0 where it could not", restriction);

@@ -17,7 +17,7 @@ use super::trial::Visit;
 use super::{DONE, FAILED, complain, fail, report, say};
 use crate::config::Config;
 use crate::inspect::authority::root_path;
-use crate::server::{Apart, Inherited, Server};
+use crate::server::{Apart, Inherited, Server, Signals};
 use crate::telemetry;
 
 /// How long the ends of the three connections are waited for; other clients may hold theirs for longer.
@@ -87,6 +87,10 @@ async fn show(folder: Folder, config: Config, identity: Identity) -> ExitCode {
     // Ends with this function.
     let mut demo = JoinSet::new();
     demo.spawn(demo::serve(listener, identity.tls));
+    let signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => return fail(&error),
+    };
     let server = match Server::start(config, Inherited::default(), None, Apart::nothing()).await {
         Ok(server) => server,
         Err(error) => return fail(&error),
@@ -113,7 +117,7 @@ async fn show(folder: Folder, config: Config, identity: Identity) -> ExitCode {
         )),
     }
     say(&scene.next_steps(bold()));
-    match server.run().await {
+    match server.run(signals).await {
         Ok(()) => DONE.into(),
         Err(error) => fail(&error),
     }

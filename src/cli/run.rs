@@ -11,7 +11,7 @@ use crate::files::regular;
 use crate::inspect::question;
 use crate::minter::{self, Begun, TakenUp};
 use crate::restrict::{self, Reach, Role, keep_out_of_dumps};
-use crate::server::{Apart, Inherited, Minting, Predecessor, Server, ServerError, fit_connections};
+use crate::server::{Apart, Inherited, Minting, Predecessor, Server, ServerError, Signals, fit_connections};
 use crate::sockets::choose_own_ports;
 use crate::telemetry;
 
@@ -122,12 +122,15 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
     let ran = runtime.block_on(async {
+        let signals = Signals::new()?;
         let mut server = Server::start(config, inherited, predecessor, apart).await?;
         if let Some(last_good) = last_good {
             server.keep_in(last_good, instead).await;
         }
-        server.run().await
+        server.run(signals).await
     });
+    // A file that is still being read is of no use any more.
+    runtime.shutdown_background();
     match ran {
         Ok(()) => DONE.into(),
         Err(error) => arguments.fail(&error),

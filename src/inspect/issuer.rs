@@ -258,7 +258,7 @@ impl Issuer {
         match link.ask(question, MINT_LIMIT).await? {
             Answer::Leaf(der) => Ok(self.certify(which, signed(der.into())?)),
             Answer::Refused(why) => Err(MintError::Refused(why)),
-            Answer::TakenUp { .. } | Answer::Kept => Err(LinkError::Garbled.into()),
+            Answer::TakenUp { .. } | Answer::Kept | Answer::Alive => Err(LinkError::Garbled.into()),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | 1 take up | which file (1 octet: 0 the configuration, 1 its trial, 2 the last good one), the public key of the leaves (65 octets, an uncompressed point of P-256) |
 //! | 2 keep | the generation that is in force from now on (4 octets), 0 where nothing is inspected any more |
 //! | 3 mint | the generation (4 octets), which of its issuing CAs (1 octet), the name (ASCII) |
+//! | 4 alive | |
 //!
 //! | answer | behind it |
 //! |---|---|
@@ -14,6 +15,7 @@
 //! | 2 kept | |
 //! | 3 leaf | the certificate (DER) |
 //! | 4 refused | why (UTF-8) |
+//! | 5 alive | |
 //!
 //! No path, no policy, no key, no field of a certificate but its name: whoever holds the asking end chooses among what the other has
 //! read. What is too long, too short or of an unknown kind is no message, and ends the conversation.
@@ -64,6 +66,8 @@ pub enum Question {
     Keep { generation: u32 },
     /// A leaf for this name.
     Mint { generation: u32, which: Which, name: DnsName },
+    /// Whether anybody answers.
+    Alive,
 }
 
 /// What is answered.
@@ -73,6 +77,7 @@ pub enum Answer {
     Kept,
     Leaf(Vec<u8>),
     Refused(String),
+    Alive,
 }
 
 impl Question {
@@ -93,6 +98,7 @@ impl Question {
                 octets.push(u8::from(*which == Which::Next));
                 octets.extend(name.as_str().as_bytes());
             }
+            Self::Alive => octets.push(4),
         }
         octets
     }
@@ -126,6 +132,7 @@ impl Question {
                 let generation = u32::from_be_bytes(*generation);
                 normal.then_some(Self::Mint { generation, which, name: parsed })?
             }
+            4 if rest.is_empty() => Self::Alive,
             _ => return None,
         };
         Some((number, question))
@@ -151,6 +158,7 @@ impl Answer {
                 let room = MAX_ANSWER - HEAD;
                 octets.extend(&why.as_bytes()[..why.floor_char_boundary(room)]);
             }
+            Self::Alive => octets.push(5),
         }
         octets
     }
@@ -170,6 +178,7 @@ impl Answer {
             2 if rest.is_empty() => Self::Kept,
             3 => Self::Leaf(rest.to_vec()),
             4 => Self::Refused(std::str::from_utf8(rest).ok()?.to_owned()),
+            5 if rest.is_empty() => Self::Alive,
             _ => return None,
         };
         Some((number, answer))
@@ -203,6 +212,7 @@ mod tests {
             Question::Keep { generation: u32::MAX },
             Question::Mint { generation: 1, which: Which::First, name: name("a.example.com") },
             Question::Mint { generation: 2, which: Which::Next, name: name(&longest) },
+            Question::Alive,
         ]
     }
 
@@ -212,6 +222,7 @@ mod tests {
             Answer::Kept,
             Answer::Leaf(vec![0x30; 900]),
             Answer::Refused("no".to_owned()),
+            Answer::Alive,
         ]
     }
 

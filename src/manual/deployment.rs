@@ -22,8 +22,7 @@
 //! would look at that too: `systemd-run --quiet --pipe -p LoadCredential=ca-key:sekisho.ca-key sekisho check …`
 //! ([`hardening`](super::hardening)).
 //!
-//! Debian 12's Linux 6.1 has Landlock without TCP ports (6.7) and without signals (6.12), and cannot keep files from being cut short (6.2): the
-//! service says so at each start, and serves ([`hardening`](super::hardening#what-is-given-up)).
+//! Debian 12's Linux 6.1 has Landlock without TCP ports (6.7) and without signals (6.12): the service says so at each start, and serves ([`hardening`](super::hardening#what-is-given-up)).
 //!
 //! | step | what happens | what does not |
 //! |---|---|---|

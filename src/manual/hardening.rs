@@ -26,6 +26,32 @@
 //! start another one: it has given up starting programs. Nor does it go on without: it would serve the names it has leaves for
 //! and answer the others with alerts, until somebody noticed. `Restart=always` of the unit starts both anew.
 //!
+//! **A minting process that gives no answer** (stopped, starved, its memory on a dead disk) has not ended. It is asked once a second whether
+//! it is there; where it does not say so within 5 s, `/readyz` is 503 `minting_stalled`, `sekisho_minting` is 0, and log and record
+//! (`minting_stalled`) say why; `minting_recovered` when it answers again. Names that have a leaf are served meanwhile, the others
+//! fail as `issuing_failed`, and a reload is refused after those 5 s. While it reads a configuration, which a million names make
+//! seconds, leaves wait for that, and it is not judged. The service does not end by it: whether to restart is for whoever looks.
+//!
+//! # What the minting process believes
+//!
+//! It is told names and a word for a file by a process that may be an attacker's. So what it believes does not come from there:
+//!
+//! | of | it believes | because |
+//! |---|---|---|
+//! | the path of the configuration | its own argument | it was started with it, before anybody was met |
+//! | the first configuration | what it reads at the start, of the last good one where `--last-good` asks for that | nobody was met yet. The last good one lies in the state directory, and is what a process before may have left there |
+//! | a configuration of a reload or a trial, where the serving process cannot write it | what it reads | somebody else has written it |
+//! | one that the serving process could write | what it leaves out, and nothing that it adds | it is the serving process's own word |
+//! | that a client wants a name | does not ask | a leaf is for the key of the serving process, which serves the name anyway |
+//!
+//! The serving process could write a configuration where it lies in a folder that was granted for the record, the control socket or the
+//! state directory, or below one, and owners and modes let its user; the same counts for the folder of the site's own catalogue. On a kernel
+//! without Landlock owners and modes alone decide. Then a reload that inspects a pattern which the first configuration did not inspect is
+//! refused, `restart needed`, and a name that falls to another pattern gets no leaf. Taking names away, other keys, and everything that
+//! is not about inspection are taken up as before. `sekisho_restriction{kind="configuration"}` is 0 there from the start on: at
+//! the next start, whatever then stands in the file is obeyed by both. The package keeps them apart (`/etc/sekisho`, root's; `/var/log/sekisho`,
+//! `/run/sekisho`, `/var/lib/sekisho`); a first try in one folder does not.
+//!
 //! `[issuing_ca]` where there was none at the start asks for a restart: nobody is there to hold the key.
 //!
 //! What it costs, on two cores of a virtual machine: a leaf takes 80 µs from question to answer (99 of 100 within 125 µs), 45 µs of them the
@@ -43,12 +69,18 @@
 //! |---|---|---|---|
 //! | `dumps` | no core dump; other processes of the same user cannot look into it | `RLIMIT_CORE`, `PR_SET_DUMPABLE` | any |
 //! | `capabilities` | none; `CAP_NET_ADMIN` with a `tproxy` listener, `CAP_NET_BIND_SERVICE` with a port below 1024, so that a reload can open it again | capset(2), the bounding set | any |
-//! | `files` | reading in the folders of the files that the configuration names, of the system's roots with `roots = "system"`, resolv.conf where no server is named, and its own state in /proc; writing in the record's folder | Landlock, ABI 3 | Linux 6.2 (all but cutting files short: 5.13) |
+//! | `files` | reading in the folders of the files that the configuration names, of the system's roots with `roots = "system"`, resolv.conf where no server is named, and its own state in /proc; writing in the record's folder | Landlock, ABI 1; that files are not cut short, ABI 3 or seccomp | Linux 5.13 |
 //! | `tcp_ports` | listening on the listeners' ports; connecting to the services' ports, 80, 443, the DNS servers' ports | Landlock, ABI 4 | Linux 6.7 |
 //! | `signals` | to itself only; no abstract Unix socket but the service manager's | Landlock, ABI 6 | Linux 6.12 |
-//! | `system_calls` | all but a list of those that start programs, look into processes, change the machine or the user, or open kernel interfaces a proxy does not use; sockets of IP and Unix only | seccomp | Linux 3.17 |
+//! | `system_calls` | all but a list of those that start programs, make memory executable, look into other processes, signal or starve them, change the machine or the user, or open kernel interfaces a proxy does not use; sockets of IP and Unix only | seccomp | Linux 3.17 |
 //! | `every_thread` | the above holds for the allocator's thread too, which is there before `main`; before, `system_calls` alone does | Landlock, ABI 8 | Linux 7.0 |
-//! | `issuing_key` | the key's file cannot be opened by the process that serves | it was tried | `files` |
+//! | `issuing_key` | no issuing key's file, of this CA and of the next, can be opened by the process that serves | it was tried, at the start and after each reload | `files` |
+//! | `configuration` | what the configuration is read from cannot be written by the process that serves | [compared](#what-the-minting-process-believes), at the start and after each reload | `files`, or owners and modes |
+//!
+//! **Debian 12** (Linux 6.1) has Landlock ABI 2: `files` holds, `tcp_ports` and `signals` do not, and are 0 with a warning at each start. A
+//! serving process that was taken over may there connect to any TCP port: the firewall's rules for the machine's own connections are what is left,
+//! and `RestrictAddressFamilies=` and `IPAddressDeny=` of the unit. Signals are refused by `system_calls` there too. Debian 13 (Linux 6.12)
+//! has ABI 6, which is all but `every_thread`. This was read in the kernels' documentation; the tests ran on Linux 6.18.
 //!
 //! Privileges cannot be gained (`no_new_privs`). Addresses and UDP are not restricted by the kernel's means: where a connection may lead is for the
 //! address guard and the firewall. The minting process gives up all of that, every port, every socket and all writing.
@@ -56,19 +88,30 @@
 //! A system call that was given up fails with EPERM and kills nothing. The list is of what is forbidden, since a list of what is allowed
 //! breaks a running service with an update of the C library.
 //!
+//! What is left all the same:
+//!
+//! * Of other processes: Unix sockets with a path can be connected to where their modes let, as those of the service manager and of a
+//!   container engine do for root. seccomp does not see a path, and Landlock none of sockets; do not run it as root.
+//! * Of memory: what is executable stays so, and nothing becomes so; code that is there can be run in another order.
+//! * Of files: modes (`chmod`) and times of files that belong to the user can be changed by the process that serves, whatever folder they
+//!   are in; owners and extended attributes cannot. That a file is there can be seen everywhere.
+//! * The allocator's thread began before `main`. seccomp and `no_new_privs` hold for it as for the others, core dumps are the whole process's;
+//!   files, ports and signals before Linux 7.0, and capabilities, do not: who writes into its stack has what the service was started with. As
+//!   an own user without capabilities, as the unit has it, that is the files of that user.
+//! * Descriptors that are open: listeners, record, connections.
+//!
 //! The folder of a named file is readable and not only the file, since files are changed by putting others in their place. Of `/`, `/etc` and
-//! `/root` it is the file alone, but of `/etc` everything where there is a `[control]`: who is in which group stands in files that are
-//! replaced. So have the key where the service does not read: a credential, or a folder of its own outside of `/etc`; and give the configuration a folder of its own, and where /etc/resolv.conf is replaced while the
+//! `/root` it is the file alone, but of `/etc` everything where `[control]` has `viewers` or `operators`: who is in which group stands in
+//! files that are replaced when somebody joins. With a `[control]` for root alone it is `/etc/passwd` and `/etc/group`, and the first group that a reload
+//! names wants a restart. So have the key where the service does not read: a credential, or a folder of its own outside of `/etc`; and give the configuration a folder of its own, and where /etc/resolv.conf is replaced while the
 //! service runs, name `[resolver] servers`: a reload that may not read the new file goes on with the servers of before, and says so (`config_problem`).
-//! The record's folder can be written, and so can that of the control socket and the state directory: where the configuration lies in one
-//! of them, whoever has taken the serving process over writes a configuration that the minting process then obeys. The package keeps
-//! them apart (`/etc/sekisho`, `/var/log/sekisho`, `/run/sekisho`, `/var/lib/sekisho`); a first try in one folder does not, and nothing tells that. The folders themselves have to stay: one that is removed and made anew is another. As root the service has no capability to get round owners
+//! The record's folder can be written, and so can that of the control socket and the state directory. The folders themselves have to stay: one that is removed and made anew is another. As root the service has no capability to get round owners
 //! and modes either: the record's folder must be its user's.
 //!
 //! # How to see it
 //!
 //! * The log says at the start what was `restricted`, and warns of each kind that was `not restricted` and why.
-//! * The record has one line for the latter, `unrestricted`.
+//! * The record has one line for the latter, `unrestricted`, and another where a reload changes `issuing_key` or `configuration`.
 //! * `sekisho_restriction{kind="…"}` is 1 for what holds. An alarm belongs on 0, for every kind but `every_thread`, which no kernel
 //!   before Linux 7.0 can.
 //! * `grep -E 'Cap|NoNewPrivs|Seccomp' /proc/PID/status` says what the kernel thinks.

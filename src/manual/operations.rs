@@ -30,6 +30,8 @@
 //! | SIGTERM, SIGINT | drains: not ready, listeners closed, idle connections closed, requests finish, at `timeouts.drain` the rest is cut |
 //! | a second one of these | cuts now |
 //!
+//! A reload that is under way when SIGTERM or SIGINT comes is given up, however long it would take yet.
+//!
 //! Under systemd, `Type=notify` sees READY, RELOADING and STOPPING. With `WatchdogSec=` in the unit it also sees WATCHDOG once a second
 //! for as long as the [self-probe](#the-self-probe) passes on every thread, and restarts a service in which it no longer does. Give it
 //! `WatchdogSec=30s`: a restart ends every tunnel, and a machine may be busy for a while.
@@ -54,7 +56,7 @@
 //! |---|---|---|
 //! | `/livez` | 200 | `ok`: the process answers |
 //! | `/readyz` | 200 | `ok`; `degraded: …` where the last reload failed, the [last good configuration](super::changes#the-last-good-configuration) is in force, or the record cannot be written under `continue`; `trial: …`, its revision and until when; `shedding: …` and what presses ([overload](#overload)); `observing: …` and until when ([`learning`](super::learning)) |
-//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `tenant_proof_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
+//! | `/readyz` | 503 | `starting`, `draining`, `self_probe_failed`, `minting_stalled`, `tenant_proof_failed`, `record_unavailable` under `deny`, or `refusing: …` and what presses |
 //! | `/metrics` | 200 | OpenMetrics: attempts, records by action and outcome, reasons, the record's queue and losses, reloads, trial, last good configuration, requests on the control socket, enforcement, connections, sessions by mode, limits, overload, [registrations](super::ismap#where-it-shows), the earliest end of a [revocation list](super::deployment#revocation-lists) |
 //!
 //! For each action, `sekisho_attempts_total` = `sekisho_attempts_in_progress` + the sum of `sekisho_records_total`. An alarm

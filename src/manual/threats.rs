@@ -360,7 +360,9 @@
 //! * **The minting process signs for whoever holds its socket** (J07). An attacker in the serving process gets leaves of 14 days for names
 //!   that are inspected, which that process answers for anyway, and no others. There is no PKCS#11: the key is in a process's memory. Where
 //!   its file lies beside the configuration, such an attacker can read it; `sekisho_restriction{kind="issuing_key"}` says so
-//!   ([`hardening`](super::hardening#the-key)).
+//!   ([`hardening`](super::hardening#the-key)). Where the record lies beside the configuration, such an attacker writes what the next start
+//!   reads; `sekisho_restriction{kind="configuration"}` says so, and until then nothing new is inspected by it
+//!   ([`hardening`](super::hardening#what-the-minting-process-believes)).
 //! * **The allocator's thread** is there before files, ports and capabilities are given up, and before Linux 7.0 cannot be made to give
 //!   them up. Code of an attacker's could run in it; `execve` and its like are forbidden to it too.
 //! * **Loops over other proxies.** A loop is seen by address and port, and on plain HTTP by `Via`. A CONNECT that comes back over

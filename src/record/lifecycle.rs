@@ -68,7 +68,11 @@ pub enum Lifecycle {
     LastGood,
     /// The process with the issuing key has ended, and the service stops. `message` says how it ended.
     MintingEnded,
-    /// The service could not restrict itself in some way when it began. `message` says in which, and why.
+    /// The process with the issuing key gives no answer: what has no leaf yet cannot be inspected. `message` says since when it is waited for.
+    MintingStalled,
+    /// It answers again.
+    MintingRecovered,
+    /// The service could not restrict itself in some way, found when it began or at a reload. `message` says in which, and why.
     Unrestricted,
 }
 
@@ -103,6 +107,8 @@ impl Lifecycle {
             Self::TrialRolledBack => "trial_rolled_back",
             Self::LastGood => "last_good",
             Self::MintingEnded => "minting_ended",
+            Self::MintingStalled => "minting_stalled",
+            Self::MintingRecovered => "minting_recovered",
             Self::Unrestricted => "unrestricted",
         }
     }

@@ -3,17 +3,19 @@
 //! | since | of it |
 //! |---|---|
 //! | Linux 5.13 (ABI 1) | files |
-//! | Linux 6.2 (ABI 3) | cutting files short too |
+//! | Linux 6.2 (ABI 3) | cutting files short too; before, `calls` sees to that |
 //! | Linux 6.7 (ABI 4) | TCP ports |
 //! | Linux 6.12 (ABI 6) | signals, abstract Unix sockets |
 //! | Linux 7.0 (ABI 8) | threads that are there already |
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, PathFd, RestrictSelfAttr,
     RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
 };
+use rustix::fs::{self, access};
 
 use super::{Kind, Reach, Role};
 use crate::files::open_regular;
@@ -21,31 +23,36 @@ use crate::files::open_regular;
 /// Everything this knows how to forbid; what the kernel does not know is left out, and told from its version.
 const KNOWN: ABI = ABI::V8;
 
-pub(super) fn restrict(role: Role, reach: &Reach) -> Vec<(Kind, Result<(), String>)> {
+type Results = Vec<(Kind, Result<(), String>)>;
+
+/// Whether files are restricted at all, and what holds. `calls_restricted`: those that cut files short fail, on any kernel.
+pub(super) fn restrict(role: Role, reach: &Reach, calls_restricted: bool) -> (bool, Results) {
     let status = match rule(role, reach) {
         Ok(status) => status,
-        Err(error) => return all(&format!("Landlock could not be applied: {error}")),
+        Err(error) => return nothing(&format!("Landlock could not be applied: {error}")),
     };
     let version = match status.landlock {
         LandlockStatus::Available { effective_abi, .. } => effective_abi as i32,
         LandlockStatus::NotEnabled => {
-            return all("this kernel has Landlock switched off: boot it with lsm=landlock,… among the others");
+            return nothing("this kernel has Landlock switched off: boot it with lsm=landlock,… among the others");
         }
-        LandlockStatus::NotImplemented => return all("this kernel has no Landlock: Linux 5.13 or later"),
+        LandlockStatus::NotImplemented => return nothing("this kernel has no Landlock: Linux 5.13 or later"),
     };
     let since = |abi: i32, what: &str| {
         if version >= abi { Ok(()) } else { Err(format!("{what}, and this kernel has ABI {version} of Landlock")) }
     };
-    vec![
-        (Kind::Files, since(3, "files can still be cut short before Linux 6.2")),
+    let files = if calls_restricted { Ok(()) } else { since(3, "files can still be cut short before Linux 6.2") };
+    let results = vec![
+        (Kind::Files, files),
         (Kind::TcpPorts, since(4, "TCP ports can be restricted from Linux 6.7 on")),
         (Kind::Signals, since(6, "signals can be restricted from Linux 6.12 on")),
         (Kind::EveryThread, every_thread(status.all_threads)),
-    ]
+    ];
+    (true, results)
 }
 
-fn all(why: &str) -> Vec<(Kind, Result<(), String>)> {
-    [Kind::Files, Kind::TcpPorts, Kind::Signals].map(|kind| (kind, Err(why.to_owned()))).into()
+fn nothing(why: &str) -> (bool, Results) {
+    (false, [Kind::Files, Kind::TcpPorts, Kind::Signals].map(|kind| (kind, Err(why.to_owned()))).into())
 }
 
 fn rule(role: Role, reach: &Reach) -> Result<RestrictionStatus, RulesetError> {
@@ -93,13 +100,20 @@ fn every_thread(applied: bool) -> Result<(), String> {
 }
 
 /// What an attacker in this process would try.
-pub(super) fn is_out_of_reach(role: Role, key: &Path) -> Result<(), String> {
-    if role == Role::Minting || open_regular(key).is_err() {
+pub(super) fn are_out_of_reach(keys: &BTreeSet<PathBuf>) -> Result<(), String> {
+    let readable: Vec<String> =
+        keys.iter().filter(|key| open_regular(key).is_ok()).map(|key| key.display().to_string()).collect();
+    if readable.is_empty() {
         return Ok(());
     }
     Err(format!(
         "the issuing key {} lies where the service reads its configuration, so that the process that serves could read it: put it into \
          a folder of its own, or have systemd hand it over (key = \"credential:NAME\")",
-        key.display()
+        readable.join(" and ")
     ))
+}
+
+/// Whether owners and modes let this process's user write there. What is not there nobody writes.
+pub(super) fn is_writable(path: &Path) -> bool {
+    access(path, fs::Access::WRITE_OK).is_ok()
 }

@@ -26,7 +26,8 @@ const SYSTEM_ROOTS_NAMED: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Folders whose other files are nobody's business: of these only the very file is granted.
 const SHARED: [&str; 3] = ["/", "/etc", "/root"];
 /// Where the machine's users and groups are.
-const ACCOUNTS: &str = "/etc";
+const ETC: &str = "/etc";
+const ACCOUNTS: [&str; 2] = ["/etc/passwd", "/etc/group"];
 const DNS: u16 = 53;
 /// What a reload may add services on without a restart.
 const WEB: [u16; 2] = [80, 443];
@@ -44,7 +45,9 @@ pub struct Reach {
     pub connect: BTreeSet<u16>,
     pub capabilities: CapabilitySet,
     /// What is in reach at most because of where it lies.
-    pub secret: Option<PathBuf>,
+    pub secrets: BTreeSet<PathBuf>,
+    /// Where the configuration is read from: whoever writes there decides what is served and inspected.
+    pub obeyed: BTreeSet<PathBuf>,
 }
 
 impl Reach {
@@ -67,31 +70,49 @@ impl Reach {
         capabilities.set(CapabilitySet::NET_ADMIN, config.listeners.iter().any(|listener| listener.mode == tproxy));
         let low = own.iter().any(|address| (1..UNPRIVILEGED).contains(&address.port()));
         capabilities.set(CapabilitySet::NET_BIND_SERVICE, low);
-        let secret = config.issuing_files.as_ref().map(|files| files.key.clone());
         let socket = config.control.as_ref().and_then(|control| folder_of(&control.socket));
         let own = socket.into_iter().chain(state_directory.and_then(|folder| folder.canonicalize().ok())).collect();
-        Self { read: read(config), write: around(&config.record.path), own, listen, connect, capabilities, secret }
+        let (secrets, obeyed) = (keys(config).map(Path::to_owned).collect(), obeyed(config));
+        let (read, write) = (read(config), around(&config.record.path));
+        Self { read, write, own, listen, connect, capabilities, secrets, obeyed }
     }
 
     /// Of the process that mints for it: the same files and the keys, and nothing else.
     pub fn of_minting(config: &Config) -> Self {
         let mut read = read(config);
-        if let Some(files) = &config.issuing_files {
-            let next = files.next.as_ref().map(|next| &next.key);
-            read.extend([&files.key].into_iter().chain(next).flat_map(|key| around(key)));
-        }
-        let (write, own, listen, connect) = Default::default();
-        Self { read, write, own, listen, connect, capabilities: CapabilitySet::empty(), secret: None }
+        read.extend(keys(config).flat_map(around));
+        let (write, own, listen, connect, secrets) = Default::default();
+        let (capabilities, obeyed) = (CapabilitySet::empty(), obeyed(config));
+        Self { read, write, own, listen, connect, capabilities, secrets, obeyed }
     }
+}
+
+/// Of the issuing CA and of the one that follows it.
+fn keys(config: &Config) -> impl Iterator<Item = &Path> {
+    let files = config.issuing_files.iter();
+    files
+        .flat_map(|files| [&files.key].into_iter().chain(files.next.as_ref().map(|next| &next.key)))
+        .map(PathBuf::as_path)
+}
+
+fn certificates(config: &Config) -> impl Iterator<Item = &Path> {
+    let files = config.issuing_files.iter();
+    let each = files
+        .flat_map(|files| [&files.certificate].into_iter().chain(files.next.as_ref().map(|next| &next.certificate)));
+    each.map(PathBuf::as_path)
+}
+
+/// The file, what lies beside it (a trial), and the catalogue of the site's own.
+fn obeyed(config: &Config) -> BTreeSet<PathBuf> {
+    let mut obeyed = around(&config.file);
+    obeyed.extend(config.catalog.folder.iter().filter_map(|path| path.canonicalize().ok()));
+    obeyed
 }
 
 fn read(config: &Config) -> BTreeSet<PathBuf> {
     let mut read: BTreeSet<PathBuf> = ALWAYS.iter().filter_map(|path| Path::new(path).canonicalize().ok()).collect();
     read.extend(around(&config.file));
-    if let Some(files) = &config.issuing_files {
-        let next = files.next.as_ref().map(|next| &next.certificate);
-        read.extend([&files.certificate].into_iter().chain(next).flat_map(|file| around(file)));
-    }
+    read.extend(certificates(config).flat_map(around));
     let trust = &config.trust;
     read.extend(trust.extra_roots.iter().chain(&trust.crls).flat_map(|file| around(file)));
     read.extend(config.crl_folders.iter().chain(&config.catalog.folder).filter_map(|path| path.canonicalize().ok()));
@@ -104,9 +125,14 @@ fn read(config: &Config) -> BTreeSet<PathBuf> {
             read.extend(places.filter_map(|path| path.canonicalize().ok()));
         }
     }
-    if config.control.is_some() {
-        // The lists of users and groups are read with each request, and whoever changes one puts another in its place.
-        read.insert(ACCOUNTS.into());
+    match &config.control {
+        None => {}
+        // Who is in which group is read with each request, and whoever changes one of these files puts another in its place.
+        Some(control) if control.viewers.is_some() || control.operators.is_some() => {
+            read.insert(ETC.into());
+        }
+        // Only what somebody is called.
+        Some(_) => read.extend(ACCOUNTS.map(PathBuf::from)),
     }
     if config.resolver.named_in == NamedIn::ResolvConf {
         read.extend(around(Path::new(RESOLV_CONF)));
@@ -134,8 +160,31 @@ fn around(file: &Path) -> BTreeSet<PathBuf> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::time::SystemTime;
 
     use super::*;
+    use crate::config::{Scope, load};
+
+    /// Only who asks for groups has all of /etc read: the files there are replaced when somebody joins one.
+    #[test]
+    fn etc_is_read_where_groups_have_a_role_and_nowhere_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let of_etc = |control: &str| -> Vec<PathBuf> {
+            let text = format!(
+                "[[listener]]\naddress = \"127.0.0.1:8080\"\n[resolver]\nservers = [\"192.0.2.1:53\"]\n{control}"
+            );
+            let file = directory.path().join("sekisho.toml");
+            fs::write(&file, text).expect("written");
+            let config = load(&file, Scope::Full, SystemTime::now()).unwrap_or_else(|error| panic!("{error}"));
+            let reach = Reach::of_service(&config, None);
+            reach.read.into_iter().filter(|path| path.starts_with("/etc")).collect()
+        };
+        assert_eq!(of_etc(""), [PathBuf::new(); 0]);
+        let alone = of_etc("[control]\nsocket = \"control.sock\"\n");
+        assert_eq!(alone, ["/etc/group", "/etc/passwd"].map(PathBuf::from));
+        let groups = of_etc("[control]\nsocket = \"control.sock\"\noperators = \"0\"\n");
+        assert_eq!(groups, [PathBuf::from("/etc")]);
+    }
 
     #[test]
     fn a_file_is_reached_with_its_folder_and_what_it_links_to() {

@@ -7,11 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Signal, chroot, getppid, kill_process, pidfd_open, set_dumpable_behavior,
+    DumpableBehavior, Pid, PidfdFlags, Resource, Signal, chroot, getppid, getrlimit, kill_process, pidfd_open, prlimit,
+    set_dumpable_behavior,
 };
-use rustix::thread::CapabilitySet;
+use rustix::thread::{CapabilitySet, sched_getaffinity, sched_setaffinity};
 use seccompiler::{TargetArch, apply_filter_all_threads, compile_from_json};
 use socket2::{Domain, Socket, Type};
 
@@ -61,7 +63,8 @@ fn reach(folder: &Path, ports: &[u16]) -> Reach {
         listen: [0].into(),
         connect: allowed.collect(),
         capabilities: CapabilitySet::empty(),
-        secret: Some(folder.join("other/file")),
+        secrets: [folder.join("other/file")].into(),
+        obeyed: [folder.join("read")].into(),
     }
 }
 
@@ -103,7 +106,15 @@ fn forbidden_things_are_tried() {
         tell(kind.as_str(), why_not.unwrap_or("holds"));
     }
     let path = |name: &str| folder.join(name);
+    for name in ["read", "read/file", "write", "write/file", "own"] {
+        let exposed = restriction.exposes(&reach(&folder, &ports), &[folder.join(name)].into());
+        tell(&format!("exposed {name}"), if exposed.is_some() { "yes" } else { "no" });
+    }
     tell("read", &word(fs::read(path("read/file"))));
+    for flags in [OFlags::RDONLY, OFlags::from_bits_retain(3)] {
+        let tried = open(path("read/file"), flags | OFlags::TRUNC, Mode::empty());
+        tell("cut short while reading", &word(tried.map_err(io::Error::from)));
+    }
     tell("read own state", &word(fs::read("/proc/self/status")));
     tell("read elsewhere", &word(fs::read(path("other/file"))));
     tell("read /etc/shadow", &word(fs::read("/etc/shadow")));
@@ -120,6 +131,15 @@ fn forbidden_things_are_tried() {
     tell("execve", &word::<()>(Err(Command::new("/bin/true").exec())));
     tell("fork", &word(Command::new("/bin/true").spawn()));
     tell("kill", &word(kill_process(getppid().unwrap_or(Pid::INIT), Signal::CONT).map_err(io::Error::from)));
+    let parent = getppid();
+    tell(
+        "limits of another",
+        &word(prlimit(parent, Resource::Nofile, getrlimit(Resource::Nofile)).map_err(io::Error::from)),
+    );
+    tell("own limits", &word(prlimit(None, Resource::Nofile, getrlimit(Resource::Nofile)).map_err(io::Error::from)));
+    let processors = sched_getaffinity(None).expect("known");
+    tell("processors of another", &word(sched_setaffinity(parent, &processors).map_err(io::Error::from)));
+    tell("own processors", &word(sched_setaffinity(None, &processors).map_err(io::Error::from)));
     tell("pidfd_open", &word(pidfd_open(Pid::INIT, PidfdFlags::empty()).map_err(io::Error::from)));
     tell("chroot", &word(chroot(c"/").map_err(io::Error::from)));
     tell("dumpable", &word(set_dumpable_behavior(DumpableBehavior::Dumpable).map_err(io::Error::from)));
@@ -158,7 +178,15 @@ fn j07_o_what_was_given_up_is_gone() {
         "signals: holds",
         "system_calls: holds",
         "issuing_key: holds",
+        "configuration: holds",
+        "exposed read: no",
+        "exposed read/file: no",
+        "exposed write: yes",
+        "exposed write/file: yes",
+        "exposed own: yes",
         "read: done",
+        "cut short while reading: EPERM",
+        "cut short while reading: EPERM",
         "read own state: done",
         "read elsewhere: EACCES",
         "read /etc/shadow: EACCES",
@@ -175,6 +203,10 @@ fn j07_o_what_was_given_up_is_gone() {
         "execve: EPERM",
         "fork: EPERM",
         "kill: EPERM",
+        "limits of another: EPERM",
+        "own limits: done",
+        "processors of another: EPERM",
+        "own processors: done",
         "pidfd_open: EPERM",
         "chroot: EPERM",
         "dumpable: EPERM",
@@ -252,11 +284,14 @@ fn what_a_kernel_lacks_is_reported_and_not_assumed() {
             .filter(|line| {
                 !line.ends_with(": holds") && !line.starts_with("every_thread") && !line.starts_with("missing")
             })
-            .filter(|line| !line.starts_with("issuing_key"))
+            .filter(|line| !line.starts_with("issuing_key") && !line.starts_with("configuration"))
             .collect();
         let expected: Vec<String> = kinds.iter().map(|kind| format!("{kind}: {why}")).collect();
         assert_eq!(lacking, expected.iter().collect::<Vec<_>>(), "{call}: {}", String::from_utf8_lossy(&output.stderr));
         assert!(told.contains(&format!("missing: {missing}")), "{call}: {told:?}");
+        // Where nothing keeps it from a path, owners and modes do, and they let it.
+        let exposed = told.iter().any(|line| line.starts_with("configuration: the process that serves could write /"));
+        assert_eq!(exposed, call == "landlock_create_ruleset", "{call}: {told:?}");
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::about;
 use super::before::Before;
 use super::crowd::Crowd;
-use super::signals::Asked;
+use super::signals::{Asked, Loading};
 use crate::admin::{Views, readiness};
 use crate::aside::aside;
 use crate::config::{Config, hexadecimal};
@@ -193,7 +193,7 @@ impl Desk {
         };
         let (reply, done) = oneshot::channel();
         let command = Command { change, peer: peer.clone(), reply };
-        self.commands.send(Asked::Change(command)).await.map_err(|_| Refusal::stopping())?;
+        self.commands.send(Asked::Load(Loading::Change(command))).await.map_err(|_| Refusal::stopping())?;
         let done = done.await.map_err(|_| Refusal::stopping())??;
         Ok((done.message.clone(), answer(Ok(done))))
     }

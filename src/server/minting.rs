@@ -1,12 +1,20 @@
 //! The service and the process that has its issuing key: what both read, and the end of that process.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Server, ServerError, about};
 use crate::config::{Config, Scope, Source};
-use crate::minter::{Minter, TakeUpError, TakenUp};
+use crate::connection::Gate;
+use crate::minter::{LinkError, Minter, TakeUpError, TakenUp};
 use crate::record::Lifecycle;
 use crate::restrict::Restriction;
+use crate::telemetry::Health;
+
+/// How often it is asked whether it is there.
+const EVERY: Duration = Duration::from_secs(1);
 
 /// Who has the issuing key.
 pub enum Minting {
@@ -62,6 +70,12 @@ impl Server {
         Ok(taken_up)
     }
 
+    pub(super) fn attend_minter(&mut self) {
+        if let Some(minter) = self.minter.clone() {
+            self.accepting.spawn(attend(minter, Arc::clone(&self.gate), Arc::clone(&self.health)));
+        }
+    }
+
     pub(super) fn minting_ended(&self, how: String) -> ServerError {
         let error = ServerError::MintingEnded(how);
         let why = error.to_string();
@@ -71,6 +85,39 @@ impl Server {
         fields.rare.message = Some(why.as_str().into());
         self.gate.recorder().lifecycle(Lifecycle::MintingEnded, fields);
         error
+    }
+}
+
+/// Asks once a second whether the minting process is there, and says when it is not, and when it is again. Without end.
+async fn attend(minter: Minter, gate: Arc<Gate>, health: Arc<Health>) {
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let was_reading = minter.is_reading();
+        let answered = minter.answers().await;
+        // Of its end another hears; and while it reads a configuration, leaves wait for that.
+        if matches!(answered, Err(LinkError::Ended)) || was_reading || minter.is_reading() {
+            continue;
+        }
+        let (kind, what) = match (answered, health.minting_stalled().is_some()) {
+            (Ok(()), false) | (Err(_), true) => continue,
+            (Ok(()), true) => {
+                health.set_minting_stalled(None);
+                (Lifecycle::MintingRecovered, "the minting process answers again".to_owned())
+            }
+            (Err(error), false) => {
+                let what = format!(
+                    "{error}: what has no leaf yet cannot be inspected; if it does not come back, restart sekisho"
+                );
+                health.set_minting_stalled(Some(what.clone()));
+                (Lifecycle::MintingStalled, what)
+            }
+        };
+        tracing::warn!("{what}");
+        let mut fields = about(&gate.live().config);
+        fields.rare.message = Some(what.as_str().into());
+        gate.recorder().lifecycle(kind, fields);
     }
 }
 

@@ -31,6 +31,7 @@ impl Server {
 
     /// Takes up this text, which must be of the revision `expected` where one is.
     pub(super) async fn take_up(&mut self, source: Source, expected: Option<&str>) -> Result<Arc<str>, ServerError> {
+        tracing::info!("reloading");
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             tell_systemd(&[NotifyState::Reloading, now]);
         }
@@ -41,6 +42,7 @@ impl Server {
                 tracing::info!(%revision, "reloaded");
                 self.gate.recorder().lifecycle(Lifecycle::Reload, about(&self.gate.live().config));
                 self.record_problems();
+                self.look_at_restriction_again();
             }
             Err(error) => {
                 // What was to be tried is no file's: the file is in force as before.

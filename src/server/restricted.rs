@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Server, ServerError, about};
 use crate::config::{Config, LoadError, Problem};
@@ -51,10 +52,10 @@ fn is_refused(file: &Path) -> bool {
 }
 
 impl Server {
-    /// In log and record, once.
+    /// In log and record.
     pub(super) fn tell_restriction(&self) {
         let (mut held, mut missed) = (Vec::new(), Vec::new());
-        for (kind, why_not) in self.restriction.results() {
+        for (kind, why_not) in self.restriction.load().results() {
             match why_not {
                 None => held.push(kind.as_str()),
                 // So on every kernel that there is today; the metric has it.
@@ -75,6 +76,20 @@ impl Server {
         }
     }
 
+    /// Another configuration may have its files elsewhere: what has changed by that in log, record and metrics.
+    pub(super) fn look_at_restriction_again(&self) {
+        let before = self.restriction.load_full();
+        if !before.is_applied() {
+            return;
+        }
+        let now = before.looked_at_again(&Reach::of_service(&self.gate.live().config, self.state_directory()));
+        let same = before.results().eq(now.results());
+        self.restriction.store(Arc::new(now));
+        if !same {
+            self.tell_restriction();
+        }
+    }
+
     fn state_directory(&self) -> Option<&Path> {
         self.last_good.as_ref().and_then(|last_good| last_good.path().parent())
     }
@@ -82,9 +97,10 @@ impl Server {
     /// # Errors
     /// [`GivenUp::Missing`].
     pub(super) fn needs_nothing_given_up(&self, config: &mut Config) -> Result<(), GivenUp> {
-        let mut missing = self.restriction.missing(&Reach::of_service(config, self.state_directory()));
+        let restriction = self.restriction.load();
+        let mut missing = restriction.missing(&Reach::of_service(config, self.state_directory()));
         let of_system = config.resolver.named_in == NamedIn::ResolvConf;
-        if of_system && self.restriction.is_applied() && is_refused(Path::new(RESOLV_CONF)) {
+        if of_system && restriction.is_applied() && is_refused(Path::new(RESOLV_CONF)) {
             let before = &self.gate.live().config.resolver;
             match before.named_in {
                 NamedIn::ResolvConf => go_on_with(&before.servers, config),
@@ -98,6 +114,6 @@ impl Server {
     pub(super) fn explained(&self, error: LoadError) -> ServerError {
         // EACCES, in the system's words, as Landlock says it.
         let refused = error.problems.iter().any(|problem| problem.to_string().contains("(os error 13)"));
-        if refused && self.restriction.is_applied() { GivenUp::Unreadable(error).into() } else { error.into() }
+        if refused && self.restriction.load().is_applied() { GivenUp::Unreadable(error).into() } else { error.into() }
     }
 }

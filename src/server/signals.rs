@@ -9,18 +9,23 @@ use crate::control::role::Peer;
 
 /// What a signal or the clock asks for.
 pub(super) enum Asked {
-    Reload,
+    Load(Loading),
     Reopen,
     Look(time::Date),
-    Change(Command),
     /// The peer wants this process's place.
     Place(UnixStream, Peer),
-    TrialOver,
     Stop,
 }
 
+/// Another configuration may be in force afterwards.
+pub(super) enum Loading {
+    Reload,
+    Change(Command),
+    TrialOver,
+}
+
 /// The signals of a service, caught from its first moment on.
-pub(super) struct Signals {
+pub struct Signals {
     hangup: Signal,
     user1: Signal,
     terminate: Signal,
@@ -30,7 +35,9 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn new() -> Result<Self, ServerError> {
+    /// # Errors
+    /// The system's.
+    pub fn new() -> Result<Self, ServerError> {
         let on = |kind| signal(kind).map_err(ServerError::Signals);
         Ok(Self {
             hangup: on(SignalKind::hangup())?,
@@ -43,7 +50,7 @@ impl Signals {
 
     pub(super) async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.hangup.recv() => Asked::Load(Loading::Reload),
             _ = self.user1.recv() => Asked::Reopen,
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,

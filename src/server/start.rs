@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::bind::{Bound, Held};
 use super::control::{self, Opened};
 use super::desk::Desk;
-use super::signals::{Asked, Signals};
+use super::signals::Asked;
 use super::systemd::feed_watchdog;
 use super::takeover::Lent;
 use super::workers::Workers;
@@ -73,7 +74,7 @@ impl Server {
         apart: Apart,
     ) -> Result<Self, ServerError> {
         let (scope, minter) = apart.minting.begin(&mut config).await;
-        let (signals, health) = (Signals::new()?, Arc::new(Health::default()));
+        let health = Arc::new(Health::default());
         if minter.is_some() {
             health.minting_began();
         }
@@ -91,7 +92,6 @@ impl Server {
         let mut server = Self {
             gate,
             health,
-            signals,
             file,
             workers,
             listeners: HashMap::new(),
@@ -116,6 +116,7 @@ impl Server {
         server.serve_control(control);
         let probing = server.accepting.spawn(probe.run(feed_watchdog));
         server.tending.push(probing);
+        server.attend_minter();
         server.health.started();
         if let Some(predecessor) = predecessor {
             server.go_on_from(predecessor, lent)?;
@@ -142,6 +143,6 @@ fn desk(gate: &Arc<Gate>, health: &Arc<Health>, restriction: Restriction) -> (Ar
         gate: Arc::clone(gate),
         scripts: Arc::default(),
         proof: Arc::default(),
-        restriction: Arc::new(restriction),
+        restriction: Arc::new(ArcSwap::from_pointee(restriction)),
     })
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::support::client::{Tls, connect};
-use super::support::sekisho::{prepare, run, text};
+use super::support::sekisho::{APART, apart, prepare, run, text};
 use super::support::{Config, Origin, Sekisho, Service};
 
 /// `run` and `check` on this text: both must refuse it, with the same words.
@@ -329,10 +329,11 @@ async fn l08_a_withdrawn_rule_cuts_its_tunnels() {
 #[tokio::test]
 async fn l08_a_tunnel_is_cut_where_its_service_is_now_inspected() {
     let origin = Origin::https(&["allowed.test"]).echoing().start().await;
-    let config = Config::new().inspect("allowed.test", &origin);
+    let base = Config::new().set("record", "path", APART);
+    let config = base.clone().inspect("allowed.test", &origin);
     let other = Origin::https(&["other.test"]).start().await;
-    let mut sekisho =
-        Sekisho::start(&Config::new().inspect("other.test", &other).tunnel("allowed.test", &origin)).await;
+    let before = base.inspect("other.test", &other).tunnel("allowed.test", &origin);
+    let mut sekisho = Sekisho::start_with(&before, apart).await;
     let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
     fs::remove_file(sekisho.path("ca.pem")).expect("removed");
     fs::remove_file(sekisho.path("ca.key")).expect("removed");

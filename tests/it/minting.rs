@@ -10,7 +10,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
 
 use super::support::by_hand::inside;
-use super::support::sekisho::{binary, run, text};
+use super::support::client::Tls;
+use super::support::sekisho::{APART, apart, binary, run, text};
 use super::support::{Config, Origin, Sekisho, Service, until, within};
 
 /// The process that `sekisho run` started.
@@ -153,6 +154,114 @@ async fn j07_a_reload_reaches_both_processes() {
     sekisho.reload(&inspects(&["other.test", "allowed.test"])).await;
     ask(&mut sekisho, &origin, "other.test").await;
     sekisho.finish().await;
+}
+
+/// Beside the record the configuration is the serving process's to write, and a reload inspects nothing new; apart from it, it does.
+#[tokio::test]
+async fn j07_a_configuration_beside_the_record_inspects_nothing_new_without_a_restart() {
+    let origin = Origin::https(&["allowed.test", "other.test"]).start().await;
+    let inspects = |base: &Config, hosts: &[&str]| base.clone().service(Service::inspect("one", hosts, origin.port()));
+    let base = Config::new().hosts(&["allowed.test", "other.test"]);
+    for (record, follows) in [("\"access.jsonl\"", false), (APART, true)] {
+        let base = base.clone().set("record", "path", record);
+        let (one, both) = (inspects(&base, &["allowed.test"]), inspects(&base, &["allowed.test", "other.test"]));
+        // The CA is made for both names.
+        let mut sekisho = Sekisho::start_with(&both, |dir| {
+            if follows {
+                apart(dir);
+            }
+            let file = dir.join("sekisho.toml");
+            let text = fs::read_to_string(&file).expect("sekisho.toml");
+            fs::write(&file, text.replace(", \"other.test\"]\nports", "]\nports")).expect("written");
+        })
+        .await;
+        let metrics = sekisho.metrics().await;
+        if metrics["sekisho_restriction{kind=\"files\"}"] != 1.0 {
+            eprintln!("SKIPPED: this kernel restricts no files: {}", sekisho.stderr());
+            return;
+        }
+        assert_eq!(metrics["sekisho_restriction{kind=\"configuration\"}"], f64::from(u8::from(follows)));
+        let said = sekisho.lifecycle("unrestricted", 1).await.text("message").to_owned();
+        assert_eq!(said.contains("configuration: the process that serves could write /"), !follows, "{said}");
+        ask(&mut sekisho, &origin, "allowed.test").await;
+        if follows {
+            sekisho.reload(&both).await;
+            ask(&mut sekisho, &origin, "other.test").await;
+        } else {
+            sekisho.reload_refused(&both.render(&sekisho.listeners, sekisho.admin)).await;
+            let why = sekisho.lifecycle("reload_failed", 1).await.text("message").to_owned();
+            let begins = "the minting process refused it: restart needed: \"other.test\" was not inspected when the service began, and the \
+                          process that serves could write /";
+            assert!(why.starts_with(begins), "{why}");
+            sekisho.reload(&one).await;
+            ask(&mut sekisho, &origin, "allowed.test").await;
+        }
+        sekisho.finish().await;
+    }
+}
+
+/// Stopped, as by a debugger or a frozen control group: it has not ended, and nothing new can be inspected.
+#[tokio::test]
+async fn j07_a_minting_process_that_gives_no_answer_is_told_and_comes_back() {
+    let origin = Origin::https(&["allowed.test", "*.wide.test"]).start().await;
+    let names = Config::new().hosts(&["allowed.test", "fresh.wide.test"]);
+    let config = names.service(Service::inspect("one", &["allowed.test", "*.wide.test"], origin.port()));
+    let mut sekisho = Sekisho::start(&config).await;
+    ask(&mut sekisho, &origin, "allowed.test").await;
+    let minter = minter_of(&sekisho);
+    kill_process(minter, Signal::STOP).expect("stopped");
+    let why = "the minting process gave no answer within 5 s: what has no leaf yet cannot be inspected; if it does not come back, \
+               restart sekisho";
+    assert_eq!(sekisho.lifecycle("minting_stalled", 1).await.text("message"), why);
+    let ready = sekisho.admin("/readyz").await;
+    assert_eq!((ready.status, ready.text().as_str()), (503, "minting_stalled\n"));
+    assert_eq!(sekisho.metrics().await["sekisho_minting"], 0.0);
+    // What has a leaf goes on; what has none, not even from the tenant proof, is refused for what it is.
+    ask(&mut sekisho, &origin, "allowed.test").await;
+    let tls = Tls::named("fresh.wide.test").trusting(&sekisho.ca());
+    let refused = tls.try_over(sekisho.tunnel(&origin.at("fresh.wide.test")).await).await.map(drop);
+    refused.expect_err("no leaf");
+    let record = sekisho.next_connection().await;
+    record.says("failed", "issuing_failed").with("url.domain", "fresh.wide.test");
+    kill_process(minter, Signal::CONT).expect("continued");
+    sekisho.lifecycle("minting_recovered", 1).await;
+    assert_eq!(sekisho.admin("/readyz").await.status, 200);
+    assert_eq!(sekisho.metrics().await["sekisho_minting"], 1.0);
+    ask(&mut sekisho, &origin, "fresh.wide.test").await;
+    sekisho.finish().await;
+}
+
+/// Whoever wants the service to end does not wait for a reload that waits for the minting process.
+#[tokio::test]
+async fn m02_a_stop_ends_a_reload_that_is_under_way() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let mut sekisho = Sekisho::start(&config(&origin)).await;
+    kill_process(minter_of(&sekisho), Signal::STOP).expect("stopped");
+    sekisho.signal(Signal::HUP);
+    until("the reload", || sekisho.stderr().contains("reloading").then_some(())).await;
+    sekisho.signal(Signal::TERM);
+    assert_eq!(sekisho.exit().await.code(), Some(0));
+    assert!(sekisho.stderr().contains("a reload is under way, and is given up"), "{}", sekisho.stderr());
+    let words = sekisho.records().iter().map(|record| record.text("sekisho.lifecycle").to_owned()).collect::<Vec<_>>();
+    assert!(!words.iter().any(|word| word == "reload_failed"), "{words:?}");
+    assert_eq!(words.last().map(String::as_str), Some("stop"));
+}
+
+/// The allocator's thread is there before anything can be given up: the kernel says what holds for it.
+#[tokio::test]
+async fn j07_every_thread_of_both_processes_is_held() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let sekisho = Sekisho::start(&config(&origin)).await;
+    for process in [sekisho.pid(), minter_of(&sekisho)] {
+        let tasks = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).expect("tasks");
+        let states: Vec<String> =
+            tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok()).collect();
+        assert!(states.len() > 1, "{states:?}");
+        for state in states {
+            let says = |line: &str| state.lines().any(|found| found == line);
+            assert!(says("Seccomp:\t2") && says("NoNewPrivs:\t1"), "{state}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::support::by_hand::inside;
 use super::support::sekisho::{run, set_mode, text};
-use super::support::{Config, Origin, Sekisho};
+use super::support::{Config, Origin, Sekisho, within};
 
 fn restricts(metrics: &std::collections::BTreeMap<String, f64>, kind: &str) -> bool {
     metrics[&format!("sekisho_restriction{{kind=\"{kind}\"}}")] == 1.0
@@ -99,6 +99,23 @@ async fn j07_a_key_in_a_folder_of_its_own_is_out_of_reach() {
     sekisho.signal(Signal::HUP);
     sekisho.lifecycle("reload", 1).await;
     ask(&mut sekisho, &origin).await;
+    // A reload that has it where the service reads is told as a start is, once.
+    fs::copy(&key, sekisho.path("near.key")).expect("copied");
+    let text = fs::read_to_string(sekisho.path("sekisho.toml")).expect("sekisho.toml");
+    sekisho.replace_config(&text.replace(&format!("key = {key:?}"), "key = \"near.key\""));
+    sekisho.signal(Signal::HUP);
+    let said = sekisho.lifecycle("unrestricted", 2).await.text("message").to_owned();
+    assert!(said.starts_with("issuing_key: the issuing key near.key lies where the service reads"), "{said}");
+    assert!(!restricts(&sekisho.metrics().await, "issuing_key"));
+    sekisho.replace_config(&(text + "# and again\n"));
+    sekisho.signal(Signal::HUP);
+    sekisho.lifecycle("reload", 3).await;
+    within("the metric", async {
+        while !restricts(&sekisho.metrics().await, "issuing_key") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 fn name_key(dir: &Path, key: &str) {

@@ -159,8 +159,10 @@ async fn a_reload_makes_the_socket_anew_where_it_is_gone_and_touches_no_other() 
 
 #[tokio::test]
 async fn a_reload_that_is_refused_leaves_the_sockets_mode() {
-    let sekisho = Sekisho::start(&controlled()).await;
+    // The first group that is named wants a restart: who is in it is read in /etc.
     let open = controlled().set("control", "viewers", "\"64001\"");
+    let sekisho = Sekisho::start(&open).await;
+    sekisho.reload(&controlled()).await;
     let text = open.clone().set("record", "path", "\"nowhere/access.jsonl\"").render(&sekisho.listeners, sekisho.admin);
     sekisho.reload_refused(&text).await;
     assert_eq!(mode(&sekisho.path("control.sock")), 0o600);

@@ -16,7 +16,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::support::by_hand::{inside, inside_as, inside_h2};
 use crate::support::client::{Tls, Wire, alert_of};
 use crate::support::pki::{self, Defect};
-use crate::support::sekisho::{prepare, run, set_mode, text};
+use crate::support::sekisho::{APART, apart, prepare, run, set_mode, text};
 use crate::support::{Config, Origin, Sekisho, Service, until, within};
 
 /// `sekisho run` where it must not come up: its exit status and what it said.
@@ -399,9 +399,9 @@ async fn openssl_trusts_with_the_root_and_rejects_without_it() {
 #[tokio::test]
 async fn j05_j08_a_new_host_needs_a_new_intermediate_and_clients_keep_their_root() {
     let origin = Origin::https(&["allowed.test", "new.test"]).start().await;
-    let before = Config::new().inspect("allowed.test", &origin);
+    let before = Config::new().set("record", "path", APART).inspect("allowed.test", &origin);
     let after = before.clone().inspect("new.test", &origin);
-    let mut sekisho = Sekisho::start(&before).await;
+    let mut sekisho = Sekisho::start_with(&before, apart).await;
     let root = sekisho.ca();
     let mut old = inside(&sekisho, "allowed.test", origin.port()).await;
     sekisho.reload_refused(&after.render(&sekisho.listeners, sekisho.admin)).await;

@@ -180,8 +180,10 @@ async fn with_nothing_open_sigterm_and_sigint_end_at_once_with_zero() {
         let status = sekisho.exit().await;
         assert_eq!(status.code(), Some(0));
         assert!(begun.elapsed().as_secs() < 5);
-        let words: Vec<String> =
+        let mut words: Vec<String> =
             sekisho.records().iter().map(|record| record.text("sekisho.lifecycle").to_owned()).collect();
+        // What the kernel and the folder leave open.
+        words.retain(|word| word != "unrestricted");
         // A configuration without services is worth a word.
         assert_eq!(words, ["start", "config_problem", "stop"]);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -75,6 +75,16 @@ pub fn prepare(config: &Config) -> (TempDir, Vec<SocketAddr>, SocketAddr) {
         assert!(made.status.success(), "ca init: {}{}", text(&made.stdout), text(&made.stderr));
     }
     (dir, listeners, admin)
+}
+
+/// `record.path` of a record that is [`apart`].
+pub const APART: &str = "\"log/access.jsonl\"";
+
+/// A folder of its own for the record, so that the configuration is not the serving process's to write; beside the configuration, where
+/// scenes look for the record, is a link.
+pub fn apart(dir: &Path) {
+    fs::create_dir(dir.join("log")).expect("a folder");
+    symlink("log/access.jsonl", dir.join("access.jsonl")).expect("a link");
 }
 
 pub fn text(bytes: &[u8]) -> String {

@@ -106,6 +106,50 @@ fn j07_the_leaf_is_for_the_key_that_was_given() {
     );
 }
 
+/// What the process that serves could write is its own word: it may take names away by that, and add none.
+#[test]
+fn j07_a_configuration_that_the_serving_process_may_write_inspects_nothing_new() {
+    let (directory, mut minting) = site();
+    let file = directory.path().join("sekisho.toml");
+    taken_up(&mut minting, Source::File);
+    let (_, serving) = minting.reach.take().expect("the first one's");
+    // This process has restricted nothing, as where the kernel cannot.
+    minting.guard = Some(Guard { restriction: Restriction::default(), serving });
+    fs::write(&file, POLICY.replace("allowed.test", "later.test")).expect("written");
+    let answer = ask(&mut minting, &Question::TakeUp { source: Source::File, point: point() });
+    let folder = directory.path().canonicalize().expect("a path");
+    let why = format!(
+        "restart needed: \"later.test\" was not inspected when the service began, and the process that serves could write {}, from where \
+         its configuration is read: have the record, the control socket and the state directory in folders of their own, and the \
+         configuration owned by another user",
+        folder.display()
+    );
+    assert_eq!(answer, Answer::Refused(why));
+    // A name that another service had, and that falls to a pattern which is inspected.
+    fs::write(&file, POLICY.replace("\"plain.example.com\", ", "")).expect("written");
+    let fewer = taken_up(&mut minting, Source::File);
+    mint(&mut minting, fewer, "allowed.test").expect("as before");
+    let why = "restart needed: plain.example.com was not inspected when the service began";
+    assert_eq!(mint(&mut minting, fewer, "plain.example.com"), Err(why.to_owned()));
+}
+
+#[test]
+fn j07_the_serving_process_is_to_read_neither_key() {
+    let (directory, _minting) = site();
+    let path = |name: &str| directory.path().join(name);
+    let text = POLICY.replace(
+        "key = \"ca.key\"",
+        "key = \"ca.key\"\n[issuing_ca.next]\ncertificate = \"next.pem\"\nkey = \"next.key\"\nfrom = 2099-01-01",
+    );
+    fs::copy(path("ca.pem"), path("next.pem")).expect("copied");
+    fs::write(path("sekisho.toml"), text).expect("written");
+    // Whether the days fit is another's to judge.
+    let config = config::load(&path("sekisho.toml"), Scope::WithoutIssuingCa, SystemTime::now());
+    let config = config.unwrap_or_else(|error| panic!("{error}"));
+    let secrets = Reach::of_service(&config, None).secrets;
+    assert_eq!(secrets.iter().filter_map(|key| key.file_name()).collect::<Vec<_>>(), ["ca.key", "next.key"]);
+}
+
 #[test]
 fn j07_both_read_the_same_configuration_or_it_is_not_taken_up() {
     let (directory, mut minting) = site();
