@@ -179,7 +179,7 @@ mod tests {
             let reach = Reach::of_service(&config, None);
             reach.read.into_iter().filter(|path| path.starts_with("/etc")).collect()
         };
-        assert_eq!(of_etc(""), Vec::<PathBuf>::new());
+        assert!(of_etc("").is_empty());
         let alone = of_etc("[control]\nsocket = \"control.sock\"\n");
         assert_eq!(alone, ["/etc/group", "/etc/passwd"].map(PathBuf::from));
         let groups = of_etc("[control]\nsocket = \"control.sock\"\noperators = \"0\"\n");
