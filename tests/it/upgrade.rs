@@ -76,7 +76,9 @@ async fn what_runs_and_what_waits_goes_on_in_the_new_process() {
     assert_eq!(inside.exactly(5).await.expect("an echo"), b"alone");
     inside.bye().await;
     let taken = sekisho.lifecycle("taken_over", 1).await;
-    assert!(taken.text("message").contains("has ended: 4 tunnels and "), "{taken:?}");
+    // The last one may have been accepted by the old process, while it still could.
+    let came = |tunnels: u8| taken.text("message").contains(&format!("has ended: {tunnels} tunnels and "));
+    assert!(came(4) || came(5), "{taken:?}");
     sekisho.terminals("connection", 5).await;
     sekisho.counted().await;
     let records = sekisho.records();
