@@ -5,13 +5,12 @@ mod changes;
 mod last_good;
 mod socket;
 
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 use super::support::client::Tls;
-use super::support::sekisho::{binary, mode, text};
+use super::support::sekisho::{binary, for_everybody, mode, text};
 use super::support::{Config, Origin, Record, Sekisho};
 
 pub(super) fn controlled() -> Config {
@@ -199,15 +198,6 @@ async fn sessions_are_listed_in_the_words_of_the_record_and_cut_one_by_one() {
     sekisho.next_connection().await.says("allowed", "");
     sekisho.conserved().await;
     sekisho.finish().await;
-}
-
-/// A copy of the binary that other users can run.
-fn for_everybody(dir: &Path) -> std::path::PathBuf {
-    let copy = dir.join("sekisho");
-    std::fs::copy(binary(), &copy).expect("copied");
-    super::support::sekisho::set_mode(&copy, 0o755);
-    super::support::sekisho::set_mode(dir, 0o755);
-    copy
 }
 
 #[tokio::test]

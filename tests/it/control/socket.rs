@@ -232,7 +232,11 @@ async fn m02_nothing_that_changes_is_reached_by_a_network_or_by_a_browsers_page(
     let request = b"{\"v\":1,\"ask\":{\"do\":\"status\"}}\n";
     for port in ports {
         let address = std::net::SocketAddr::new(sekisho.addr().ip(), port);
-        let mut wire = connect(address).await.expect("connected");
+        // The proof's own listeners are there for a moment.
+        let Ok(mut wire) = connect(address).await else {
+            assert!(![sekisho.addr(), sekisho.admin].contains(&address), "{address}");
+            continue;
+        };
         let _ = wire.try_send(request).await;
         wire.finish_writing().await;
         let (answer, _) = wire.rest().await;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use crate::real_clients::stage::skipped;
 use crate::support::client::connect;
 use crate::support::dns::{Dns, Says};
-use crate::support::sekisho::{binary, prepare, set_mode, text};
+use crate::support::sekisho::{binary, for_everybody, prepare, text};
 use crate::support::{Config, Origin, Sekisho, Service, until, within};
 
 use super::HOST;
@@ -73,8 +73,7 @@ async fn o04_without_the_threads_it_needs_it_says_so_and_ends() {
     for config in [tunnelling, inspecting] {
         let (dir, _, admin) = prepare(&config);
         let dir = dir.path();
-        fs::copy(binary(), dir.join("sekisho")).expect("copied");
-        set_mode(&dir.join("sekisho"), 0o755);
+        for_everybody(dir);
         for file in
             fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path()).chain([dir.into()])
         {

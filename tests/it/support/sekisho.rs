@@ -527,6 +527,17 @@ impl Drop for Sekisho {
     }
 }
 
+/// A copy of the binary that other users can run. Another process makes it: who has it open to write keeps it from being run, and a
+/// process that this one starts meanwhile would have it open.
+pub fn for_everybody(dir: &Path) -> PathBuf {
+    let copy = dir.join("sekisho");
+    let copied = Command::new("cp").arg(binary()).arg(&copy).status().expect("cp runs");
+    assert!(copied.success(), "{copied}");
+    set_mode(&copy, 0o755);
+    set_mode(dir, 0o755);
+    copy
+}
+
 /// Permission bits of a file.
 pub fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("stat").permissions().mode() & 0o7777
