@@ -2,7 +2,7 @@
 //! takes over it is moving before: what waits is served, tunnels go there, and what cannot go leaves. One connection whose life is
 //! limited goes the same way by itself ([`Drain::at`]).
 //!
-//! `server` owns the [`Stopper`]; everything that waits for long holds a [`Drain`] and selects on it.
+//! `connection::Gate` owns the [`Stopper`]; what waits for long holds a [`Drain`] and selects on it, but for tunnels, which the gate rings.
 
 use std::future::poll_fn;
 use std::pin::pin;

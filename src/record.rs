@@ -139,23 +139,13 @@ pub struct Ready {
     recorder: Recorder,
     path: PathBuf,
     file: RecordFile,
+    writing: mpsc::Sender<Writer>,
 }
 
 impl Ready {
     /// Begins to write.
-    ///
-    /// # Errors
-    /// [`RecordError::Thread`].
-    pub fn begin(self) -> Result<(), RecordError> {
-        let Self { recorder, path, file } = self;
-        // Before there is a writer, whose end is taken for a defect.
-        let (hand_over, writer) = mpsc::channel::<Writer>();
-        let thread = thread::Builder::new().name("record".to_owned()).spawn(move || {
-            if let Ok(writer) = writer.recv() {
-                writer.run();
-            }
-        });
-        let thread = thread.map_err(RecordError::Thread)?;
+    pub fn begin(self) {
+        let Self { recorder, path, file, writing } = self;
         let writer = Writer {
             shared: Arc::clone(&recorder.inner.shared),
             path,
@@ -164,9 +154,8 @@ impl Ready {
             file: Some(file),
             batch: Vec::new(),
         };
-        let _ = hand_over.send(writer);
-        *recorder.inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-        Ok(())
+        // Its thread waits for it.
+        let _ = writing.send(writer);
     }
 }
 
@@ -177,7 +166,7 @@ impl Recorder {
     /// [`RecordError`]: without a record the service does not start, whatever `when_unwritable` says.
     pub fn start(settings: Settings, fields: Fields) -> Result<Self, RecordError> {
         let (recorder, ready) = Self::ready_to_start(settings, fields)?;
-        ready.begin()?;
+        ready.begin();
         Ok(recorder)
     }
 
@@ -210,8 +199,16 @@ impl Recorder {
         found.tell(&mut fields, behind);
         as_lifecycle(&mut fields, Lifecycle::Start);
         shared.push(&fields);
-        let recorder = Self { inner: Arc::new(Inner { shared, thread: Mutex::new(None) }), witness: None };
-        Ok((recorder.clone(), Ready { recorder, path: settings.path, file }))
+        // Before there is a writer, whose end is taken for a defect. Without one it ends.
+        let (writing, writer) = mpsc::channel::<Writer>();
+        let thread = thread::Builder::new().name("record".to_owned()).spawn(move || {
+            if let Ok(writer) = writer.recv() {
+                writer.run();
+            }
+        });
+        let thread = Mutex::new(Some(thread.map_err(RecordError::Thread)?));
+        let recorder = Self { inner: Arc::new(Inner { shared, thread }), witness: None };
+        Ok((recorder.clone(), Ready { recorder, path: settings.path, file, writing }))
     }
 
     /// Another handle, for attempts of the service's own: they wait for the queue as a client's do, and the witness is told how

@@ -44,6 +44,8 @@ pub struct Session {
     kind: Kind,
     counters: Counters,
     is_cut: AtomicBool,
+    /// It is being handed to another process, which may go on with it.
+    on_its_way: AtomicBool,
     bell: Bell,
 }
 
@@ -61,6 +63,7 @@ impl Session {
             kind,
             counters: Counters::default(),
             is_cut: AtomicBool::new(false),
+            on_its_way: AtomicBool::new(false),
             bell: Bell::default(),
         }
     }
@@ -91,7 +94,18 @@ impl Session {
 
     /// Whether an operator has cut it.
     pub fn is_cut(&self) -> bool {
-        self.is_cut.load(Ordering::Acquire)
+        self.is_cut.load(Ordering::SeqCst)
+    }
+
+    /// Sets out for another process. False: an operator has cut it before.
+    pub(super) fn sets_out(&self) -> bool {
+        self.on_its_way.store(true, Ordering::SeqCst);
+        !self.is_cut()
+    }
+
+    /// It has not been taken.
+    pub(super) fn stays(&self) {
+        self.on_its_way.store(false, Ordering::SeqCst);
     }
 
     /// Resolves when an operator has cut it. For its own task alone.
@@ -215,12 +229,14 @@ impl Sessions {
         (found, more)
     }
 
-    /// Ends the session with this identifier. `None`: there is none, or it has ended meanwhile.
+    /// Ends the session with this identifier. `None`: there is none, or it has ended meanwhile, or it is on its way to another process: who
+    /// sets out looks for a cut behind that, and who cuts looks behind that whether it has set out, so that none is said to be cut and
+    /// goes on.
     pub fn cut(&self, id: EventId) -> Option<Arc<Session>> {
         let session = self.shard(id).get(&id).cloned()?;
-        session.is_cut.store(true, Ordering::Release);
+        session.is_cut.store(true, Ordering::SeqCst);
         session.bell.ring();
-        Some(session)
+        (!session.on_its_way.load(Ordering::SeqCst)).then_some(session)
     }
 
     /// Has each look whether it may go on: the configuration has changed, or the service ends or moves. One that enters meanwhile looks
@@ -366,6 +382,20 @@ mod tests {
         let id = one.id;
         drop(one);
         assert!(sessions.cut(id).is_none(), "it is gone");
+    }
+
+    #[tokio::test]
+    async fn none_is_said_to_be_cut_that_goes_on_elsewhere() {
+        let (recorder, _witness) = Recorder::nowhere().expect("a record");
+        let sessions = Arc::new(Sessions::default());
+        let moving = sessions.enter(session(&recorder, "10.0.0.7", "office", "A").await);
+        assert!(moving.sets_out());
+        assert!(sessions.cut(moving.id).is_none(), "it may be the other process's");
+        moving.stays();
+        moving.cut().await;
+        let cut = sessions.enter(session(&recorder, "10.0.0.7", "office", "A").await);
+        assert!(sessions.cut(cut.id).is_some());
+        assert!(!cut.sets_out(), "it is cut here");
     }
 
     /// What an idle tunnel holds of it beside what it holds anyway; with the map's entry it is some 250 octets.

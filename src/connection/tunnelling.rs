@@ -89,12 +89,16 @@ impl Trip {
                 match stop {
                     Stop::For(reason) => break Err(reason),
                     Stop::Move(to) => {
+                        if !session.sets_out() {
+                            break Err(Reason::CutByOperator);
+                        }
                         let moved =
                             Box::pin(self.hand_over(&mut tunnel, (socket.tcp(), &stream), session.counters(), to));
                         may_move = moved.await;
                         if may_move {
                             return Ok(Next::Moved);
                         }
+                        session.stays();
                     }
                 }
             };

@@ -49,7 +49,7 @@
 //!   tunnel's life is boxed, each way of `drive` is one future, the tunnel polls its two directions by hand and holds no buffer. An
 //!   inspected connection kept both read buffers and a relay copied several times; it gives them back while nothing comes. Unit tests
 //!   hold the sizes of these futures. The last step (`-Zprint-type-sizes`): an `async fn` that moves its arguments keeps room for both
-//!   places, so the relay is made before its future begins; a connection's task is below 2,048 octets, and an idle tunnel 3.7 KiB, not 4.1.
+//!   places, so the relay is made before its future begins; a connection's task came below 2,048 octets, and an idle tunnel to 3.7 KiB from 4.1.
 //! * **An idle tunnel waited in three lists**, for a reload, the service's end and an operator's cut, and its future held a place for each: it
 //!   has one bell now, which whoever changes any of them rings. What may end an attempt before its relay is given up there, what was
 //!   kept in the place of an argument is boxed, and the fields of a record that most events do not have are one pointer. The future is

@@ -74,7 +74,7 @@
 //! | `sekisho.certificate_error` | keyword | With certificate_invalid: expired, not_yet_valid, unknown_issuer, name, revoked, …. |
 //! | `sekisho.lifecycle` | keyword | What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, handed_over, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back, last_good, takeover_failed, taken_over, minting_ended, minting_stalled, minting_recovered or unrestricted. |
 //! | `message` | keyword | A lifecycle event in a sentence. |
-//! | `sekisho.control` | keyword | What was asked for on the control socket: status, sessions, cut, reload, trial, confirm, rollback or take_over. Absent where the request could not be read. |
+//! | `sekisho.control` | keyword | What was asked for on the control socket: status, sessions, cut, reload, trial, confirm, rollback, stderr or take_over. Absent where the request could not be read. |
 //! | `user.id` | keyword | Number of the user who asked, as the kernel says it. |
 //! | `user.name` | keyword | Name of that user, where /etc/passwd has it. |
 //! | `process.pid` | long | Process that asked. |

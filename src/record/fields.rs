@@ -170,7 +170,7 @@ fields! {
         pub certificate_error: &'static str = "sekisho.certificate_error", "With certificate_invalid: expired, not_yet_valid, unknown_issuer, name, revoked, ….";
         pub(super) lifecycle: Lifecycle = "sekisho.lifecycle", "What happened to the service: start, stop, reload, reload_failed, config_problem, reopen, reopen_failed, continued, handed_over, record_recovered, self_probe_failed, self_probe_recovered, tenant_proof_failed, tenant_proof_holds, shedding, refusing, normal, observing, enforcing, control, control_refused, trial_begun, trial_confirmed, trial_rolled_back, last_good, takeover_failed, taken_over, minting_ended, minting_stalled, minting_recovered or unrestricted.";
         pub message: Text = "message", "A lifecycle event in a sentence.";
-        pub control: &'static str = "sekisho.control", "What was asked for on the control socket: status, sessions, cut, reload, trial, confirm, rollback or take_over. Absent where the request could not be read.";
+        pub control: &'static str = "sekisho.control", "What was asked for on the control socket: status, sessions, cut, reload, trial, confirm, rollback, stderr or take_over. Absent where the request could not be read.";
         pub user_id: UserId = "user.id", "Number of the user who asked, as the kernel says it.";
         pub user_name: Text = "user.name", "Name of that user, where /etc/passwd has it.";
         pub process: u32 = "process.pid", "Process that asked.";

@@ -9,6 +9,7 @@
 //! | Linux 7.0 (ABI 8) | threads that are there already |
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -16,6 +17,7 @@ use landlock::{
     RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
 };
 use rustix::fs::{self, access};
+use rustix::process::geteuid;
 
 use super::{Kind, Reach, Role};
 use crate::files::open_regular;
@@ -113,7 +115,8 @@ pub(super) fn are_out_of_reach(keys: &BTreeSet<PathBuf>) -> Result<(), String> {
     ))
 }
 
-/// Whether owners and modes let this process's user write there. What is not there nobody writes.
+/// Whether owners and modes let this process's user write there, or what it owns can be made so by it. What is not there nobody writes.
 pub(super) fn is_writable(path: &Path) -> bool {
-    access(path, fs::Access::WRITE_OK).is_ok()
+    let owned = std::fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
+    owned || access(path, fs::Access::WRITE_OK).is_ok()
 }

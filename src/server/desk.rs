@@ -312,23 +312,38 @@ impl Desk {
     }
 
     async fn cut(&self, id: &str) -> Result<String, Refusal> {
-        if let Some(session) = self.views.gate.sessions().cut(identifier(id)?) {
-            let to = session.authority.as_ref().map_or("an unknown destination", |authority| authority.as_str());
-            return Ok(format!("cut {}: {} of {} to {to}", session.id, session.mode(), session.client.ip()));
+        let identifier = identifier(id)?;
+        if let Some(done) = self.cut_here(identifier) {
+            return Ok(done);
         }
-        let nowhere = format!("no session {id}: it has ended, or never was one");
-        let Some(before) = self.before.load_full() else { return Err(Refusal::new(Word::NoSuchSession, nowhere)) };
-        match before.cut(id).await {
+        let Some(before) = self.before.load_full() else {
+            let message = format!("no session {id}: it has ended, or never was one");
+            return Err(Refusal::new(Word::NoSuchSession, message));
+        };
+        let theirs = before.cut(id).await;
+        if let Some(Ok(done)) = theirs {
+            return Ok(done.message);
+        }
+        // It may have come over meanwhile.
+        if let Some(done) = self.cut_here(identifier) {
+            return Ok(done);
+        }
+        match theirs {
             Some(cut) => cut.map(|done| done.message),
             None => {
                 let pid = before.pid;
-                let message = format!(
-                    "no session {id} here, and process {pid}, which drains, does not answer: it may have it; `kill {pid}` ends all that \
-                     it has"
+                let silent = format!(
+                    "process {pid}, which drains, does not answer: it may have it; `kill {pid}` ends all that it has"
                 );
-                Err(Refusal::new(Word::NoSuchSession, message))
+                Err(Refusal::new(Word::NoSuchSession, format!("no session {id} here, and {silent}")))
             }
         }
+    }
+
+    fn cut_here(&self, id: EventId) -> Option<String> {
+        let session = self.views.gate.sessions().cut(id)?;
+        let to = session.authority.as_ref().map_or("an unknown destination", |authority| authority.as_str());
+        Some(format!("cut {}: {} of {} to {to}", session.id, session.mode(), session.client.ip()))
     }
 
     fn record(&self, kind: Lifecycle, message: &str, peer: &Peer, word: Option<&'static str>) {

@@ -96,8 +96,8 @@ async fn attend(minter: Minter, gate: Arc<Gate>, health: Arc<Health>) {
         every.tick().await;
         let was_reading = minter.is_reading();
         let answered = minter.answers().await;
-        // Of its end another hears; and while it reads a configuration, leaves wait for that.
-        if matches!(answered, Err(LinkError::Ended)) || was_reading || minter.is_reading() {
+        // Of its end another hears; a queue of askers is over in a moment; and while it reads a configuration, leaves wait for that.
+        if matches!(answered, Err(LinkError::Ended | LinkError::Busy)) || was_reading || minter.is_reading() {
             continue;
         }
         let (kind, what) = match (answered, health.minting_stalled().is_some()) {

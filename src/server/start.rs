@@ -88,7 +88,7 @@ impl Server {
         let admin::Views { scripts, proof, restriction, .. } = desk.views.clone();
         // Nothing can fail from here on, and until here nothing has been written or accepted.
         predecessor.as_ref().map_or(Ok(()), Predecessor::may_serve)?;
-        run.begin()?;
+        run.begin();
         let mut server = Self {
             gate,
             health,
@@ -119,7 +119,9 @@ impl Server {
         server.attend_minter();
         server.health.started();
         if let Some(predecessor) = predecessor {
-            server.go_on_from(predecessor, lent)?;
+            if let Err(error) = server.go_on_from(predecessor, lent) {
+                tracing::error!(%error, "nothing more comes over from the process before: its tunnels stay there");
+            }
         }
         server.record_problems();
         server.tell_restriction();

@@ -72,7 +72,7 @@ async fn one_file_has_one_writer_at_a_time_and_loses_nothing() {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
     assert!(matches!(start(&dir), Err(RecordError::InUse { .. })), "its lock is the new one's");
-    ready.begin().expect("a thread");
+    ready.begin();
     refuse(&new, Reason::IpLiteral).await;
     tunnel.finish(Outcome::Allowed, Some(Reason::IdleTimeout));
     let ending = tokio::task::spawn_blocking({
@@ -122,7 +122,7 @@ async fn where_the_new_one_ends_before_the_old_the_file_gets_what_is_left() {
     let (new, ready) = ready(&dir, old.release().await.expect("lent"));
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
-    ready.begin().expect("a thread");
+    ready.begin();
     // Killed: no stop, and nothing reads the socket.
     drop((new, theirs));
     refuse(&old, Reason::DnsFailed).await;
@@ -225,7 +225,7 @@ async fn a_record_that_is_elsewhere_by_now_is_not_the_one_that_is_lent() {
     let (new, ready) = ready(&other, old.release().await.expect("lent"));
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
-    ready.begin().expect("a thread");
+    ready.begin();
     drop(theirs);
     for recorder in [&old, &new] {
         recorder.shutdown(WITHIN).expect("all written");
@@ -282,7 +282,7 @@ async fn a_new_process_that_stands_still_gets_every_line_when_it_goes_on() {
     let (new, ready) = ready(&dir, old.release().await.expect("lent"));
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
-    ready.begin().expect("a thread");
+    ready.begin();
     let mut failed = 0;
     // As many as the socket holds, and then until the old one waits no longer.
     while old.state() == State::Writable {
