@@ -118,10 +118,10 @@ impl Server {
         server.tending.push(probing);
         server.attend_minter();
         server.health.started();
-        if let Some(predecessor) = predecessor {
-            if let Err(error) = server.go_on_from(predecessor, lent) {
-                tracing::error!(%error, "nothing more comes over from the process before: its tunnels stay there");
-            }
+        if let Some(predecessor) = predecessor
+            && let Err(error) = server.go_on_from(predecessor, lent)
+        {
+            tracing::error!(%error, "nothing more comes over from the process before: its tunnels stay there");
         }
         server.record_problems();
         server.tell_restriction();
