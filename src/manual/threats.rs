@@ -287,11 +287,11 @@
 //! # The scorecard
 //!
 //! `tests/run` ends with every attack in turn against the release build, each from one address for a few seconds, beside two clients that
-//! behave: new tunnels, 80 a second, and requests on kept inspected connections, 150 a second, in open loop. Attackers, clients, origin
-//! and proxy share the machine, so each attack is met twice and the clients' 99th percentiles stand three abreast: *alone*;
-//! *elsewhere*, the attack aimed at a decoy, a second proxy of the same configuration; *beside*, aimed at the proxy the clients use.
-//! What it costs elsewhere is the processors' share; *beside* by *elsewhere*, in parentheses, is what sharing one process with the attack
-//! costs. *Tried* is what was tried at the clients' proxy.
+//! behave: new tunnels, 80 a second, and requests on kept inspected connections, 150 a second, in open loop. Clients, origin and proxy
+//! share the machine, and where it has fewer than four processors the attackers too (else the last one is theirs). So each attack is met
+//! twice and the clients' 99th percentiles stand three abreast: *alone*; *elsewhere*, the attack aimed at a decoy, a second proxy of the
+//! same configuration; *beside*, aimed at the proxy the clients use. In parentheses: *beside* by *alone*, and by *elsewhere*, which is
+//! what sharing one process with the attack costs. *Tried* is what was tried at the clients' proxy.
 //!
 //! Then tunnels are held under reloads, half of them broken; the fuzzers' seeds that a client can send are sent to the running proxy: heads
 //! to the listener, hellos in a tunnel, requests, frames and chunks inside an inspected connection; and every fault of a line, a
@@ -302,7 +302,7 @@
 //! bad input the proxy answers; good requests pass again within 5 s of a fault; and records are as many as attempts, of both proxies,
 //! of the bad inputs and of every fault. Latencies are printed and not asserted.
 //!
-//! At full length on 2026-11-28, 2 cores, limits by default, ceiling 512 MiB, the attacks in one run and the rest in another, beside some
+//! At full length on 2026-11-28, 2 cores, with *beside* by *elsewhere* alone in the parentheses, limits by default, ceiling 512 MiB, the attacks in one run and the rest in another, beside some
 //! other work of the machine:
 //!
 //! * attacks of 20 s: 2,804,966 connections, requests and frames were tried, and descriptors and memory were back within 1.9 s (in the

@@ -3,8 +3,8 @@
 //! the process holds in `watch`, the tables in `table`.
 //!
 //! Each attack is met twice: first aimed at a decoy, a second proxy that the clients do not use, then at theirs. What it costs them
-//! elsewhere is the machine's share, which attackers, clients, origin and proxies have in common; what it costs beyond that is
-//! the price of sharing one process with it.
+//! elsewhere is the machine's share, which clients, origin and proxies have in common; what it costs beyond that is the price of
+//! sharing one process with it. Where this process was started on all processors but the last, that one is the attackers'.
 //!
 //! It measures, so that it runs alone: `tests/run` starts it behind the other tests, `tests/run --long` at full length. What holds
 //! on any machine is asserted (memory, descriptors, records, recovery, no failed request of the good clients); latencies are printed.
