@@ -236,11 +236,14 @@ async fn j07_a_minting_process_that_gives_no_answer_is_told_and_comes_back() {
 async fn m02_a_stop_ends_a_reload_that_is_under_way() {
     let origin = Origin::https(&["allowed.test"]).start().await;
     let mut sekisho = Sekisho::start(&config(&origin)).await;
-    kill_process(minter_of(&sekisho), Signal::STOP).expect("stopped");
+    let minter = minter_of(&sekisho);
+    kill_process(minter, Signal::STOP).expect("stopped");
     sekisho.signal(Signal::HUP);
     until("the reload", || sekisho.stderr().contains("reloading").then_some(())).await;
     sekisho.signal(Signal::TERM);
     assert_eq!(sekisho.exit().await.code(), Some(0));
+    // Stopped, it does not see that nobody is left.
+    kill_process(minter, Signal::CONT).expect("goes on");
     assert!(sekisho.stderr().contains("a reload is under way, and is given up"), "{}", sekisho.stderr());
     let words = sekisho.records().iter().map(|record| record.text("sekisho.lifecycle").to_owned()).collect::<Vec<_>>();
     assert!(!words.iter().any(|word| word == "reload_failed"), "{words:?}");
