@@ -11,7 +11,7 @@
 //! another CA, after a reload or on the day that one takes over, every leaf and every ticket key is made anew when it is next asked for.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use lru::LruCache;
@@ -23,6 +23,7 @@ use rustls::sign::SingleCertAndKey;
 
 use super::issuer::{Issuer, Leaf, MintError};
 use crate::admit::Refused;
+use crate::locks::Mutex;
 use crate::names::DnsName;
 use crate::tls;
 
@@ -96,7 +97,7 @@ impl LeafCache {
 
     /// How many names are kept at the moment.
     pub fn len(&self) -> usize {
-        lock(&self.names).len()
+        self.names.lock().len()
     }
 
     /// Whether no name is kept.
@@ -145,7 +146,7 @@ impl LeafCache {
 
     /// The place of `name`, made under the lock, so that only the first who wants it has to ask.
     fn entry(&self, name: &DnsName, may_mint: impl Fn() -> Result<(), Refused>) -> Result<(Entry, Asked), Refused> {
-        let mut names = lock(&self.names);
+        let mut names = self.names.lock();
         if let Some(entry) = names.get(name) {
             return Ok((Arc::clone(entry), Asked::NotYet));
         }
@@ -166,11 +167,6 @@ impl LeafCache {
         (Arc::ptr_eq(ca, &leaf.ca) || ca.der == leaf.ca.der)
             && now.duration_since(leaf.not_before).is_ok_and(|age| age < life / 2)
     }
-}
-
-/// A panic while a lock is held leaves what it guards whole: values are put in place only when they are made.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn configure(

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::locks::Mutex;
 
 /// Conversations at a time: of one user, of all, of all with those of the service's own user, and with those that are kept for root.
 const OF_ONE: usize = 8;
@@ -32,7 +34,7 @@ pub(super) struct Place {
 impl Crowd {
     /// `None`: too many are there. `service` is the user that the service runs as.
     pub(super) fn place(self: &Arc<Self>, user: u32, service: u32) -> Option<Place> {
-        let mut held = locked(&self.held);
+        let mut held = self.held.lock();
         let (of_one, of_all) = match user {
             0 => (WITH_ROOT, WITH_ROOT),
             own if own == service => (WITH_ITSELF, WITH_ITSELF),
@@ -50,7 +52,7 @@ impl Crowd {
     /// Whether a user without a role is to be recorded now, and then how often he came since the last time. Users beyond those that
     /// are remembered are one.
     pub(super) fn complain(&self, user: u32, now: Instant) -> Option<u64> {
-        let mut complaints = locked(&self.complaints);
+        let mut complaints = self.complaints.lock();
         let is_new = !complaints.contains_key(&user);
         if is_new && complaints.len() >= COMPLAINERS {
             complaints.retain(|_, (at, _)| now.duration_since(*at) < COMPLAINT);
@@ -76,7 +78,7 @@ impl Crowd {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut held = locked(&self.crowd.held);
+        let mut held = self.crowd.held.lock();
         if let Entry::Occupied(mut of_user) = held.entry(self.user) {
             *of_user.get_mut() -= 1;
             if *of_user.get() == 0 {
@@ -84,11 +86,6 @@ impl Drop for Place {
             }
         }
     }
-}
-
-/// Nothing is left half done in a map by a panic.
-fn locked<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
-    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -113,7 +110,7 @@ mod tests {
             assert_eq!(places.len(), most, "user {user}");
         }
         drop(places);
-        assert!(crowd.held.lock().expect("whole").is_empty(), "nothing is kept of who has left");
+        assert!(crowd.held.lock().is_empty(), "nothing is kept of who has left");
     }
 
     #[test]
@@ -128,7 +125,7 @@ mod tests {
         for user in 100..10_000 {
             let _ = crowd.complain(user, after(2500));
         }
-        assert!(crowd.complaints.lock().expect("whole").len() <= COMPLAINERS + 1);
+        assert!(crowd.complaints.lock().len() <= COMPLAINERS + 1);
         assert!(crowd.complain(4, after(9000)).is_some(), "who was quiet for long is forgotten");
     }
 }
