@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::before::answer_successor;
 use super::systemd::{feeds_watchdog, tell_systemd};
-use super::{Server, about, control};
+use super::{Server, control, tell};
 use crate::aside::aside;
 use crate::connection::{Handed, ON_THE_WAY};
 use crate::control::frames::{self, MOST_DESCRIPTORS};
@@ -79,9 +79,7 @@ impl Server {
                 let what = format!("{who} wanted to take over, and this one goes on: {error}");
                 tracing::error!("{what}");
                 self.control_again();
-                let mut fields = about(&self.gate.live().config);
-                fields.rare.message = Some(what.into());
-                self.gate.recorder().lifecycle(Lifecycle::TakeoverFailed, fields);
+                tell(&self.gate, Lifecycle::TakeoverFailed, &what);
                 false
             }
         }

@@ -20,7 +20,7 @@ use super::before::{Before, watch_draining};
 use super::handover::{GO, NOT_TAKEN, READY, RECORD, RELEASED, SOCKETS, TAKEN};
 use super::inherited::Inherited;
 use super::systemd::feed_watchdog_of_another;
-use super::{Server, about};
+use super::{Server, tell};
 use crate::connection::{Gate, Parcel, ParcelError, serve_moved};
 use crate::control::client::{ClientError, connect, read_line};
 use crate::control::frames;
@@ -241,9 +241,7 @@ fn tell_ended(gate: &Gate, place: &Place, (came, lines): (&Came, u64), in_order:
         came.stayed(),
     );
     tracing::info!("{what}");
-    let mut fields = about(&gate.live().config);
-    fields.rare.message = Some(what.into());
-    gate.recorder().lifecycle(Lifecycle::TakenOver, fields);
+    tell(gate, Lifecycle::TakenOver, &what);
 }
 
 /// From here on the tunnel is this process's.
@@ -291,6 +289,7 @@ fn expect(stream: &UnixStream, word: &[u8]) -> Result<(Vec<u8>, Vec<OwnedFd>), T
 mod tests {
     use std::time::SystemTime;
 
+    use super::super::about;
     use super::*;
     use crate::config::{self, Scope};
     use crate::connection::Live;
