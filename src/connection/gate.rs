@@ -49,7 +49,7 @@ impl Live {
         let kept = previous.and_then(|live| live.leaves.as_ref());
         let leaves = config.issuing.as_ref().map(|issuer| match kept {
             Some(kept) => Arc::new(kept.with(Arc::clone(issuer))),
-            None => Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY)),
+            None => Arc::new(LeafCache::new(Arc::clone(issuer), leaf::CAPACITY, leaf::NEWCOMERS)),
         });
         let now = (SystemTime::now(), Instant::now());
         let observance = Observance::new(&config.site.enforcement, previous.map(|live| &live.observance), now);

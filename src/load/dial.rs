@@ -46,6 +46,8 @@ impl Dialer {
     /// # Errors
     /// In words, with the file.
     pub fn new(plan: &Plan) -> Result<Self, String> {
+        // Seeds the process's random generator, which takes some 30 ms: none of them is a request's.
+        aws_lc_rs::rand::fill(&mut [0]).map_err(|_| "the system gives no random octets")?;
         let roots = Arc::new(roots(plan)?);
         let name = ServerName::try_from(plan.target.name.as_str().to_owned()).map_err(|error| error.to_string())?;
         let request = |authority: &str| {

@@ -327,7 +327,8 @@
 //! | octets of a certificate chain | 64 * 1024 | `src/upstream/verifier.rs` MAX_CHAIN_BYTES |
 //! | issuers looked at in a chain | 6 | `src/upstream/verifier.rs` MAX_ISSUERS |
 //! | upstream TLS sessions kept | 2048 | `src/upstream/trust.rs` MAX_SESSIONS |
-//! | leaf certificates kept | 4096 | `src/inspect/leaf.rs` CAPACITY |
+//! | leaf certificates kept, of names asked for more than once | 4096 | `src/inspect/leaf.rs` CAPACITY |
+//! | and of those asked for once | 512 | `src/inspect/leaf.rs` NEWCOMERS |
 //! | octets read at a time for a tunnel, one buffer a thread | 64 * 1024 | `src/tunnel.rs` CHUNK |
 //! | octets of content a slow peer must move for every `timeouts.body_progress` | 64 * 1024 | `src/exchange/patience.rs` LEAST |
 //! | octets of a pipe that bulk goes through a tunnel by | 512 * 1024 | `src/tunnel/pipes.rs` SIZE |

@@ -4,7 +4,7 @@
 //!
 //! Each attack is met twice: first aimed at a decoy, a second proxy that the clients do not use, then at theirs. What it costs them
 //! elsewhere is the machine's share, which clients, origin and proxies have in common; what it costs beyond that is the price of
-//! sharing one process with it. Where this process was started on all processors but the last, that one is the attackers'.
+//! sharing one process with it. `machines` plays that clients, origin and attackers have machines of their own.
 //!
 //! It measures, so that it runs alone: `tests/run` starts it behind the other tests, `tests/run --long` at full length. What holds
 //! on any machine is asserted (memory, descriptors, records, recovery, no failed request of the good clients); latencies are printed.
@@ -13,6 +13,7 @@ mod attack;
 mod good;
 mod holding;
 mod inputs;
+mod machines;
 mod survival;
 mod table;
 mod watch;
@@ -103,6 +104,7 @@ struct Card {
 async fn the_scorecard() {
     let length = Length::asked();
     let origin = LoadOrigin::named(&["inspected.test", inputs::TUNNELLED, inputs::INSPECTED]);
+    machines::hurry(origin.child.id());
     let dns = Dns::answering(|_| Says::Addresses(vec!["127.0.0.1"])).await;
     let config = config(&origin, &dns);
     let mut proxy = Target::start(&config, &origin, length).await;

@@ -14,7 +14,8 @@ use crate::inspect::authority::{InitRequest, RootFiles, init_under};
 use crate::inspect::scene::{DAY, Site, name, now};
 
 fn cache(site: &Site, capacity: usize) -> LeafCache {
-    LeafCache::new(Arc::new(site.issuer()), NonZeroUsize::new(capacity).expect("not zero"))
+    let capacity = NonZeroUsize::new(capacity).expect("not zero");
+    LeafCache::new(Arc::new(site.issuer()), capacity, capacity)
 }
 
 /// What comes of it, on a runtime of this thread's own.
@@ -147,16 +148,35 @@ fn h06_the_cache_is_bounded_and_forgets_what_was_used_longest_ago() {
     let site = Site::with_ca(&["example.com"]);
     let cache = cache(&site, 2);
     let config = |host: &str| done(cache.server_config(&name(host), Some(Alpn::H2), now(), anything)).expect("config");
-    let (a, b) = (config("a.example.com"), config("b.example.com"));
+    let twice = |host: &str| [config(host), config(host)][1].clone();
+    let (a, b) = (twice("a.example.com"), twice("b.example.com"));
     assert!(Arc::ptr_eq(&a, &config("a.example.com")));
-    config("c.example.com");
+    twice("c.example.com");
     assert_eq!(cache.len(), 2);
     assert!(Arc::ptr_eq(&a, &config("a.example.com")), "used last but one");
     assert!(!Arc::ptr_eq(&b, &config("b.example.com")), "forgotten");
     for number in 0..100 {
-        config(&format!("random-{number}.example.com"));
-        assert_eq!(cache.len(), 2);
+        twice(&format!("random-{number}.example.com"));
+        assert!(cache.len() <= 4);
     }
+    assert!(!Arc::ptr_eq(&a, &config("a.example.com")), "forgotten as well");
+}
+
+/// What is in use is not pushed out by names that nobody asks for again, which share a room of their own.
+#[test]
+fn h06_names_asked_for_once_push_out_each_other_alone() {
+    let site = Site::with_ca(&["example.com"]);
+    let cache = cache(&site, 2);
+    let config = |host: &str| done(cache.server_config(&name(host), Some(Alpn::H2), now(), anything)).expect("config");
+    let known = config("a.example.com");
+    config("a.example.com");
+    let newcomer = config("b.example.com");
+    for number in 0..100 {
+        config(&format!("random-{number}.example.com"));
+        assert!(cache.len() <= 3, "two newcomers beside the one that is known");
+    }
+    assert!(Arc::ptr_eq(&known, &config("a.example.com")));
+    assert!(!Arc::ptr_eq(&newcomer, &config("b.example.com")), "forgotten");
 }
 
 #[test]
@@ -248,7 +268,7 @@ fn j08_what_is_kept_is_of_the_ca_in_use() {
     init_under(&request, &RootFiles::beside(&site.path("ca.pem"))).expect("the next CA");
     let next = || Issuer::load(&site.path("next.pem"), &site.path("next.key"), now()).expect("issuer");
     let both = site.issuer().followed_by(next(), now() + DAY);
-    let cache = LeafCache::new(Arc::new(both), CAPACITY);
+    let cache = LeafCache::new(Arc::new(both), CAPACITY, NEWCOMERS);
     let served =
         |cache: &LeafCache, at| done(cache.server_config(&name("a.example.com"), None, at, anything)).expect("config");
     let before = served(&cache, now());

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
@@ -20,6 +19,7 @@ use super::super::support::Sekisho;
 use super::super::support::client::{Tls, Wire};
 use super::super::support::h2c::{frame, headers, preface};
 use super::super::support::load_origin::LoadOrigin;
+use super::machines;
 
 /// Where every attack but one comes from.
 const ABUSER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
@@ -79,7 +79,7 @@ impl Attack {
         let (stop, stopped) = oneshot::channel();
         let attack = (self.run)(Arc::clone(field));
         let thread = thread::spawn(move || {
-            leave_for_another_processor();
+            machines::give_way();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 tokio::select! {
@@ -89,28 +89,6 @@ impl Attack {
             });
         });
         Attacking { stop, thread }
-    }
-}
-
-/// Whether the attackers have a processor on which nothing else of the scorecard runs: the last one, where this process was started on
-/// others (`taskset`).
-pub fn have_their_own_processor() -> bool {
-    apart().is_some()
-}
-
-fn apart() -> Option<CpuSet> {
-    let all = std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
-    let last = all.trim().rsplit([',', '-']).next()?.parse().ok()?;
-    // The process's: that of its first thread, whatever this one has done.
-    let ours = sched_getaffinity(Some(rustix::process::getpid())).ok()?;
-    let mut apart = CpuSet::new();
-    apart.set(last);
-    (!ours.is_set(last)).then_some(apart)
-}
-
-fn leave_for_another_processor() {
-    if let Some(apart) = apart() {
-        sched_setaffinity(None, &apart).expect("the attackers' processor");
     }
 }
 

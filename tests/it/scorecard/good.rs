@@ -1,12 +1,13 @@
 //! Only the well-behaved clients belong here: the load tool in open loop, so that a latency counts from when a request was due.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use super::super::support::Sekisho;
 use super::super::support::load_origin::LoadOrigin;
 use super::super::support::sekisho::binary;
+use super::machines;
 
 /// Their own addresses, on which no attack's limit falls.
 const TUNNELLING: &str = "127.0.0.2";
@@ -74,7 +75,7 @@ async fn one(
     seconds: u64,
     arguments: &[&str],
 ) -> Value {
-    let mut command = Command::new(binary());
+    let mut command = machines::at_once(&binary());
     command
         .args(["load", "run", "--proxy", &sekisho.addr().to_string(), "--ca", root])
         .args(["--target", &format!("https://{host}:{}", origin.port), "--duration", &format!("{seconds}s"), "--json"])

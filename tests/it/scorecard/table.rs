@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::attack::have_their_own_processor;
 use super::good::Figures;
+use super::machines;
 use super::survival::{self, How};
 use super::{Card, Row};
 
@@ -93,7 +93,7 @@ fn summary(card: &Card) -> String {
         "connections held: {} for {} s under {} reloads, half of them broken; unexpected ends: {}\n\
          faults survived: {} of {}, the slowest recovery {:.2} s; not run: {not_run}\n\
          attacks ridden out: {}, of {tried} connections, requests and frames; {elsewhere} more at the decoy\n\
-         attackers on a processor of their own: {}\n\
+         clients and origin before all others, attackers behind them: {}\n\
          beside by alone, the median and the worst: tunnel p99 {}; inspected p99 {}\n\
          good requests: {good} alone and beside the attacks, {} beside the reloads, failed: {failed}\n\
          bad inputs tried: {}, of {} seeds\n\
@@ -106,7 +106,7 @@ fn summary(card: &Card) -> String {
         faults.len() - not_run,
         recoveries.max().unwrap_or_default().as_secs_f64(),
         rows.len(),
-        if have_their_own_processor() { "yes" } else { "no" },
+        if machines::are_apart() { "yes" } else { "no" },
         disturbed(rows, |figures| figures.tunnel_p99),
         disturbed(rows, |figures| figures.inspected_p99),
         held.requests,

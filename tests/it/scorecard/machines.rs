@@ -1,0 +1,49 @@
+//! Only what stands in for machines of their own belongs here. Clients, origin, proxy and attackers share this one's processors; so
+//! that what is measured is the proxy's delay, and not the wait of a client or the origin for a processor that an attacker has, the
+//! well-behaved clients and the origin run at once when they have something to do (`SCHED_FIFO`), and attackers when nobody else
+//! does (`SCHED_IDLE`). Where that may not be set, all wait for each other, and the figures say less.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+/// Sets how a process or a thread is scheduled (util-linux).
+const CHRT: &str = "chrt";
+const AT_ONCE: [&str; 2] = ["--fifo", "1"];
+
+/// Whether they may be told apart here.
+pub fn are_apart() -> bool {
+    static APART: LazyLock<bool> = LazyLock::new(|| {
+        let mut command = Command::new(CHRT);
+        command.args(AT_ONCE).arg("true").stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    });
+    *APART
+}
+
+/// `program`, which is to run before everybody else.
+pub fn at_once(program: &Path) -> Command {
+    if !are_apart() {
+        return Command::new(program);
+    }
+    let mut command = Command::new(CHRT);
+    command.args(AT_ONCE).arg(program);
+    command
+}
+
+/// All threads of a process run before everybody else from here on.
+pub fn hurry(process: u32) {
+    set(&["--all-tasks", "--fifo", "--pid", "1"], process);
+}
+
+/// This thread runs when nobody else does from here on.
+pub fn give_way() {
+    set(&["--idle", "--pid", "0"], rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs());
+}
+
+fn set(how: &[&str], whose: u32) {
+    if are_apart() {
+        let status = Command::new(CHRT).args(how).arg(whose.to_string()).status();
+        assert!(status.is_ok_and(|status| status.success()), "{CHRT} {how:?} {whose}");
+    }
+}
