@@ -286,12 +286,14 @@
 //!
 //! # The scorecard
 //!
-//! `tests/run` ends with every attack in turn against the release build, each from one address for a few seconds, beside two clients that
-//! behave: new tunnels, 80 a second, and requests on kept inspected connections, 150 a second, in open loop. Clients, origin and proxy
-//! share the machine, and where it has fewer than four processors the attackers too (else the last one is theirs). So each attack is met
-//! twice and the clients' 99th percentiles stand three abreast: *alone*; *elsewhere*, the attack aimed at a decoy, a second proxy of the
-//! same configuration; *beside*, aimed at the proxy the clients use. In parentheses: *beside* by *alone*, and by *elsewhere*, which is
-//! what sharing one process with the attack costs. *Tried* is what was tried at the clients' proxy.
+//! `tests/run` ends with every attack in turn against an optimised build, each from one address for a few seconds, beside two clients that
+//! behave: new tunnels, 80 a second, and requests on kept inspected connections, 150 a second, in open loop. Clients, origin and attackers
+//! would have machines of their own. Here all share one, so the clients and the origin run before everybody else (`SCHED_FIFO`) and the
+//! attackers when nobody else does (`SCHED_IDLE`): a client waits for the proxy, and not for a processor that an attacker has, and the
+//! attackers try as much as proxy and clients leave of the processors. Each attack is met twice and the clients' 99th percentiles stand
+//! three abreast: *alone*; *elsewhere*, the attack aimed at a decoy, a second proxy of the same configuration; *beside*, aimed at the proxy
+//! the clients use. In parentheses: *beside* by *alone*, and by *elsewhere*, which is what sharing one process with the attack costs.
+//! *Tried* is what was tried at the clients' proxy.
 //!
 //! Then tunnels are held under reloads, half of them broken; the fuzzers' seeds that a client can send are sent to the running proxy: heads
 //! to the listener, hellos in a tunnel, requests, frames and chunks inside an inspected connection; and every fault of a line, a
