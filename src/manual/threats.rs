@@ -286,12 +286,14 @@
 //!
 //! # The scorecard
 //!
-//! `tests/run` ends with every attack in turn against the release build, each from one address for a few seconds, beside two clients that
-//! behave: new tunnels, 80 a second, and requests on kept inspected connections, 150 a second, in open loop. Clients, origin and proxy
-//! share the machine, and where it has fewer than four processors the attackers too (else the last one is theirs). So each attack is met
-//! twice and the clients' 99th percentiles stand three abreast: *alone*; *elsewhere*, the attack aimed at a decoy, a second proxy of the
-//! same configuration; *beside*, aimed at the proxy the clients use. In parentheses: *beside* by *alone*, and by *elsewhere*, which is
-//! what sharing one process with the attack costs. *Tried* is what was tried at the clients' proxy.
+//! `tests/run` ends with every attack in turn against an optimised build, each from one address for a few seconds, beside two clients that
+//! behave: new tunnels, 80 a second, and requests on kept inspected connections, 150 a second, in open loop. Clients, origin and attackers
+//! would have machines of their own. Here all share one, so the clients and the origin run before everybody else (`SCHED_FIFO`) and the
+//! attackers when nobody else does (`SCHED_IDLE`): a client waits for the proxy, and not for a processor that an attacker has, and the
+//! attackers try as much as proxy and clients leave of the processors. Each attack is met twice and the clients' 99th percentiles stand
+//! three abreast: *alone*; *elsewhere*, the attack aimed at a decoy, a second proxy of the same configuration; *beside*, aimed at the proxy
+//! the clients use. In parentheses: *beside* by *alone*, and by *elsewhere*, which is what sharing one process with the attack costs.
+//! *Tried* is what was tried at the clients' proxy.
 //!
 //! Then tunnels are held under reloads, half of them broken; the fuzzers' seeds that a client can send are sent to the running proxy: heads
 //! to the listener, hellos in a tunnel, requests, frames and chunks inside an inspected connection; and every fault of a line, a
@@ -363,7 +365,8 @@
 //!   ([`hardening`](super::hardening#the-key)). Where the record lies beside the configuration, such an attacker writes what the next start
 //!   reads; `sekisho_restriction{kind="configuration"}` says so, and until then nothing new is inspected by it
 //!   ([`hardening`](super::hardening#what-the-minting-process-believes)).
-//! * **The allocator's thread** is there before files, ports and capabilities are given up, and before Linux 7.0 cannot be made to give
-//!   them up. Code of an attacker's could run in it; `execve` and its like are forbidden to it too.
+//! * **The last good configuration** is kept by the process that serves, and nothing else vouches for it (J07): an attacker in that process
+//!   can write another one, and whoever starts with `--last-good` obeys it. Read `last-good.toml` in the state directory before, or repair
+//!   the file instead.
 //! * **Loops over other proxies.** A loop is seen by address and port, and on plain HTTP by `Via`. A CONNECT that comes back over
 //!   another proxy or address translation is not seen; the limits of connections end it.
