@@ -32,6 +32,9 @@
 //! (`minting_stalled`) say why; `minting_recovered` when it answers again. Names that have a leaf are served meanwhile, the others
 //! fail as `issuing_failed`, and a reload is refused after those 5 s. While it reads a configuration, which a million names make
 //! seconds, leaves wait for that, and it is not judged. The service does not end by it: whether to restart is for whoever looks.
+//! Where the service ends meanwhile, the system lets the stopped one go on, so that it ends too: its group of processes has nobody left who could
+//! (setpgid(2), SIGHUP and SIGCONT). Not where whoever takes orphans is of the same session, as a shell that is process 1 of a container and
+//! whose end is everybody's, and not in a frozen control group, which the service manager has to kill.
 //!
 //! # What the minting process believes
 //!
