@@ -24,8 +24,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ use crate::inspect::issuer::Issuer;
 pub use crate::inspect::minting::LinkError;
 use crate::inspect::minting::{self as way, Line, Link};
 use crate::inspect::question::{Answer, Question, Source};
+use crate::locks::Mutex;
 
 /// The generation of nothing.
 const NONE: u32 = 0;
@@ -174,20 +175,16 @@ impl Minter {
     /// # Errors
     /// [`LinkError`].
     pub async fn answers(&self) -> Result<(), LinkError> {
-        let untold = *self.untold();
+        let untold = *self.untold.lock();
         let question = untold.map_or(Question::Alive, |generation| Question::Keep { generation });
         match (untold, self.link.ask(question, ANSWER_LIMIT).await?) {
             (None, Answer::Alive) => {}
             (Some(_), Answer::Kept) => {
-                self.untold().take_if(|generation| Some(*generation) == untold);
+                self.untold.lock().take_if(|generation| Some(*generation) == untold);
             }
             _ => return Err(LinkError::Garbled),
         }
         Ok(())
-    }
-
-    fn untold(&self) -> MutexGuard<'_, Option<u32>> {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is reading a configuration, which takes the time it takes.
@@ -212,7 +209,7 @@ impl Minter {
     /// Says that it is in force now. `None`: nothing is inspected any more. Where that is not answered it is said again with each of
     /// [`answers`](Self::answers), and so before anything else is taken up.
     pub async fn keep(&self, taken_up: Option<&TakenUp>) {
-        *self.untold() = Some(taken_up.map_or(NONE, |taken_up| taken_up.generation));
+        *self.untold.lock() = Some(taken_up.map_or(NONE, |taken_up| taken_up.generation));
         // A process that has ended is told of by `ended`.
         if let Err(error) = self.answers().await {
             tracing::warn!(%error, "the minting process was not told yet which configuration is in force");

@@ -57,7 +57,7 @@ const MODULES: [(&str, &[&str]); 44] = [
         ],
     ),
     ("restrict", &["config", "files", "sockets", "upstream"]),
-    ("minter", &["config", "inspect", "policy", "restrict"]),
+    ("minter", &["config", "inspect", "locks", "policy", "restrict"]),
     (
         "connection",
         &[

@@ -296,19 +296,19 @@ async fn j07_what_is_in_force_is_told_again_before_anything_else_is_taken_up() {
     tokio::time::pause();
     minter.keep(Some(&in_force)).await;
     tokio::time::resume();
-    assert_eq!(*minter.untold(), Some(in_force.generation), "nobody answered in time");
+    assert_eq!(*minter.untold.lock(), Some(in_force.generation), "nobody answered in time");
     line.start().expect("a thread");
     let fails = minter.take_up(&config, config::Source::File).await.expect("taken up").expect("an issuer");
-    assert_eq!(*minter.untold(), None);
+    assert_eq!(*minter.untold.lock(), None);
     for generation in [before.generation, in_force.generation, fails.generation] {
         let question = Question::Mint { generation, which: Which::First, name: name("allowed.test") };
         let answer = minter.link.ask(question, LONG).await.expect("an answer");
         assert!(matches!(answer, Answer::Leaf(_)), "{generation}: {answer:?}");
     }
     // Nothing is inspected any more, and that is not known either.
-    *minter.untold() = Some(NONE);
+    *minter.untold.lock() = Some(NONE);
     minter.answers().await.expect("an answer");
-    assert_eq!(*minter.untold(), None);
+    assert_eq!(*minter.untold.lock(), None);
     let question = Question::Mint { generation: in_force.generation, which: Which::First, name: name("allowed.test") };
     assert!(matches!(minter.link.ask(question, LONG).await, Ok(Answer::Refused(_))));
 }
