@@ -78,6 +78,7 @@ const MODULES: [(&str, &[&str]); 43] = [
             "reason",
             "record",
             "restrict",
+            "sockets",
             "telemetry",
         ],
     ),
