@@ -225,8 +225,11 @@ impl Server {
         let workers: Vec<Handle> = self.workers.handles().cloned().collect();
         let (done, relayed) = mpsc::channel();
         let (relaying, desk) = (Arc::clone(&gate), Arc::clone(&self.desk));
-        let (gone, ended) = oneshot::channel();
+        let (gone, ended) = oneshot::channel::<()>();
         self.predecessor = Some(ended);
+        // Of both that are under way until it has ended and been told of: this process does not end before.
+        let gone = Arc::new(gone);
+        let told = Arc::clone(&gone);
         self.accepting.spawn(async move {
             // Nobody waits where the thread could not be started.
             let _ = done.send(relay(&relaying, lines).await);
@@ -238,6 +241,7 @@ impl Server {
             // Its last lines are read before it is said to have ended. This process may end before.
             let Ok((lines, in_order)) = relayed.recv() else { return };
             tell_ended(&gate, &predecessor.place, (&came, lines), in_order);
+            drop(told);
         })?;
         Ok(())
     }
