@@ -12,18 +12,20 @@
 //! both have the same revision is it taken up, and the other one is told to keep it ([`Question::Keep`]). A handshake that began under the
 //! configuration before may still want a leaf: that one is answered for a minute, by the rules it had.
 //!
-//! The end of one is the end of the other. This one sees the socket's end, and ends. The serving process is told by the system, and stops
-//! as it does on SIGTERM, with an error: it may start no process itself any more (execve is forbidden to it), and a service that
-//! quietly inspects only the names it has leaves for would be found out by its users. The service manager starts both anew.
+//! The end of one is the end of the other. This one sees the socket's end, and ends; where it is stopped and sees nothing, the system lets it
+//! go on. The serving process is told by the system, and stops as it does on SIGTERM, with an error: it may start no process itself any more
+//! (execve is forbidden to it), and a service that quietly inspects only the names it has leaves for would be found out by its users. The
+//! service manager starts both anew.
 
 mod minting;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -67,6 +69,8 @@ pub enum TakeUpError {
 pub struct Minter {
     link: Arc<Link>,
     ended: watch::Receiver<Option<String>>,
+    /// The generation that is in force, as long as it has not answered that it knows: whatever is asked of it next begins with that.
+    untold: Arc<Mutex<Option<u32>>>,
     /// Configurations that it is reading: it answers nothing else meanwhile.
     reading: Arc<AtomicUsize>,
 }
@@ -101,12 +105,16 @@ pub fn start(file: &Path, state_directory: Option<&Path>) -> io::Result<Begun> {
     for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
         command.env_remove(name);
     }
+    // Stopped, it would not see the socket's end. A group of processes that has nobody left who could let it go on is let go on by the system
+    // (setpgid(2)). A signal for the parent's end (PR_SET_PDEATHSIG) would be a signal of that parent, which may send none (Landlock).
+    command.process_group(0);
     let child = command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).spawn()?;
     // Only now: it has an end of the socket that is kept by whoever is started.
     drop(command);
     let (tell, ended) = watch::channel(None);
     let (link, line) = way::open(ours.into());
-    Ok(Begun { minter: Minter { link: Arc::new(link), ended, reading: Arc::default() }, line, child, tell })
+    let minter = Minter { link: Arc::new(link), ended, untold: Arc::default(), reading: Arc::default() };
+    Ok(Begun { minter, line, child, tell })
 }
 
 impl Begun {
@@ -154,21 +162,32 @@ impl Minter {
             config::Source::Trial => Source::Trial,
         };
         let Some((issuer, question)) = take_up(config, source)? else { return Ok(None) };
-        // One that does not answer would not read either, and is not waited for as long as that may take.
+        // One that does not answer would not read either, and is not waited for as long as that may take. And one that does not know what
+        // is in force would give that up for this.
         self.answers().await?;
         let _reading = Reading::begun(&self.reading);
         self.taken_up(config, issuer, self.link.ask(question, LOAD_LIMIT).await?)
     }
 
-    /// Whether it answers at all.
+    /// Whether it answers at all, and knows what is in force.
     ///
     /// # Errors
     /// [`LinkError`].
     pub async fn answers(&self) -> Result<(), LinkError> {
-        match self.link.ask(Question::Alive, ANSWER_LIMIT).await? {
-            Answer::Alive => Ok(()),
-            _ => Err(LinkError::Garbled),
+        let untold = *self.untold();
+        let question = untold.map_or(Question::Alive, |generation| Question::Keep { generation });
+        match (untold, self.link.ask(question, ANSWER_LIMIT).await?) {
+            (None, Answer::Alive) => {}
+            (Some(_), Answer::Kept) => {
+                self.untold().take_if(|generation| Some(*generation) == untold);
+            }
+            _ => return Err(LinkError::Garbled),
         }
+        Ok(())
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Option<u32>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is reading a configuration, which takes the time it takes.
@@ -190,12 +209,13 @@ impl Minter {
         }
     }
 
-    /// Says that it is in force now. `None`: nothing is inspected any more.
+    /// Says that it is in force now. `None`: nothing is inspected any more. Where that is not answered it is said again with each of
+    /// [`answers`](Self::answers), and so before anything else is taken up.
     pub async fn keep(&self, taken_up: Option<&TakenUp>) {
-        let question = Question::Keep { generation: taken_up.map_or(NONE, |taken_up| taken_up.generation) };
-        // A process that has ended is told of by `ended`; one that was not told goes on with both.
-        if let Err(error) = self.link.ask(question, ANSWER_LIMIT).await {
-            tracing::warn!(%error, "the minting process was not told which configuration is in force");
+        *self.untold() = Some(taken_up.map_or(NONE, |taken_up| taken_up.generation));
+        // A process that has ended is told of by `ended`.
+        if let Err(error) = self.answers().await {
+            tracing::warn!(%error, "the minting process was not told yet which configuration is in force");
         }
     }
 

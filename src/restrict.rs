@@ -141,7 +141,9 @@ impl Restriction {
             now.results.push((Kind::IssuingKey, files::are_out_of_reach(&reach.secrets)));
         }
         let granted = self.reach.as_ref().unwrap_or(reach);
-        let exposed = self.exposes(granted, &reach.obeyed).map_or(Ok(()), |exposed| Err(exposed.to_string()));
+        let exposed = self.exposes(granted, &reach.obeyed).map_or(Ok(()), |exposed| {
+            Err(format!("{exposed}; as it is, a reload that inspects further names wants a restart"))
+        });
         now.results.push((Kind::Configuration, exposed));
         now
     }

@@ -1,10 +1,11 @@
 //! `sekisho check`: every problem at once, or the effective policy on one screen.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{ConfigFile, DONE, complain, counted, say};
-use crate::config::{Scope, summary};
+use crate::config::{Config, Scope, summary};
+use crate::restrict::Reach;
 use crate::server::fit_connections;
 
 pub(super) fn check(file: &ConfigFile) -> ExitCode {
@@ -21,6 +22,13 @@ pub(super) fn check(file: &ConfigFile) -> ExitCode {
     if let Some(folder) = config.control.as_ref().and_then(|control| missing_folder(&control.socket)) {
         complain(&format!("warning: control.socket: {folder}; `run` would refuse to start"));
     }
+    for (key, folder) in folders_above_itself(&config) {
+        complain(&format!(
+            "warning: {key}: the service writes in {folder}, from where its configuration is read: a reload that inspects further names is \
+             refused there until a restart; have it in a folder of its own, such as {}",
+            if key == "record.path" { "/var/log/sekisho" } else { "/run/sekisho" }
+        ));
+    }
     let configured = config.limits.all.connections;
     fit_connections(&mut config);
     if let (Some(configured), Some(carried)) = (configured, config.limits.all.connections)
@@ -34,6 +42,20 @@ pub(super) fn check(file: &ConfigFile) -> ExitCode {
     say(&summary(&config));
     say(&format!("\n{}: {}", file.path().display(), counted(0, config.warnings.len())));
     DONE.into()
+}
+
+/// What of the service's own, and in which folder, lies where the configuration lies, which is then the service's own word (J07).
+fn folders_above_itself(config: &Config) -> Vec<(&'static str, String)> {
+    if config.issuing_files.is_none() {
+        return Vec::new();
+    }
+    let reach = Reach::of_service(config, None);
+    let above = |folder: &&PathBuf| reach.obeyed.iter().any(|obeyed| obeyed.starts_with(folder));
+    let found = [("record.path", &reach.write), ("control.socket", &reach.own)].map(|(key, folders)| {
+        let folder = folders.iter().find(above)?;
+        Some((key, folder.display().to_string()))
+    });
+    found.into_iter().flatten().collect()
 }
 
 /// Why the record could not be opened here and now, as far as looking shows.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use tikv_jemalloc_ctl::background_thread;
+
 use super::{ConfigFile, DONE, complain, fail, report, say};
 use crate::config::{Config, LastGood, MAX_FILE, Scope, Source, text_sha256};
 use crate::files::regular;
@@ -170,11 +172,19 @@ fn begin_minting(
 fn stand_apart(config: &Config, folder: Option<&Path>, begun: Option<(Begun, TakenUp)>) -> io::Result<Apart> {
     choose_own_ports(OWN_PORTS)?;
     let restriction = restrict::apply(Role::Serving, Reach::of_service(config, folder));
+    give_memory_back();
     let minting = match begun {
         None => Minting::Nowhere,
         Some((begun, taken_up)) => Minting::Elsewhere(begun.open()?, taken_up),
     };
     Ok(Apart { minting, restriction })
+}
+
+/// Starts the allocator's own thread, by which freed memory goes back to the system. It has given up what this one has.
+fn give_memory_back() {
+    if let Err(error) = background_thread::write(true) {
+        tracing::warn!("freed memory goes back late: the allocator has no thread of its own: {error}");
+    }
 }
 
 #[derive(clap::Args)]

@@ -10,7 +10,7 @@
 //! | has | listeners, connections, the record, the keys of leaves | the issuing key, one socket to the other |
 //! | decides | who may reach what | whether a name is inspected, by a configuration it has read itself |
 //! | is the main process of the unit | yes | no |
-//! | ends | on SIGTERM and SIGINT, and with the minting process | when the other end of its socket is gone; signals it leaves to the other |
+//! | ends | on SIGTERM and SIGINT, and with the minting process | when the other end of its socket is gone; stopped, it is let go on for that; signals it leaves to the other |
 //!
 //! What goes over the socket ([`question`](crate::inspect::question)): a name, and back a certificate for the public key that the serving
 //! process gave when the configuration was taken up. No private key crosses. The leaf's key is made where it is used: whoever
@@ -19,7 +19,8 @@
 //! process, in messages there is a word of a closed list.
 //!
 //! A reload is taken up only where both have read the same revision; else it is refused, and everything stays as it was. Handshakes that
-//! began before it still get their leaf for a minute.
+//! began before it still get their leaf for a minute. Which configuration is in force is said again until the minting process has answered
+//! that it knows, and before it reads another one.
 //!
 //! **The minting process ends** only by a defect, by the system's hand (out of memory) or by somebody's. The service then stops, as on
 //! SIGTERM, with exit code 1; the log has an error and the record a `minting_ended` line, `sekisho_minting` is 0 while it drains. It does not
@@ -31,6 +32,9 @@
 //! (`minting_stalled`) say why; `minting_recovered` when it answers again. Names that have a leaf are served meanwhile, the others
 //! fail as `issuing_failed`, and a reload is refused after those 5 s. While it reads a configuration, which a million names make
 //! seconds, leaves wait for that, and it is not judged. The service does not end by it: whether to restart is for whoever looks.
+//! Where the service ends meanwhile, the system lets the stopped one go on, so that it ends too: its group of processes has nobody left who could
+//! (setpgid(2), SIGHUP and SIGCONT). Not where whoever takes orphans is of the same session, as a shell that is process 1 of a container and
+//! whose end is everybody's, and not in a frozen control group, which the service manager has to kill.
 //!
 //! # What the minting process believes
 //!
@@ -50,7 +54,7 @@
 //! refused, `restart needed`, and a name that falls to another pattern gets no leaf. Taking names away, other keys, and everything that
 //! is not about inspection are taken up as before. `sekisho_restriction{kind="configuration"}` is 0 there from the start on: at
 //! the next start, whatever then stands in the file is obeyed by both. The package keeps them apart (`/etc/sekisho`, root's; `/var/log/sekisho`,
-//! `/run/sekisho`, `/var/lib/sekisho`); a first try in one folder does not.
+//! `/run/sekisho`, `/var/lib/sekisho`); a first try in one folder does not, and `check` warns of it where there is an `[issuing_ca]`.
 //!
 //! `[issuing_ca]` where there was none at the start asks for a restart: nobody is there to hold the key.
 //!
@@ -73,14 +77,14 @@
 //! | `tcp_ports` | listening on the listeners' ports; connecting to the services' ports, 80, 443, the DNS servers' ports | Landlock, ABI 4 | Linux 6.7 |
 //! | `signals` | to itself only; no abstract Unix socket but the service manager's | Landlock, ABI 6 | Linux 6.12 |
 //! | `system_calls` | all but a list of those that start programs, make memory executable, look into other processes, signal or starve them, change the machine or the user, or open kernel interfaces a proxy does not use; sockets of IP and Unix only | seccomp | Linux 3.17 |
-//! | `every_thread` | the above holds for the allocator's thread too, which is there before `main`; before, `system_calls` alone does | Landlock, ABI 8 | Linux 7.0 |
+//! | `every_thread` | the above holds for every thread of the process: there was one when it was given up, or the kernel reaches the others | counted; Landlock, ABI 8 | any; Linux 7.0 |
 //! | `issuing_key` | no issuing key's file, of this CA and of the next, can be opened by the process that serves | it was tried, at the start and after each reload | `files` |
 //! | `configuration` | what the configuration is read from cannot be written by the process that serves | [compared](#what-the-minting-process-believes), at the start and after each reload | `files`, or owners and modes |
 //!
 //! **Debian 12** (Linux 6.1) has Landlock ABI 2: `files` holds, `tcp_ports` and `signals` do not, and are 0 with a warning at each start. A
 //! serving process that was taken over may there connect to any TCP port: the firewall's rules for the machine's own connections are what is left,
 //! and `RestrictAddressFamilies=` and `IPAddressDeny=` of the unit. Signals are refused by `system_calls` there too. Debian 13 (Linux 6.12)
-//! has ABI 6, which is all but `every_thread`. This was read in the kernels' documentation; the tests ran on Linux 6.18.
+//! has ABI 6, which is all of it. This was read in the kernels' documentation; the tests ran on Linux 6.18.
 //!
 //! Privileges cannot be gained (`no_new_privs`). Addresses and UDP are not restricted by the kernel's means: where a connection may lead is for the
 //! address guard and the firewall. The minting process gives up all of that, every port, every socket and all writing.
@@ -95,14 +99,17 @@
 //! * Of memory: what is executable stays so, and nothing becomes so; code that is there can be run in another order.
 //! * Of files: modes (`chmod`) and times of files that belong to the user can be changed by the process that serves, whatever folder they
 //!   are in; owners and extended attributes cannot. That a file is there can be seen everywhere.
-//! * The allocator's thread began before `main`. seccomp and `no_new_privs` hold for it as for the others, core dumps are the whole process's;
-//!   files, ports and signals before Linux 7.0, and capabilities, do not: who writes into its stack has what the service was started with. As
-//!   an own user without capabilities, as the unit has it, that is the files of that user.
+//! * Of threads: the allocator's own, by which freed memory goes back to the system, begins when all of it has been given up, and the minting
+//!   process has none. What is loaded into the process from outside (`LD_PRELOAD`) and starts threads before that is not reached before Linux
+//!   7.0; seccomp and `no_new_privs` hold for it all the same, and `every_thread` is 0.
 //! * Descriptors that are open: listeners, record, connections.
 //!
 //! The folder of a named file is readable and not only the file, since files are changed by putting others in their place. Of `/`, `/etc` and
 //! `/root` it is the file alone, but of `/etc` everything where `[control]` has `viewers` or `operators`: who is in which group stands in
-//! files that are replaced when somebody joins. With a `[control]` for root alone it is `/etc/passwd` and `/etc/group`, and the first group that a reload
+//! `/etc/group` and `/etc/passwd` (no other file is read for it, and no name service asked), both are read anew once a second at most, so that
+//! who leaves a group has lost it at once, and whoever changes them (`useradd`, `gpasswd`) puts other files in their place, which a rule for a file does not reach: Landlock's rules are for the very file that was
+//! there, or for a folder with everything below it. Modes are what keeps the rest of `/etc`: the service's own user reads there
+//! what everybody reads. With a `[control]` for root alone it is `/etc/passwd` and `/etc/group`, and the first group that a reload
 //! names wants a restart. So have the key where the service does not read: a credential, or a folder of its own outside of `/etc`; and give the configuration a folder of its own, and where /etc/resolv.conf is replaced while the
 //! service runs, name `[resolver] servers`: a reload that may not read the new file goes on with the servers of before, and says so (`config_problem`).
 //! The record's folder can be written, and so can that of the control socket and the state directory. The folders themselves have to stay: one that is removed and made anew is another. As root the service has no capability to get round owners
@@ -112,8 +119,7 @@
 //!
 //! * The log says at the start what was `restricted`, and warns of each kind that was `not restricted` and why.
 //! * The record has one line for the latter, `unrestricted`, and another where a reload changes `issuing_key` or `configuration`.
-//! * `sekisho_restriction{kind="…"}` is 1 for what holds. An alarm belongs on 0, for every kind but `every_thread`, which no kernel
-//!   before Linux 7.0 can.
+//! * `sekisho_restriction{kind="…"}` is 1 for what holds. An alarm belongs on 0.
 //! * `grep -E 'Cap|NoNewPrivs|Seccomp' /proc/PID/status` says what the kernel thinks.
 //!
 //! Nothing of it is fatal: an older kernel serves as it did, and says so.

@@ -365,7 +365,8 @@
 //!   ([`hardening`](super::hardening#the-key)). Where the record lies beside the configuration, such an attacker writes what the next start
 //!   reads; `sekisho_restriction{kind="configuration"}` says so, and until then nothing new is inspected by it
 //!   ([`hardening`](super::hardening#what-the-minting-process-believes)).
-//! * **The allocator's thread** is there before files, ports and capabilities are given up, and before Linux 7.0 cannot be made to give
-//!   them up. Code of an attacker's could run in it; `execve` and its like are forbidden to it too.
+//! * **The last good configuration** is kept by the process that serves, and nothing else vouches for it (J07): an attacker in that process
+//!   can write another one, and whoever starts with `--last-good` obeys it. Read `last-good.toml` in the state directory before, or repair
+//!   the file instead.
 //! * **Loops over other proxies.** A loop is seen by address and port, and on plain HTTP by `Via`. A CONNECT that comes back over
 //!   another proxy or address translation is not seen; the limits of connections end it.

@@ -16,7 +16,7 @@ use crate::config::{self, Config, LastGood, Scope};
 use crate::inspect::issuer::{Issuer, LeafPoint};
 use crate::inspect::question::{Answer, MAX_QUESTION, Question, Source};
 use crate::policy::Policy;
-use crate::restrict::{self, Exposed, Kind, Reach, Restriction, Role};
+use crate::restrict::{self, Exposed, Reach, Restriction, Role};
 
 /// How long a configuration is answered for after another one is in force: longer than a client's handshake may take.
 const GRACE: Duration = Duration::from_secs(60);
@@ -72,15 +72,15 @@ pub fn serve(file: &Path, state_directory: Option<&Path>) -> Result<(), ServeErr
 fn restrict_to(reach: Reach) -> Restriction {
     let restriction = restrict::apply(Role::Minting, reach);
     for (kind, why_not) in restriction.results() {
-        if let Some(why) = why_not.filter(|_| kind != Kind::EveryThread) {
+        if let Some(why) = why_not {
             tracing::warn!(kind = kind.as_str(), "not restricted, the minting process: {why}");
         }
     }
     restriction
 }
 
-/// Signals to the whole service (a terminal's Ctrl-C, a service manager's SIGTERM to every process) are the serving process's to obey: it
-/// mints until its last connection has ended. The handlers stay when the runtime they were made in has gone.
+/// Signals to the whole service (a service manager's SIGTERM to every process) are the serving process's to obey: it mints until its last
+/// connection has ended. Where it was stopped when that process ended, SIGHUP comes with SIGCONT, and it sees the socket's end. The handlers stay when the runtime they were made in has gone.
 fn hold_signals() -> io::Result<Vec<Signal>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _entered = runtime.enter();

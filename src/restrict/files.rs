@@ -88,15 +88,15 @@ fn scopes(role: Role) -> BitFlags<Scope> {
     if role == Role::Serving && notify { Scope::Signal.into() } else { Scope::Signal | Scope::AbstractUnixSocket }
 }
 
-/// The allocator has a thread of its own from the first moment on.
+/// There is none but this one, as long as nothing that was loaded into the process has started another.
 fn every_thread(applied: bool) -> Result<(), String> {
     let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     if applied || threads == 1 {
         return Ok(());
     }
     Err(format!(
-        "{} of the process's own threads (the allocator's) began before files, ports and capabilities were given up, and can be made to \
-         give them up from Linux 7.0 on; system calls are forbidden to them too",
+        "{} of the process's own threads began before files, ports and capabilities were given up, and can be made to give them up from \
+         Linux 7.0 on; system calls are forbidden to them too",
         threads.saturating_sub(1)
     ))
 }

@@ -127,7 +127,8 @@ fn read(config: &Config) -> BTreeSet<PathBuf> {
     }
     match &config.control {
         None => {}
-        // Who is in which group is read with each request, and whoever changes one of these files puts another in its place.
+        // Who is in which group is read again and again, and whoever changes one of these files puts another in its place, to which a rule
+        // for the file before would not lead.
         Some(control) if control.viewers.is_some() || control.operators.is_some() => {
             read.insert(ETC.into());
         }

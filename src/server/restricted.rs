@@ -9,7 +9,7 @@ use super::{Server, ServerError, about};
 use crate::config::{Config, LoadError, Problem};
 use crate::files::open_regular;
 use crate::record::Lifecycle;
-use crate::restrict::{Kind, Missing, Reach};
+use crate::restrict::{Missing, Reach};
 use crate::upstream::resolve::{NamedIn, RESOLV_CONF};
 
 /// Of what is missing, as much as a line holds.
@@ -58,8 +58,6 @@ impl Server {
         for (kind, why_not) in self.restriction.load().results() {
             match why_not {
                 None => held.push(kind.as_str()),
-                // So on every kernel that there is today; the metric has it.
-                Some(why) if kind == Kind::EveryThread => tracing::info!("not restricted: {why}"),
                 Some(why) => {
                     tracing::warn!(kind = kind.as_str(), "not restricted: {why}");
                     missed.push(format!("{}: {why}", kind.as_str()));

@@ -6,8 +6,8 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use super::support::by_hand::inside;
-use super::support::sekisho::{run, set_mode, text};
-use super::support::{Config, Origin, Sekisho, within};
+use super::support::sekisho::{APART, prepare, run, set_mode, text};
+use super::support::{Config, Origin, Sekisho, Service, within};
 
 fn restricts(metrics: &std::collections::BTreeMap<String, f64>, kind: &str) -> bool {
     metrics[&format!("sekisho_restriction{{kind=\"{kind}\"}}")] == 1.0
@@ -64,6 +64,34 @@ async fn j07_a_reload_that_needs_more_wants_a_restart_and_changes_nothing() {
     let (_wire, answer) = sekisho.connect(&format!("allowed.test:{}", origin.port())).await;
     assert_eq!(answer.status, 200, "the old configuration is in force");
     sekisho.next_connection().await;
+}
+
+/// What a reload cannot do where the service writes beside its configuration is said before the first start.
+#[test]
+fn j07_check_warns_of_a_record_or_a_control_socket_beside_the_configuration() {
+    let inspecting = Config::new().service(Service::inspect("one", &["allowed.test"], 443));
+    let says = |config: &Config| {
+        let (dir, ..) = prepare(config);
+        fs::create_dir(dir.path().join("log")).expect("a folder");
+        let check = run(dir.path(), &["check", "--config", "sekisho.toml"]);
+        assert!(check.status.success(), "{}", text(&check.stderr));
+        let folder = dir.path().canonicalize().expect("a path").display().to_string();
+        let said = text(&check.stderr).replace(&folder, "FOLDER");
+        said.lines().filter(|line| line.starts_with("warning: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let warning = |key: &str, such_as: &str| {
+        format!(
+            "warning: {key}: the service writes in FOLDER, from where its configuration is read: a reload that inspects further names is \
+             refused there until a restart; have it in a folder of its own, such as {such_as}"
+        )
+    };
+    let record = warning("record.path", "/var/log/sekisho");
+    assert_eq!(says(&inspecting), [record.as_str()]);
+    let socket = warning("control.socket", "/run/sekisho");
+    assert_eq!(says(&inspecting.clone().set("control", "socket", "\"control.sock\"")), [record, socket]);
+    assert_eq!(says(&inspecting.set("record", "path", APART)), [""; 0]);
+    // Nothing is inspected, and no reload can begin to.
+    assert_eq!(says(&Config::new().service(Service::tunnel("one", &["allowed.test"], 443))), [""; 0]);
 }
 
 /// A key that is not where the configuration is read from cannot be read by the process that serves.

@@ -1,8 +1,13 @@
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::thread;
 
 use rcgen::KeyPair;
+use rustix::net::{AddressFamily, SocketFlags, socketpair};
 use tempfile::TempDir;
+use tokio::sync::watch;
 
+use super::super::{Line, Minter, take_up, way};
 use super::*;
 use crate::inspect::authority::{self, InitRequest};
 use crate::inspect::issuer::Which;
@@ -253,6 +258,59 @@ fn j07_what_is_on_trial_is_signed_for_however_often_the_file_is_read_meanwhile()
         }
         assert!(minting.generations.len() <= BESIDE + 1);
     }
+}
+
+/// The process, as the one that serves sees it, and the line to it, which nobody carries yet.
+fn beside(mut minting: Minting) -> (Minter, Line) {
+    let (ours, theirs): (OwnedFd, OwnedFd) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).expect("a pair");
+    let mut theirs = UnixStream::from(theirs);
+    thread::spawn(move || {
+        let mut buffer = [0; MAX_QUESTION];
+        while let Ok(octets @ 1..) = theirs.read(&mut buffer) {
+            let (number, question) = Question::decode(&buffer[..octets]).expect("a question");
+            theirs.write_all(&ask(&mut minting, &question).encode(number)).expect("sent");
+        }
+    });
+    let (link, line) = way::open(ours.into());
+    let (_tell, ended) = watch::channel(None);
+    (Minter { link: Arc::new(link), ended, untold: Arc::default(), reading: Arc::default() }, line)
+}
+
+/// A word that came to nothing because the process was stopped for a while, and then a reload that fails in the one that serves.
+#[tokio::test]
+async fn j07_what_is_in_force_is_told_again_before_anything_else_is_taken_up() {
+    const LONG: Duration = Duration::from_secs(60);
+    let (directory, minting) = site();
+    let file = directory.path().join("sekisho.toml");
+    let config = config::load(&file, Scope::WithoutIssuingKey, SystemTime::now()).expect("loads");
+    let (minter, mut line) = beside(minting);
+    let taken_up = |line: &mut Line| {
+        let (issuer, question) = take_up(&config, Source::File).expect("a point").expect("an issuer");
+        let answer = line.ask(&question, LONG).expect("an answer");
+        minter.taken_up(&config, issuer, answer).expect("taken up").expect("an issuer")
+    };
+    let before = taken_up(&mut line);
+    line.ask(&Question::Keep { generation: before.generation }, LONG).expect("kept");
+    let in_force = taken_up(&mut line);
+    tokio::time::pause();
+    minter.keep(Some(&in_force)).await;
+    tokio::time::resume();
+    assert_eq!(*minter.untold(), Some(in_force.generation), "nobody answered in time");
+    line.start().expect("a thread");
+    let fails = minter.take_up(&config, config::Source::File).await.expect("taken up").expect("an issuer");
+    assert_eq!(*minter.untold(), None);
+    for generation in [before.generation, in_force.generation, fails.generation] {
+        let question = Question::Mint { generation, which: Which::First, name: name("allowed.test") };
+        let answer = minter.link.ask(question, LONG).await.expect("an answer");
+        assert!(matches!(answer, Answer::Leaf(_)), "{generation}: {answer:?}");
+    }
+    // Nothing is inspected any more, and that is not known either.
+    *minter.untold() = Some(NONE);
+    minter.answers().await.expect("an answer");
+    assert_eq!(*minter.untold(), None);
+    let question = Question::Mint { generation: in_force.generation, which: Which::First, name: name("allowed.test") };
+    assert!(matches!(minter.link.ask(question, LONG).await, Ok(Answer::Refused(_))));
 }
 
 #[test]
