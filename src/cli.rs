@@ -131,7 +131,7 @@ enum Command {
     /// Prove that the tenant restriction is in force: what arrives at every inspected host, as a table to file
     #[command(after_help = prove::HELP)]
     Prove(prove::Arguments),
-    /// Propose [[service]] blocks for what observing let through and what was refused as not_allowlisted
+    /// Propose `[[service]]` blocks for what observing let through and what was refused as not_allowlisted
     #[command(
         after_help = "Reads records of any size line by line. The blocks are TOML, to be read, cut down and appended.\n\nExamples:\n  \
         sekisho suggest --config sekisho.toml access.jsonl > proposed.toml\n  \

@@ -25,6 +25,11 @@ pub mod poll;
 pub mod shelf;
 pub mod state;
 
+use serde::de::DeserializeOwned;
+use serde_json::error::Category as Kind;
+
+use self::endpoints::{MAX_OCTETS, Refusal};
+
 /// The one entry of the catalogue whose hosts a feed replaces.
 pub const ENTRY: &str = "microsoft-365";
 
@@ -40,4 +45,32 @@ pub fn printable(text: &str) -> String {
     });
     let cut = if text.chars().nth(MOST).is_some() { "…" } else { "" };
     format!("{}{cut}", shown.collect::<String>())
+}
+
+/// One of Microsoft's lists, `of` endpoint sets or changes. `another` says what a text is that is none, where that can be known.
+fn list<T: DeserializeOwned>(
+    octets: &[u8],
+    of: &str,
+    another: fn(&[u8], Kind) -> Option<&'static str>,
+) -> Result<Vec<T>, Refusal> {
+    if octets.len() > MAX_OCTETS {
+        let size = octets.len();
+        return Err(Refusal::one(format!("{size} octets, and a list of {of} has at most {MAX_OCTETS}")));
+    }
+    let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
+    serde_json::from_slice(octets).map_err(|error| {
+        let (kind, detail) = (error.classify(), printable(&error.to_string()));
+        Refusal::one(match (another(octets, kind), kind) {
+            (Some(another), _) => another.to_owned(),
+            (None, Kind::Eof) => format!("cut short ({detail}): carry the whole file over once more"),
+            (None, Kind::Syntax) => format!("not JSON ({detail})"),
+            (None, Kind::Data | Kind::Io) => format!("not Microsoft's list of {of} ({detail})"),
+        })
+    })
+}
+
+/// Whether it is a list whose first object has this key.
+fn begins_with(octets: &[u8], key: &str) -> bool {
+    let list: serde_json::Value = serde_json::from_slice(octets).unwrap_or_default();
+    list.get(0).is_some_and(|first| first.get(key).is_some())
 }

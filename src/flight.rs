@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::locks::Mutex;
 use crate::reason::Reason;
 
 /// How long a value may be answered from the cache, said by the work that made it.
@@ -130,12 +131,12 @@ where
     /// Whether a value of `key` is kept, to be answered at once.
     pub fn keeps(&self, key: &K) -> bool {
         let now = Instant::now();
-        self.shared.lock().kept.peek(key).is_some_and(|kept| now < kept.until)
+        self.shared.state.lock().kept.peek(key).is_some_and(|kept| now < kept.until)
     }
 
     /// Forgets every value. Runs under way still answer those who wait for them, and nobody who comes later.
     pub fn clear(&self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         state.generation = state.generation.wrapping_add(1);
         state.kept.clear();
         state.running.clear();
@@ -144,7 +145,7 @@ where
     /// Looks and decides under one lock, so that two askers cannot both find nothing.
     fn board(&self, key: K) -> Result<Boarding<K, V>, FlightError> {
         let now = Instant::now();
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         let running = state.running.get(&key).map(|run| run.result.clone());
         let kept = state.kept.get(&key).filter(|kept| now < kept.until);
         let kept = kept.map(|kept| (kept.value.clone(), now >= kept.until - (kept.until - kept.from) / 5));
@@ -184,13 +185,6 @@ impl<K: Hash + Eq + Clone, V> Shared<K, V> {
     }
 }
 
-impl<K, V> Shared<K, V> {
-    fn lock(&self) -> MutexGuard<'_, State<K, V>> {
-        // Nothing in this file can panic half-way through a change of the state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Takes the run off the list whatever becomes of it, a panic included; the dropped sender is what waiters then see.
 struct Landing<K: Hash + Eq, V> {
     shared: Arc<Shared<K, V>>,
@@ -214,7 +208,7 @@ where
 
     fn land(self, value: V, keep: Keep) {
         let now = Instant::now();
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         let held = state.kept.peek(&self.key).is_some_and(|kept| now < kept.until);
         let until = match keep {
             Keep::Until(until) => Some(until),
@@ -231,7 +225,7 @@ where
 
 impl<K: Hash + Eq, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.state.lock();
         if state.running.get(&self.key).is_some_and(|run| run.generation == self.generation) {
             state.running.remove(&self.key);
         }

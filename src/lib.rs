@@ -40,6 +40,7 @@
 //! | [`upstream`] | resolve → vet → connect → verify |
 //! | [`flight`] | the bounded cache whose values are made once: DNS answers and verdicts |
 //! | [`seldom`] | a future that is polled only when it was woken itself |
+//! | [`locks`] | a lock that a panic elsewhere does not close for everybody |
 //! | [`turns`] | a task that has much to do lets others run |
 //! | [`files`] | ordinary files, and no more of them than they may hold |
 //! | [`aside`] | what blocks runs on a thread of its own |
@@ -111,6 +112,7 @@ pub mod aside;
 pub mod cli;
 pub mod control;
 pub mod files;
+pub mod locks;
 pub mod minter;
 pub mod restrict;
 pub mod seldom;

@@ -28,7 +28,7 @@ pub use self::compile::{Conflict, ConflictKind, GroupSource, HeaderHosts, Policy
 pub use self::decision::{Claim, Decision, Denial, Destination, Inspect, Method, Permit, Plain, Tunnel};
 pub use self::observe::{Enforcement, Observe, Observing, Until};
 use self::pattern::Forbidden;
-pub use self::pattern::{Breadth, HostPattern, PatternError};
+pub use self::pattern::{Breadth, HostPattern, PatternError, is_top_level};
 pub use self::reach::Reach;
 pub use self::reconcile::{Agreed, Disagreement, reconcile_inspect, reconcile_tunnel};
 pub use self::rule::Rule;

@@ -28,8 +28,8 @@ mod readings;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -40,6 +40,7 @@ pub use self::newcomers::{Newcomer, Newcomers};
 pub use self::pulse::Pulse;
 use self::pulse::Standing;
 use self::readings::{Backlog, Descriptors, Resident};
+use crate::locks::Mutex;
 
 /// How often readings are taken.
 pub const EVERY: Duration = Duration::from_millis(100);
@@ -209,7 +210,7 @@ impl Pressure {
     /// A pulse for one more thread, which is to let it beat.
     pub fn pulse(&self) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse::new());
-        lock(&self.pulses).push(Arc::clone(&pulse));
+        self.pulses.lock().push(Arc::clone(&pulse));
         pulse
     }
 
@@ -254,8 +255,8 @@ impl Pressure {
     }
 
     fn read(&self, outside: &Outside<'_>) -> Readings {
-        let mut sampling = lock(&self.sampling);
-        let late = lock(&self.pulses).iter().map(|pulse| pulse.late()).max().unwrap_or_default();
+        let mut sampling = self.sampling.lock();
+        let late = self.pulses.lock().iter().map(|pulse| pulse.late()).max().unwrap_or_default();
         let (resident, charged) = (sampling.resident.read().unwrap_or(0), self.memory.charged());
         if charged <= self.memory.budget() / 20 {
             sampling.retained = resident;
@@ -304,11 +305,6 @@ pub fn shown(octets: u64) -> String {
             }
         },
     )
-}
-
-/// Nothing in this module can panic half-way through a change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

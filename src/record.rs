@@ -32,7 +32,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ use self::queue::{Ended, Switch, To};
 use self::shared::{Shared, stop_line};
 use self::writer::Writer;
 use crate::aside::NO_THREAD;
+use crate::locks::Mutex;
 use crate::reason::Reason;
 
 mod aggregate;
@@ -311,7 +312,7 @@ impl Recorder {
             // The thread hangs in a system call, on a dead network file system; it cannot be joined.
             return Err(RecordError::Lost { lost: self.inner.shared.lock().unwritten() });
         }
-        let thread = self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.inner.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the record's writer thread panicked");
         }

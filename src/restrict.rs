@@ -111,7 +111,7 @@ pub fn apply(role: Role, reach: Reach) -> Restriction {
         (Kind::Capabilities, privileges::drop_capabilities(reach.capabilities)),
     ];
     let calls = calls::restrict(role);
-    let (by_path, of_files) = files::restrict(role, &reach, calls.is_ok());
+    let (by_path, of_files) = files::restrict(&reach, calls.is_ok());
     results.extend(of_files);
     results.push((Kind::SystemCalls, calls));
     let mut restriction = Restriction { reach: None, by_path, results };

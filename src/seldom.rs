@@ -4,9 +4,11 @@
 //! the service. Each of those takes a lock to answer that nothing has come. Behind a [`Seldom`] they are asked when they rang.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+
+use crate::locks::Mutex;
 
 pub struct Seldom<F> {
     future: F,
@@ -30,7 +32,7 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(task) = &*self.task.lock() {
             task.wake_by_ref();
         }
     }
@@ -50,7 +52,7 @@ impl<F: Future + Unpin> Future for Seldom<F> {
         let bell = bell.get_or_insert_with(|| Arc::new(Bell { rung: AtomicBool::new(true), task: Mutex::new(None) }));
         if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             *task = Some(cx.waker().clone());
-            *bell.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+            *bell.task.lock() = Some(cx.waker().clone());
         }
         // The waker is in place before the bell is looked at: a ring from here on wakes the task.
         while bell.rung.load(Ordering::Acquire) {

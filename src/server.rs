@@ -51,6 +51,7 @@ use self::restricted::GivenUp;
 use self::serving::Serving;
 pub use self::signals::Signals;
 use self::signals::{Asked, Loading};
+pub use self::systemd::keep_way_to_systemd;
 use self::systemd::tell_systemd;
 pub use self::takeover::{Predecessor, TakeoverError};
 use self::watch::watch;
@@ -62,12 +63,13 @@ use crate::autoconfig;
 use crate::config::{Config, LastGood, Listener, LoadError, Scope};
 use crate::connection::Gate;
 use crate::control::protocol::Refusal;
+use crate::control::role::Peer;
 use crate::control::socket::SocketFile;
 use crate::minter::{Minter, TakeUpError};
 use crate::pressure;
 use crate::probe::ProbeError;
 use crate::proof;
-use crate::record::Fields;
+use crate::record::{Fields, Lifecycle, UserId};
 use crate::restrict::Restriction;
 use crate::telemetry::Health;
 
@@ -152,7 +154,7 @@ pub struct Server {
     control: Option<(Arc<SocketFile>, oneshot::Sender<()>)>,
     desk: Arc<Desk>,
     commands: mpsc::Receiver<Asked>,
-    trial: Option<Trial>,
+    trial: Option<Arc<Trial>>,
     /// Where the configuration is kept that was taken up last.
     last_good: Option<LastGood>,
     /// What was asked of the PAC listeners, over reloads.
@@ -187,7 +189,7 @@ impl Server {
                 asked = signals.next() => asked,
                 today = days.next() => Asked::Look(today),
                 Some(asked) = self.commands.recv() => asked,
-                () = over(self.trial.as_ref()) => Asked::Load(Loading::TrialOver),
+                () = over(self.trial.as_deref()) => Asked::Load(Loading::TrialOver),
                 how = end_of(minter.as_mut()) => break Err(self.minting_ended(how)),
             };
             let loading = match asked {
@@ -338,4 +340,22 @@ fn about(config: &Config) -> Fields {
     fields.config_revision = Some((&*config.revision).into());
     fields.rare.version = Some(env!("CARGO_PKG_VERSION"));
     fields
+}
+
+/// Has it in the record.
+fn tell(gate: &Gate, kind: Lifecycle, message: &str) {
+    tell_of(gate, kind, message, None, None);
+}
+
+/// The same of what somebody asked for, by this word.
+fn tell_of(gate: &Gate, kind: Lifecycle, message: &str, peer: Option<&Peer>, word: Option<&'static str>) {
+    let mut fields = about(&gate.live().config);
+    fields.rare.message = Some(message.into());
+    fields.rare.control = word;
+    if let Some(peer) = peer {
+        fields.rare.user_id = Some(UserId(peer.user));
+        fields.rare.user_name = peer.name.as_deref().map(Into::into);
+        fields.rare.process = peer.process;
+    }
+    gate.recorder().lifecycle(kind, fields);
 }

@@ -5,7 +5,7 @@
 //! | [`resolve`] (with `dns`) | addresses, from static hosts and DNS servers |
 //! | [`vet`] | [`vet::VettedAddr`]: this very address may be dialled |
 //! | [`connect`] (with `race`) | [`connect::Connection`]: the only dialling in the program |
-//! | [`trust`] (with `revocation`) | [`trust::Trust`]: roots, CRLs, versions, sessions to be resumed |
+//! | [`trust`] (with `revocation`, [`system`]) | [`trust::Trust`]: roots, CRLs, versions, sessions to be resumed |
 //! | [`verify`] (with `handshake`, `verifier`, `profile`, [`certificate`]) | [`verify::VerifiedUpstream`]: the certificate fits the destination's name |
 //!
 //! No decision of policy is made here, and the destination never changes: [`dial`] takes what policy permitted.
@@ -19,6 +19,7 @@ mod profile;
 mod race;
 pub mod resolve;
 mod revocation;
+pub mod system;
 #[cfg(test)]
 mod testing;
 pub mod trust;

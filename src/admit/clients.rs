@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::rate::{Metered, Tick};
 use crate::addrs::ClientAddr;
+use crate::locks::Mutex;
 
 /// Clients that are told apart. Past it, new ones share one meter.
 pub const MAX_KEYS: usize = 65_536;
@@ -60,7 +61,7 @@ impl Clients {
 
     /// The client's meter, made where it is new.
     pub(super) fn meter(&self, key: ClientKey, now: Tick) -> Metered {
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         if let Some(meter) = known.meters.get(&key) {
             return meter.clone();
         }
@@ -74,12 +75,7 @@ impl Clients {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().meters.len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        // Nothing here can panic half-way through a change.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().meters.len()
     }
 }
 

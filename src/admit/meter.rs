@@ -3,12 +3,13 @@
 //! A meter knows no limit. What is in force is asked of it each time, so that a reload changes limits and not what is known.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{MutexGuard, OnceLock};
 
 use super::clients::{ClientKey, STRANGERS};
 use super::ledger::Ledger;
 use super::quota::{Counted, Rated, Way};
 use super::rate::Tick;
+use crate::locks::Mutex;
 
 pub(super) struct Meter {
     /// Whose it is, where it is a client's.
@@ -56,7 +57,7 @@ impl Meter {
     }
 
     pub(super) fn ledger(&self, way: Way) -> MutexGuard<'_, Ledger> {
-        lock(self.ledgers[way as usize].get_or_init(Box::default))
+        self.ledgers[way as usize].get_or_init(Box::default).lock()
     }
 
     /// Whether nothing is held and every rate is as if nothing had ever come.
@@ -64,11 +65,6 @@ impl Meter {
         let past = |time: &AtomicU64| time.load(Ordering::Relaxed) <= now.nanoseconds();
         self.held.iter().all(|held| held.load(Ordering::Relaxed) == 0)
             && self.arrivals.iter().all(past)
-            && self.ledgers.iter().filter_map(OnceLock::get).all(|ledger| lock(ledger).is_paid(now))
+            && self.ledgers.iter().filter_map(OnceLock::get).all(|ledger| ledger.lock().is_paid(now))
     }
-}
-
-fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    // Nothing here can panic half-way through a change.
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }

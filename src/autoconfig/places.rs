@@ -4,13 +4,14 @@
 //! has had it for [`LEAST`], so that who holds on to places keeps others waiting for no longer than that.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::admit::ClientKey;
+use crate::locks::Mutex;
 
 /// Connections of clients at a time.
 const CONNECTIONS: usize = 256;
@@ -81,7 +82,7 @@ impl Places {
     }
 
     fn visit(self: &Arc<Self>, client: ClientKey) -> Option<Visit> {
-        let mut visits = self.visits();
+        let mut visits = self.visits.lock();
         let count = visits.entry(client).or_default();
         if *count >= OF_ONE {
             return None;
@@ -89,11 +90,6 @@ impl Places {
         *count += 1;
         drop(visits);
         Some(Visit { places: Arc::clone(self), client })
-    }
-
-    fn visits(&self) -> MutexGuard<'_, HashMap<ClientKey, usize>> {
-        // Nothing here can panic half-way through a change.
-        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,7 +109,7 @@ impl Place {
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        let mut visits = self.places.visits();
+        let mut visits = self.places.visits.lock();
         if let Some(count) = visits.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
@@ -156,7 +152,7 @@ mod tests {
             drop(held.pop());
             assert!(places.client(key(ips[0])).await.is_some());
         }
-        assert!(places.visits().is_empty(), "all are gone");
+        assert!(places.visits.lock().is_empty(), "all are gone");
         assert_eq!(
             (places.clients.available_permits(), places.strangers.available_permits()),
             (CONNECTIONS, STRANGERS)

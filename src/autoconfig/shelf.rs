@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -18,6 +18,7 @@ use crate::addrs::ClientAddr;
 use crate::aside::aside;
 use crate::connection::{Gate, Live};
 use crate::flight::{Ageing, Flight, Keep};
+use crate::locks::Mutex;
 use crate::pac;
 use crate::policy::Policy;
 
@@ -88,7 +89,7 @@ impl Shelf {
 
     /// The configuration is asked for under the lock: who was slow to come must not bring back one that was replaced.
     fn in_force(&self, gate: &Gate) -> (Arc<Live>, Flight<Key, Made>) {
-        let mut scripts = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scripts = self.in_force.lock();
         let live = gate.live();
         if !std::ptr::eq(scripts.policy.as_ptr(), Arc::as_ptr(&live.config.policy)) {
             *scripts = Scripts::of(Arc::downgrade(&live.config.policy));
@@ -162,7 +163,7 @@ mod tests {
             let (jobs, wait) = (Arc::clone(&jobs), Arc::clone(&wait));
             move || {
                 jobs.fetch_add(1, Ordering::SeqCst);
-                wait.lock().expect("whole").recv().expect("told");
+                wait.lock().recv().expect("told");
                 page()
             }
         };
@@ -189,7 +190,7 @@ mod tests {
             let (at_work, begun, wait) = (Arc::clone(&at_work), begun.clone(), Arc::clone(&wait));
             let job = move || {
                 begun.send(at_work.fetch_add(1, Ordering::SeqCst) + 1).expect("heard");
-                wait.lock().expect("whole").recv().expect("told");
+                wait.lock().recv().expect("told");
                 at_work.fetch_sub(1, Ordering::SeqCst);
                 page()
             };

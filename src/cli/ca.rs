@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use super::{ConfigFile, DONE, fail, say};
 use crate::config::{Config, IssuingFiles, Scope};
 use crate::inspect::authority::{InitReport, InitRequest, RootFiles, RootOrigin, init_under, init_with};
-use crate::inspect::certificate::CertificateError;
 use crate::inspect::issuer::Which;
 use crate::inspect::keyfile::credential_name;
 use crate::inspect::show::describe;
@@ -34,13 +33,13 @@ pub(super) enum Command {
         /// How long the issuing CA is valid
         #[arg(long, default_value_t = 730)]
         days: u32,
-        /// Make the files of [issuing_ca.next], under the same root
+        /// Make the files of `[issuing_ca.next]`, under the same root
         #[arg(long)]
         next: bool,
         /// Where the key goes, where the file says credential:NAME
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
-        /// Where the root's key is, or goes [default: beside the certificate of [issuing_ca]]
+        /// Where the root's key is, or goes [default: beside the certificate of `[issuing_ca]]`
         #[arg(long, value_name = "FILE")]
         root_key: Option<PathBuf>,
     },
@@ -61,6 +60,7 @@ pub(super) fn ca(command: &Command) -> ExitCode {
         }
         Command::Show { config } => show(config),
     }
+    .unwrap_or_else(|code| code)
 }
 
 /// Where keys go that the file does not say.
@@ -69,25 +69,19 @@ struct Placed<'a> {
     root_key: Option<&'a Path>,
 }
 
-fn make(file: &ConfigFile, reserve: &[String], days: u32, which: Which, placed: &Placed<'_>) -> ExitCode {
-    let config = match file.load(Scope::WithoutIssuingCa) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let files = match issuing_files(&config) {
-        Ok(files) => files,
-        Err(code) => return code,
-    };
-    let own = match own_files(files, which, placed.key) {
-        Ok(own) => own,
-        Err(why) => return fail(&format!("{}: {why}", config.file.display())),
-    };
+fn make(
+    file: &ConfigFile,
+    reserve: &[String],
+    days: u32,
+    which: Which,
+    placed: &Placed<'_>,
+) -> Result<ExitCode, ExitCode> {
+    let config = file.load(Scope::WithoutIssuingCa)?;
+    let files = issuing_files(&config)?;
+    let own = own_files(files, which, placed.key).map_err(|why| fail(&format!("{}: {why}", config.file.display())))?;
     let mut permitted: Vec<String> = config.inspected().map(|pattern| pattern.fixed_suffix().to_owned()).collect();
     for name in reserve {
-        match reserved(name) {
-            Ok(suffix) => permitted.push(suffix),
-            Err(why) => return fail(&why),
-        }
+        permitted.push(reserved(name).map_err(|why| fail(&why))?);
     }
     let request = InitRequest {
         certificate: own.certificate.to_owned(),
@@ -105,13 +99,9 @@ fn make(file: &ConfigFile, reserve: &[String], days: u32, which: Which, placed: 
         Which::First => init_with(&request, &root),
         Which::Next => init_under(&request, &root),
     };
-    match made {
-        Ok(report) => {
-            say(&format!("{report}\n{}", steps(&report, own.credential)));
-            DONE.into()
-        }
-        Err(error) => fail(&error),
-    }
+    let report = made.map_err(|error| fail(&error))?;
+    say(&format!("{report}\n{}", steps(&report, own.credential)));
+    Ok(DONE.into())
 }
 
 /// What is to be done next.
@@ -176,27 +166,17 @@ fn reserved(name: &str) -> Result<String, String> {
     }
 }
 
-fn show(file: &ConfigFile) -> ExitCode {
-    let config = match file.load(Scope::WithoutIssuingCa) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    let files = match issuing_files(&config) {
-        Ok(files) => files,
-        Err(code) => return code,
-    };
+fn show(file: &ConfigFile) -> Result<ExitCode, ExitCode> {
+    let config = file.load(Scope::WithoutIssuingCa)?;
+    let files = issuing_files(&config)?;
     let now = SystemTime::now();
-    let described = describe(&files.certificate, &files.key, now).and_then(|first| {
-        let next = files.next.as_ref();
-        let next = next.map(|next| Ok((next.from, describe(&next.certificate, &next.key, now)?))).transpose()?;
-        Ok((first, next))
-    });
-    match described {
-        Ok((first, None)) => say(&first.to_string()),
-        Ok((first, Some((from, next)))) => say(&format!("{first}\nfrom {from} on\n{next}")),
-        Err::<_, CertificateError>(error) => return fail(&error),
+    let described = |certificate: &Path, key: &Path| describe(certificate, key, now).map_err(|error| fail(&error));
+    let mut text = described(&files.certificate, &files.key)?.to_string();
+    if let Some(next) = &files.next {
+        text = format!("{text}\nfrom {} on\n{}", next.from, described(&next.certificate, &next.key)?);
     }
-    DONE.into()
+    say(&text);
+    Ok(DONE.into())
 }
 
 fn issuing_files(config: &Config) -> Result<&IssuingFiles, ExitCode> {

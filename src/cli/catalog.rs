@@ -17,7 +17,7 @@ pub(super) enum Command {
         #[command(flatten)]
         own: Own,
     },
-    /// One entry or part: hosts, ports, what must not be inspected, sources, and a [[service]] to begin with
+    /// One entry or part: hosts, ports, what must not be inspected, sources, and a `[[service]]` to begin with
     Show {
         /// `entry` or `entry/part`, such as microsoft-365/sign-in
         name: String,
@@ -68,7 +68,7 @@ pub(super) enum Command {
 /// The site's own entries.
 #[derive(clap::Args)]
 pub(super) struct Own {
-    /// A folder of catalogue files beside the program's own, as [catalog] folder names it
+    /// A folder of catalogue files beside the program's own, as `[catalog]` folder names it
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
 }

@@ -69,10 +69,10 @@ pub(super) struct SessionsArguments {
     command: Option<SessionsCommand>,
     #[command(flatten)]
     at: At,
-    /// Only those of this client: an address, a network or a [[clients]] group
+    /// Only those of this client: an address, a network or a `[[clients]]` group
     #[arg(long, value_name = "IP|CIDR|GROUP")]
     client: Option<String>,
-    /// Only those of this [[service]]
+    /// Only those of this `[[service]]`
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// For machines: a line of JSON for each, in the keys of the record

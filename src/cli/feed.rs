@@ -26,7 +26,7 @@ const DIFFERENT: u8 = 3;
 /// Where the states are.
 #[derive(clap::Args)]
 pub(super) struct Place {
-    /// The configuration, whose [catalog] folder it is; ./sekisho.toml if neither is named
+    /// The configuration, whose `[catalog]` folder it is; ./sekisho.toml if neither is named
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The folder itself; no configuration is tried with what is approved
@@ -43,9 +43,9 @@ pub(super) struct Opened {
 
 #[derive(clap::Args)]
 pub(super) struct Import {
-    /// The answer of https://endpoints.office.com/endpoints/worldwide, carried in as a file
+    /// The answer of `https://endpoints.office.com/endpoints/worldwide`, carried in as a file
     file: PathBuf,
-    /// The answer of https://endpoints.office.com/changes/worldwide/VERSION with the version in force: from which days on hosts are used
+    /// The answer of `https://endpoints.office.com/changes/worldwide/VERSION` with the version in force: from which days on hosts are used
     #[arg(long, value_name = "FILE")]
     changes: Option<PathBuf>,
     /// Take it though more than half of the hosts, or a whole service area, are gone

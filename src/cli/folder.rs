@@ -168,7 +168,8 @@ impl Drop for Lock {
 /// Keeps a second quickstart out of the folder, whose certificate and ports it would put in place of the first one's. `None` where
 /// there is no folder yet, or its file system has no locks.
 fn lock(dir: &Path) -> Result<Option<Lock>, FolderError> {
-    let Ok(opened) = File::open(dir) else { return Ok(None) };
+    // A FIFO is not waited for.
+    let Some(opened) = dir.is_dir().then(|| File::open(dir).ok()).flatten() else { return Ok(None) };
     match opened.try_lock() {
         Ok(()) => Ok(Some(Lock(opened))),
         Err(TryLockError::WouldBlock) => Err(FolderError::InUse(dir.to_owned())),

@@ -14,7 +14,7 @@ use crate::pac;
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// An address of the clients it is for: what they are permitted depends on their [[clients]]
+    /// An address of the clients it is for: what they are permitted depends on their `[[clients]]`
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
 }

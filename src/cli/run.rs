@@ -13,7 +13,9 @@ use crate::files::regular;
 use crate::inspect::question;
 use crate::minter::{self, Begun, TakenUp};
 use crate::restrict::{self, Reach, Role, keep_out_of_dumps};
-use crate::server::{Apart, Inherited, Minting, Predecessor, Server, ServerError, Signals, fit_connections};
+use crate::server::{
+    Apart, Inherited, Minting, Predecessor, Server, ServerError, Signals, fit_connections, keep_way_to_systemd,
+};
 use crate::sockets::choose_own_ports;
 use crate::telemetry;
 
@@ -171,6 +173,9 @@ fn begin_minting(
 /// Gives up what is not needed, before there are threads of ours, which inherit that.
 fn stand_apart(config: &Config, folder: Option<&Path>, begun: Option<(Begun, TakenUp)>) -> io::Result<Apart> {
     choose_own_ports(OWN_PORTS)?;
+    if let Err(error) = keep_way_to_systemd() {
+        tracing::warn!(%error, "the service manager cannot be told anything (NOTIFY_SOCKET): it may end the service for that");
+    }
     let restriction = restrict::apply(Role::Serving, Reach::of_service(config, folder));
     give_memory_back();
     let minting = match begun {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::demo::Echo;
+use crate::files::{MAX_CERTIFICATES, regular};
 
 /// A whole request.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -59,7 +60,7 @@ pub(super) enum Answer {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum VisitError {
     #[error("{}: {source}", path.display())]
-    Root { path: std::path::PathBuf, source: rustls_pki_types::pem::Error },
+    Root { path: PathBuf, source: io::Error },
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
     #[error("the connection failed: {0}")]
@@ -148,7 +149,8 @@ async fn close(mut stream: TlsStream<TcpStream>) {
 
 fn trusting(root: &Path) -> Result<Arc<ClientConfig>, VisitError> {
     let mut store = RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_file(root);
+    let pem = regular(root, MAX_CERTIFICATES);
+    let certificate = pem.and_then(|pem| CertificateDer::from_pem_slice(&pem).map_err(io::Error::other));
     store.add(certificate.map_err(|source| VisitError::Root { path: root.to_owned(), source })?)?;
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
     let mut config = builder.with_safe_default_protocol_versions()?.with_root_certificates(store).with_no_client_auth();

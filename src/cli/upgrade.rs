@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigFile,
-    /// Do nothing where the process that runs is of this very program file, or cannot be asked as there is no [control]
+    /// Do nothing where the process that runs is of this very program file, or cannot be asked as there is no `[control]`
     #[arg(long)]
     if_changed: bool,
     /// Handed on to `run`: where the last good configuration is kept [default: $STATE_DIRECTORY]

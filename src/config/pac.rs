@@ -6,11 +6,11 @@ use super::lower::{address, collide};
 use super::problem::{At, Problems, quoted};
 use super::reader::{Table, Text};
 use super::service::Service;
-use super::{schema, settings};
+use super::{schema, settings, units};
 use crate::addrs::ListenAddr;
 use crate::names::{Authority, DnsName};
 use crate::pac::{Network, Otherwise, Settings};
-use crate::policy::{Breadth, HostPattern};
+use crate::policy::{Breadth, HostPattern, is_top_level};
 
 /// Where something else of ours listens, what it is, and where that stands.
 pub(super) type Taken = (ListenAddr, &'static str, At);
@@ -38,8 +38,7 @@ pub(super) fn pac<'t>(
     let domains = table.texts("internal_domains", problems).unwrap_or_default();
     let texts = table.texts("internal_proxies", problems).unwrap_or_default();
     let internal_proxies = self::proxies(&texts, problems);
-    let internal_networks = table.texts("internal_networks", problems).unwrap_or_default();
-    let internal_networks = internal_networks.iter().filter_map(|text| internal(text, problems)).collect();
+    let internal_networks = internal_networks(&table, problems);
     let internal_plain_names = table.flag("internal_plain_names", problems).unwrap_or(false);
     let otherwise = table.choice("otherwise", &WAYS, problems).unwrap_or(Otherwise::Proxy);
     let direct_fallback = table.flag("direct_fallback", problems).unwrap_or(false);
@@ -131,6 +130,16 @@ fn networks(table: &Table<'_>, problems: &mut Problems<'_>) -> Vec<Network> {
     networks
 }
 
+fn internal_networks(table: &Table<'_>, problems: &mut Problems<'_>) -> Vec<Ipv4Net> {
+    let texts = table.texts("internal_networks", problems).unwrap_or_default();
+    let nets: Vec<_> = texts.iter().filter_map(|text| Some((internal(text, problems)?, &text.at))).collect();
+    let each: Vec<_> = nets.iter().map(|(net, at)| (IpNet::V4(*net), *at)).collect();
+    for (found, at) in units::everybody(&each) {
+        problems.error(at, found, "networks of your own: addresses in them go past this proxy");
+    }
+    nets.into_iter().map(|(net, _)| net).collect()
+}
+
 fn internal(text: &Text<'_>, problems: &mut Problems<'_>) -> Option<Ipv4Net> {
     match settings::network(text, problems)? {
         IpNet::V4(net) => Some(net),
@@ -165,8 +174,8 @@ fn proxies(texts: &[Text<'_>], problems: &mut Problems<'_>) -> Option<Vec<Author
 fn domain(text: &Text<'_>, services: &[Service], problems: &mut Problems<'_>) -> Option<DnsName> {
     let name = DnsName::parse(text.text.as_bytes());
     let below = HostPattern::parse(&format!("*.{}", text.text)).map(|pattern| pattern.breadth());
-    if let (Ok(_), Ok(Breadth::AboveIcann(_))) = (&name, below)
-        && text.text.contains('.')
+    if let (Ok(name), Ok(Breadth::AboveIcann(_))) = (&name, below)
+        && (name.as_str().contains('.') || is_top_level(name))
     {
         let expected = "a domain of your own: names at and under it go past this proxy";
         problems.error(&text.at, format!("{}, a public suffix", quoted(text.text)), expected);

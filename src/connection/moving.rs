@@ -123,7 +123,7 @@ impl Parcel {
     pub(super) fn of(
         trip: &mut Trip,
         (client, upstream): (&TcpStream, &TcpStream),
-        (up, down): &(Half, Half),
+        (up, down): (Half, Half),
         counters: &Counters,
     ) -> io::Result<Self> {
         let Some(Claim::Connect(authority)) = &trip.claim else { return Err(io::ErrorKind::InvalidInput.into()) };
@@ -143,7 +143,7 @@ impl Parcel {
             unsent: (up.unsent.len(), down.unsent.len()),
         };
         let sockets = (client.as_fd().try_clone_to_owned()?, upstream.as_fd().try_clone_to_owned()?);
-        Ok(Self { about, record, unsent: (up.unsent.clone(), down.unsent.clone()), sockets })
+        Ok(Self { about, record, unsent: (up.unsent, down.unsent), sockets })
     }
 
     /// All of it but the sockets: a line that says what it is, and the parts it names.

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::ops::{Bound, Deref};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -17,6 +17,7 @@ use ipnet::IpNet;
 
 use crate::addrs::ClientAddr;
 use crate::exchange::ConnectionState;
+use crate::locks::Mutex;
 use crate::record::{AskedAuthority, EventId, Fields, Text};
 use crate::tunnel::Counters;
 
@@ -219,7 +220,7 @@ impl Sessions {
         let mut found = Vec::new();
         for shard in &self.shards {
             // One more than a page, by which it is seen that there are more.
-            let shard = locked(shard);
+            let shard = shard.lock();
             let behind = shard.range((from, Bound::Unbounded)).map(|(_, session)| session);
             found.extend(behind.filter(|session| wanted.matches(session)).take(most + 1).cloned());
         }
@@ -243,7 +244,7 @@ impl Sessions {
     /// at first.
     pub(super) fn ring(&self) {
         for shard in &self.shards {
-            let sessions: Vec<_> = locked(shard).values().cloned().collect();
+            let sessions: Vec<_> = shard.lock().values().cloned().collect();
             sessions.iter().for_each(|session| session.bell.ring());
         }
     }
@@ -263,13 +264,8 @@ impl Sessions {
     }
 
     fn shard(&self, id: EventId) -> MutexGuard<'_, Shard> {
-        locked(&self.shards[id.spread() % SHARDS])
+        self.shards[id.spread() % SHARDS].lock()
     }
-}
-
-/// Nothing is left half done in a map by a panic.
-fn locked(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A session that is there.

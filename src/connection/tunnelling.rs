@@ -115,7 +115,7 @@ impl Trip {
         counters: &Counters,
         to: OwnedPermit<Handed>,
     ) -> bool {
-        let parcel = match tunnel.halves().and_then(|halves| Parcel::of(self, sockets, &halves, counters)) {
+        let parcel = match tunnel.halves().and_then(|halves| Parcel::of(self, sockets, halves, counters)) {
             Ok(parcel) => parcel,
             Err(error) => {
                 tracing::warn!(%error, "a tunnel cannot be handed over, and ends with this process");

@@ -98,7 +98,8 @@ pub fn response_trailer_passes(name: &[u8]) -> bool {
     response_field_passes(name, std::iter::empty()) && !framing.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// RFC 9110 section 7.6.1, with the fields HTTP/1 framing and its extensions use.
+/// RFC 9110 section 7.6.1, with the fields HTTP/1 framing and its extensions use, as a gateway may spell them that speaks HTTP/1 to what is
+/// behind it: `content_length` is a field like any other in HTTP/2.
 fn is_hop_by_hop(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 9] = [
         b"connection",
@@ -111,7 +112,7 @@ fn is_hop_by_hop(name: &[u8]) -> bool {
         b"http2-settings",
         b"host",
     ];
-    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known)) || has_folded_prefix(name, b"proxy-")
+    NAMES.iter().any(|known| folds_to(name, known)) || has_folded_prefix(name, b"proxy-")
 }
 
 /// What tells an upstream where a request came from, and what this hop answers itself.
@@ -205,7 +206,9 @@ mod tests {
             "TE",
             "Trailer",
             "Transfer-Encoding",
+            "transfer_encoding",
             "Content-Length",
+            "content_length",
             "Upgrade",
             "HTTP2-Settings",
             "Host",

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category as Kind;
 use time::{Date, Month};
 
-use super::endpoints::{Feed, MAX_OCTETS, Refusal, host, is_plain, network, once};
+use super::endpoints::{Feed, Refusal, host, is_plain, network, once};
 use super::poll::is_version;
-use super::printable;
+use super::{begins_with, list, printable};
 use crate::policy::HostPattern;
 
 /// Changes of an answer. About ten are published in a month.
@@ -91,13 +92,7 @@ impl Announced {
     /// # Errors
     /// [`Refusal`]: cut short, no JSON, another shape, too large, or a value that is not as it must be.
     pub fn parse(octets: &[u8]) -> Result<Self, Refusal> {
-        if octets.len() > MAX_OCTETS {
-            let size = octets.len();
-            return Err(Refusal::one(format!("{size} octets, and a list of changes has at most {MAX_OCTETS}")));
-        }
-        let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
-        let changes: Vec<Written> = serde_json::from_slice(octets).map_err(|error| misread(octets, &error))?;
-        Self::judge(&changes)
+        Self::judge(&list::<Written>(octets, "changes", another)?)
     }
 
     pub(super) fn judge(changes: &[Written]) -> Result<Self, Refusal> {
@@ -175,24 +170,9 @@ fn has(hosts: &[HostPattern], host: &str) -> bool {
     hosts.iter().any(|known| known.as_str() == host)
 }
 
-/// Says what the text is instead, where that can be known.
-fn misread(octets: &[u8], error: &serde_json::Error) -> Refusal {
-    use serde_json::error::Category as Kind;
-    let detail = printable(&error.to_string());
-    let why = match error.classify() {
-        Kind::Eof => format!("cut short ({detail}): carry the whole file over once more"),
-        Kind::Syntax => format!("not JSON ({detail})"),
-        Kind::Data | Kind::Io if is_list_of_sets(octets) => {
-            "the answer to /endpoints and not the one to /changes".to_owned()
-        }
-        Kind::Data | Kind::Io => format!("not Microsoft's list of changes ({detail})"),
-    };
-    Refusal::one(why)
-}
-
-fn is_list_of_sets(octets: &[u8]) -> bool {
-    let list: serde_json::Value = serde_json::from_slice(octets).unwrap_or_default();
-    list.get(0).is_some_and(|first| first.get("serviceArea").is_some())
+fn another(octets: &[u8], kind: Kind) -> Option<&'static str> {
+    let of_sets = kind == Kind::Data && begins_with(octets, "serviceArea");
+    of_sets.then_some("the answer to /endpoints and not the one to /changes")
 }
 
 fn judge(change: &Written, problems: &mut Vec<String>) -> Announcement {

@@ -3,6 +3,7 @@ use std::time::SystemTime;
 use time::macros::date;
 
 use super::*;
+use crate::feed::endpoints::MAX_OCTETS;
 use crate::feed::shelf::Shelf;
 use crate::feed::state::{Staged, Words};
 

@@ -9,8 +9,9 @@ use std::fmt;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category as Kind;
 
-use super::printable;
+use super::{begins_with, list, printable};
 use crate::policy::{Breadth, HostPattern};
 
 /// Largest feed that is read. The real ones have 27 to 49 KB.
@@ -124,13 +125,7 @@ impl Feed {
     /// # Errors
     /// [`Refusal`]: cut short, no JSON, another shape, too large, or a value that is not as it must be.
     pub fn parse(octets: &[u8]) -> Result<Self, Refusal> {
-        if octets.len() > MAX_OCTETS {
-            let size = octets.len();
-            return Err(Refusal::one(format!("{size} octets, and a feed of endpoints has at most {MAX_OCTETS}")));
-        }
-        let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
-        let sets: Vec<Written> = serde_json::from_slice(octets).map_err(|error| misread(octets, &error))?;
-        Self::judge(&sets)
+        Self::judge(&list::<Written>(octets, "endpoint sets", another)?)
     }
 
     pub(super) fn judge(sets: &[Written]) -> Result<Self, Refusal> {
@@ -219,19 +214,15 @@ impl Feed {
     }
 }
 
-/// Says what the text is instead, where that can be known.
-fn misread(octets: &[u8], error: &serde_json::Error) -> Refusal {
-    use serde_json::error::Category as Kind;
-    let detail = printable(&error.to_string());
-    let why = match error.classify() {
-        Kind::Data if octets.trim_ascii_start().starts_with(b"{") => another_object(octets).to_owned(),
-        Kind::Syntax | Kind::Data if is_address_list(octets) => ADDRESSES.to_owned(),
-        Kind::Data if is_list_of_changes(octets) => "the answer to /changes and not the one to /endpoints".to_owned(),
-        Kind::Eof => format!("cut short ({detail}): carry the whole file over once more"),
-        Kind::Syntax => format!("not JSON ({detail})"),
-        Kind::Data | Kind::Io => format!("not Microsoft's list of endpoint sets ({detail})"),
-    };
-    Refusal::one(why)
+fn another(octets: &[u8], kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Data if octets.trim_ascii_start().starts_with(b"{") => Some(another_object(octets)),
+        Kind::Syntax | Kind::Data if is_address_list(octets) => Some(ADDRESSES),
+        Kind::Data if begins_with(octets, "endpointSetId") => {
+            Some("the answer to /changes and not the one to /endpoints")
+        }
+        Kind::Data | Kind::Eof | Kind::Io | Kind::Syntax => None,
+    }
 }
 
 const ADDRESSES: &str =
@@ -247,11 +238,6 @@ fn another_object(octets: &[u8]) -> &'static str {
     } else {
         "one JSON object and not Microsoft's list of endpoint sets"
     }
-}
-
-fn is_list_of_changes(octets: &[u8]) -> bool {
-    let list: serde_json::Value = serde_json::from_slice(octets).unwrap_or_default();
-    list.get(0).is_some_and(|first| first.get("endpointSetId").is_some())
 }
 
 /// As Zoom publishes them: a CIDR a line.

@@ -180,7 +180,7 @@ fn l05_what_is_wrong_is_said_with_its_set() {
             format!("{},{}", urls("a.example.com").trim_end_matches(']'), set("").trim_start_matches('[')),
             "set 7: the same id a second time",
         ),
-        (" ".repeat(MAX_OCTETS + 1), "1048577 octets, and a feed of endpoints has at most 1048576"),
+        (" ".repeat(MAX_OCTETS + 1), "1048577 octets, and a list of endpoint sets has at most 1048576"),
     ] {
         assert_eq!(refused(&text), why, "{text:.200}");
     }

@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::locks::Mutex;
 use crate::reason::Reason;
 use crate::turns::Turns;
 
@@ -108,8 +109,7 @@ pub struct Streams(Arc<Mutex<Ledger>>);
 
 impl Streams {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // Every change is one assignment: a panic elsewhere leaves it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The relay has the stream from here on, and its record.
@@ -350,7 +350,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
 }
 
 /// Writes wait, without a waker, while the refusal of a stream is not recorded: the relay, which alone polls the connection, asks
-/// for [`Streams::refused`] after every poll.
+/// for [`Streams::news`] after every poll.
 impl<C: AsyncWrite + Unpin> AsyncWrite for Watched<C> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[IoSlice::new(buf)])

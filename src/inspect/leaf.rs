@@ -12,7 +12,7 @@
 //! another CA, after a reload or on the day that one takes over, every leaf and every ticket key is made anew when it is next asked for.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use lru::LruCache;
@@ -24,6 +24,7 @@ use rustls::sign::SingleCertAndKey;
 
 use super::issuer::{Issuer, Leaf, MintError};
 use crate::admit::Refused;
+use crate::locks::Mutex;
 use crate::names::DnsName;
 use crate::tls;
 
@@ -105,7 +106,7 @@ impl LeafCache {
 
     /// How many names are kept at the moment.
     pub fn len(&self) -> usize {
-        let names = lock(&self.names);
+        let names = self.names.lock();
         names.newcomers.len() + names.known.len()
     }
 
@@ -155,7 +156,7 @@ impl LeafCache {
 
     /// The place of `name`, made under the lock, so that only the first who wants it has to ask.
     fn entry(&self, name: &DnsName, may_mint: impl Fn() -> Result<(), Refused>) -> Result<(Entry, Asked), Refused> {
-        let mut names = lock(&self.names);
+        let mut names = self.names.lock();
         if let Some(entry) = names.get(name) {
             return Ok((entry, Asked::NotYet));
         }
@@ -186,11 +187,6 @@ impl Names {
         }
         self.known.get(name).map(Arc::clone)
     }
-}
-
-/// A panic while a lock is held leaves what it guards whole: values are put in place only when they are made.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn configure(

@@ -50,7 +50,7 @@ pub(super) fn leaf_params(
     Ok(params)
 }
 
-/// A certificate's times have whole seconds; so has the [`Leaf`] that tells of them.
+/// A certificate's times have whole seconds; so has the [leaf](super::issuer::Leaf) that tells of them.
 fn whole_second(time: OffsetDateTime) -> OffsetDateTime {
     time.replace_nanosecond(0).unwrap_or(time)
 }

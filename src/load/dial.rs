@@ -2,6 +2,7 @@
 //!
 //! TLS 1.3 only, X25519, no resumption: every handshake is a full one, and the same work whichever proxy stands between.
 
+use std::fmt::Display;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{Failure, Plan, Via, answer};
+use crate::files::{MAX_CERTIFICATES, regular};
 
 /// What `refused` asks for: nobody's name (RFC 6761 section 6.4), so nobody is asked for it.
 pub const REFUSED: &str = "refused.invalid";
@@ -175,13 +177,15 @@ pub async fn close(mut stream: TlsStream<TcpStream>, scratch: &mut [u8]) {
 fn roots(plan: &Plan) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     for file in &plan.roots {
-        let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let found = read.map_err(|error| format!("--ca {}: {error}", file.display()))?;
+        let unusable = |error: &dyn Display| format!("--ca {}: {error}", file.display());
+        let text = regular(file, MAX_CERTIFICATES).map_err(|error| unusable(&error))?;
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+        let found = found.map_err(|error| unusable(&error))?;
         if found.is_empty() {
-            return Err(format!("--ca {}: there is no certificate in it", file.display()));
+            return Err(unusable(&"there is no certificate in it"));
         }
         for certificate in found {
-            store.add(certificate).map_err(|error| format!("--ca {}: {error}", file.display()))?;
+            store.add(certificate).map_err(|error| unusable(&error))?;
         }
     }
     Ok(store)

@@ -35,6 +35,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::files::{MAX_CERTIFICATES, regular};
 use crate::names::DnsName;
 
 /// What the proxy has to trust, in the directory.
@@ -93,9 +94,11 @@ impl Identity {
         }
         let [root, leaf, key] = files;
         let unusable = |path: &Path, why: String| IdentityError::Unusable { path: path.to_owned(), why };
-        let certificate = CertificateDer::from_pem_file(&leaf).map_err(|error| unusable(&leaf, error.to_string()))?;
+        let pem = |path: &Path| regular(path, MAX_CERTIFICATES).map_err(|error| unusable(path, error.to_string()));
+        let certificate =
+            CertificateDer::from_pem_slice(&pem(&leaf)?).map_err(|error| unusable(&leaf, error.to_string()))?;
         suits(&certificate, names, now).map_err(|why| unusable(&leaf, why))?;
-        let secret = PrivateKeyDer::from_pem_file(&key).map_err(|error| unusable(&key, error.to_string()))?;
+        let secret = PrivateKeyDer::from_pem_slice(&pem(&key)?).map_err(|error| unusable(&key, error.to_string()))?;
         let mut tls = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::time::{
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::tally::Tally;
 use super::{Failure, Until};
+use crate::locks::Mutex;
 
 /// Requests that may wait for a connection, in seconds of the rate; what is meant to begin beyond that fails as `not_sent`.
 const WAITING_SECONDS: f64 = 2.0;
@@ -128,7 +129,7 @@ impl Queue {
         loop {
             let arrived = self.arrived.notified();
             {
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut waiting = self.waiting.lock();
                 if let Some(moment) = waiting.moments.pop_front() {
                     return Some(moment);
                 }
@@ -144,7 +145,7 @@ impl Queue {
     }
 
     fn push(&self, moment: Instant) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         let fits = waiting.moments.len() < self.most;
         if fits {
             waiting.moments.push_back(moment);
@@ -155,7 +156,7 @@ impl Queue {
     }
 
     fn end(&self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).over = true;
+        self.waiting.lock().over = true;
         self.arrived.notify_one();
     }
 }

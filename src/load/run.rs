@@ -133,10 +133,10 @@ fn collect(inbox: &Receiver<Message>, threads: usize, start: Instant, mut second
     Ok(())
 }
 
-/// The thread that ended early says why.
+/// No thread says anything any more: all have ended, or are about to. One of them knows why.
 fn lost(handles: Vec<JoinHandle<Result<(), RunError>>>) -> RunError {
-    let ended = handles.into_iter().filter(JoinHandle::is_finished);
-    ended.filter_map(|handle| handle.join().unwrap_or(Err(RunError::Lost)).err()).next().unwrap_or(RunError::Lost)
+    let mut errors = handles.into_iter().filter_map(|handle| handle.join().unwrap_or(Err(RunError::Lost)).err());
+    errors.find(|error| !matches!(error, RunError::Lost)).unwrap_or(RunError::Lost)
 }
 
 /// Half of the processors, for the proxy and the origin are usually on the same machine; one connection is one thread's.

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::Failure;
+use crate::locks::Mutex;
 
 /// Latencies above this count as this; no request is waited for longer.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -113,7 +113,7 @@ pub struct Tally(Mutex<Interval>);
 
 impl Tally {
     fn with(&self, change: impl FnOnce(&mut Interval)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.0.lock());
     }
 
     pub fn succeeded(&self, latency: Duration) {
@@ -145,7 +145,7 @@ impl Tally {
 
     /// Everything since the last time.
     pub fn take(&self) -> Interval {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock())
     }
 }
 

@@ -75,7 +75,7 @@
 //! | `capabilities` | none; `CAP_NET_ADMIN` with a `tproxy` listener, `CAP_NET_BIND_SERVICE` with a port below 1024, so that a reload can open it again | capset(2), the bounding set | any |
 //! | `files` | reading in the folders of the files that the configuration names, of the system's roots with `roots = "system"`, resolv.conf where no server is named, and its own state in /proc; writing in the record's folder | Landlock, ABI 1; that files are not cut short, ABI 3 or seccomp | Linux 5.13 |
 //! | `tcp_ports` | listening on the listeners' ports; connecting to the services' ports, 80, 443, the DNS servers' ports | Landlock, ABI 4 | Linux 6.7 |
-//! | `signals` | to itself only; no abstract Unix socket but the service manager's | Landlock, ABI 6 | Linux 6.12 |
+//! | `signals` | to itself only; no abstract Unix socket but the service manager's, which is connected to before (`NOTIFY_SOCKET=@…`) | Landlock, ABI 6 | Linux 6.12 |
 //! | `system_calls` | all but a list of those that start programs, make memory executable, look into other processes, signal or starve them, change the machine or the user, or open kernel interfaces a proxy does not use; sockets of IP and Unix only | seccomp | Linux 3.17 |
 //! | `every_thread` | the above holds for every thread of the process: there was one when it was given up, or the kernel reaches the others | counted; Landlock, ABI 8 | any; Linux 7.0 |
 //! | `issuing_key` | no issuing key's file, of this CA and of the next, can be opened by the process that serves | it was tried, at the start and after each reload | `files` |

@@ -2,7 +2,8 @@
 //!
 //! The script for browsers is made from the policy, for each `[[clients]]` its own: what the client is permitted goes to `pac.proxies` (of
 //! the `[[pac.network]]` with the longest prefix that holds the client, where there is one), names at and under `pac.internal_domains` and
-//! `lgwan.jp` take the way inside (`pac.internal_proxies`, or DIRECT), as do IPv4 addresses in `pac.internal_networks` and, with
+//! `lgwan.jp` take the way inside (`pac.internal_proxies`, or DIRECT), as do IPv4 addresses in `pac.internal_networks` (none of everybody's: more
+//! than a 64th of all addresses is an error, as is a public suffix among the domains) and, with
 //! `pac.internal_plain_names`, names without a dot; all else goes where `pac.otherwise` says. With `proxy`, the default, that is this proxy
 //! too, which refuses it and says why, and the script lists nothing. With `internal`, `block` or `direct` it decides by the policy's own
 //! rules, ports included.

@@ -171,6 +171,11 @@ impl HostPattern {
     }
 }
 
+/// Whether it is a top-level domain of the Public Suffix List: `jp` is one, `local` is none.
+pub fn is_top_level(name: &DnsName) -> bool {
+    !name.as_str().contains('.') && psl::List.suffix(name.as_str().as_bytes()).is_some_and(|suffix| suffix.is_known())
+}
+
 /// Labels of a pattern, or of its left part, from the right: the order in which policy reads them.
 pub(super) fn labels_from_right(pattern: &str) -> impl Iterator<Item = LabelPattern<'_>> {
     let mut labels = pattern.rsplit('.').peekable();
@@ -502,6 +507,13 @@ mod tests {
         ] {
             assert_eq!(pattern(text).breadth(), breadth, "{text}");
         }
+    }
+
+    #[test]
+    fn the_top_is_what_the_list_has_of_one_label() {
+        let found = ["jp", "com", "xn--p1ai", "co.jp", "local", "lan", "test", "localhost"];
+        let found = found.map(|text| is_top_level(&DnsName::parse(text.as_bytes()).expect(text)));
+        assert_eq!(found, [true, true, true, false, false, false, false, false]);
     }
 
     #[test]

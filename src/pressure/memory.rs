@@ -3,10 +3,10 @@
 //! A charge is an estimate of what one thing takes at most in its phase, not of what it takes on average; the allocator's own waste,
 //! caches and the record's queue have the quarter of the ceiling that is never charged.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
-use super::lock;
+use crate::locks::Mutex;
 
 /// A connection that owes a head or a hello, either of which may be 64 KiB long, or a handshake of ours for a verdict.
 pub const NEWCOMER: u64 = 72 * 1024;
@@ -135,7 +135,7 @@ impl Stalls {
 
     /// One more body waits. `None`: there is no room for what it holds.
     pub fn begin(&self) -> Option<Stalled<'_>> {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         if waiting.charges.len() < self.most {
             let charge = self.memory.charge(self.window)?;
             waiting.charges.push(charge);
@@ -150,7 +150,7 @@ pub struct Stalled<'a>(&'a Stalls);
 
 impl Drop for Stalled<'_> {
     fn drop(&mut self) {
-        let mut waiting = lock(&self.0.waiting);
+        let mut waiting = self.0.waiting.lock();
         waiting.bodies -= 1;
         let charges = waiting.bodies.min(self.0.most);
         waiting.charges.truncate(charges);

@@ -4,14 +4,14 @@
 //! Bounded by the slots: every one of them holds one.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::lock;
 use super::memory::{Charge, ESTABLISHED, Memory, NEWCOMER};
+use crate::locks::Mutex;
 
 pub struct Newcomers {
     memory: Arc<Memory>,
@@ -40,7 +40,7 @@ impl Newcomers {
     /// `None`: there is no memory for it.
     pub fn enter(self: &Arc<Self>) -> Option<Newcomer> {
         let charge = self.memory.charge(NEWCOMER)?;
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         waiting.last += 1;
         let entry = Arc::new(Entry { number: waiting.last, since: Instant::now(), end: Notify::new(), charge });
         waiting.all.insert(entry.number, Arc::clone(&entry));
@@ -49,7 +49,7 @@ impl Newcomers {
     }
 
     pub fn len(&self) -> usize {
-        lock(&self.waiting).all.len()
+        self.waiting.lock().all.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -58,7 +58,7 @@ impl Newcomers {
 
     /// Tells the oldest to end, at most `number` and only those of at least `age`. How many those were.
     pub fn end_oldest(&self, number: usize, age: Duration) -> usize {
-        let mut waiting = lock(&self.waiting);
+        let mut waiting = self.waiting.lock();
         let mut ended = 0;
         while ended < number {
             let Some(oldest) = waiting.all.first_entry().filter(|oldest| oldest.get().since.elapsed() >= age) else {
@@ -90,7 +90,7 @@ impl Newcomer {
     }
 
     fn leave(&self) {
-        lock(&self.newcomers.waiting).all.remove(&self.entry.number);
+        self.newcomers.waiting.lock().all.remove(&self.entry.number);
     }
 }
 

@@ -1,12 +1,11 @@
 //! How late a thread is: a task of its own there wakes at set times, behind whatever else waits to run.
 
 use std::mem;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::lock;
+use crate::locks::Mutex;
 
 /// How often a pulse beats.
 const BEAT: Duration = Duration::from_millis(100);
@@ -37,9 +36,9 @@ impl Pulse {
         behind.as_mut().reset(first + BEAT);
         loop {
             let due = next.deadline();
-            lock(&self.0).due = due;
+            self.0.lock().due = due;
             next.as_mut().await;
-            lock(&self.0).late = due.elapsed();
+            self.0.lock().late = due.elapsed();
             next.as_mut().reset(behind.deadline().max(Instant::now()) + BEAT);
             mem::swap(&mut next, &mut behind);
         }
@@ -47,7 +46,7 @@ impl Pulse {
 
     /// How late it was last, or is by now.
     pub(super) fn late(&self) -> Duration {
-        let beat = lock(&self.0);
+        let beat = self.0.lock();
         beat.late.max(beat.due.elapsed())
     }
 }

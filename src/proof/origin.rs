@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -30,6 +30,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::ProofError;
+use crate::locks::Mutex;
 use crate::names::DnsName;
 use crate::sockets::loopback_listener;
 use crate::tls;
@@ -88,14 +89,14 @@ impl Place {
     }
 
     pub fn arrivals(&self) -> Vec<Arrival> {
-        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrivals = self.arrivals.lock();
         arrivals.get(&self.path).cloned().unwrap_or_default()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+        self.arrivals.lock().remove(&self.path);
     }
 }
 
@@ -151,7 +152,7 @@ impl Origin {
     /// From here on this request is kept.
     pub fn expect(&self, mark: &str, number: usize) -> Place {
         let path = format!("/sekisho-proof/{mark}/{number}");
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), Vec::new());
+        self.arrivals.lock().insert(path.clone(), Vec::new());
         Place { mark: mark.to_owned(), path, arrivals: Arc::clone(&self.arrivals) }
     }
 }
@@ -208,7 +209,7 @@ fn params(names: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
 impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let host = hello.server_name()?;
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock();
         let kept = made.get_mut(host)?;
         if kept.is_none() {
             // What fails shows as a handshake that does.
@@ -272,7 +273,7 @@ async fn answer(request: Request<Incoming>, server_name: String, arrivals: &Arri
     let mut fields = listed(&head.headers);
     fields.retain(|(name, _)| name != "host");
     let arrival = Arrival { server_name, authority, fields, trailers: listed(&trailers) };
-    let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut arrivals = arrivals.lock();
     if let Some(kept) = arrivals.get_mut(head.uri.path()).filter(|kept| kept.len() < KEPT) {
         kept.push(arrival);
     }

@@ -3,7 +3,7 @@
 //! It begins as failed for `internal_error`; the spine says otherwise with [`Attempt::conclude`]. So a panic, an aborted task
 //! and a forgotten branch all leave a record that says a defect happened, and none leaves nothing (`panic = "unwind"`).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -119,13 +119,12 @@ impl Attempt {
     }
 
     /// Goes on with an attempt of the process before, which has said that it is established.
-    pub(super) fn resume(mut self, fields: Fields) -> Option<Self> {
-        let (at, id, lasted) = (fields.at?, fields.id?, fields.duration?);
+    pub(super) fn resume(mut self, (at, id, lasted): (SystemTime, EventId, Duration), fields: Fields) -> Self {
         (self.at, self.id, self.established) = (at, id, true);
         // An attempt that began before this machine did cannot be; one of the first seconds can.
         self.began = self.began.checked_sub(lasted).unwrap_or(self.began);
         self.fields = fields;
-        Some(self)
+        self
     }
 
     fn complete(&mut self) {

@@ -3,7 +3,7 @@
 //! The old process completes the file and lends it with its lock ([`Recorder::release`]). What comes later it holds. The new one gets ready
 //! with that file ([`Recorder::ready_behind`]) and writes nothing: where it does not come to serve, the old one goes on in the file as if
 //! nothing had been ([`Recorder::reclaim`]). Where it does, the old one sends on to it what it holds and what is still to come
-//! ([`Recorder::forward`]); the new one begins its run ([`Ready::begin`]) and lays every line of the old one under a number of its own
+//! ([`Recorder::forward`]); the new one begins its run ([`Ready::begin`](crate::record::Ready::begin)) and lays every line of the old one under a number of its own
 //! ([`Recorder::relay`]). Where the new one ends later, the lines that are left go into the file as soon as that is free.
 
 use std::io;
@@ -138,10 +138,8 @@ impl Recorder {
     /// [`NotALine`].
     pub async fn resume(&self, line: &[u8]) -> Result<Attempt, NotALine> {
         let fields = Fields::read(line).ok_or(NotALine)?;
-        if fields.at.is_none() || fields.id.is_none() || fields.duration.is_none() {
-            return Err(NotALine);
-        }
-        self.begin(Action::Connection).await.resume(fields).ok_or(NotALine)
+        let (Some(at), Some(id), Some(lasted)) = (fields.at, fields.id, fields.duration) else { return Err(NotALine) };
+        Ok(self.begin(Action::Connection).await.resume((at, id, lasted), fields))
     }
 
     pub(super) fn handed_over(&self, action: Action) {

@@ -1,7 +1,8 @@
 //! Attempts that are the service's own and no client's: how each ended is kept here, to be judged, instead of in the file.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use crate::locks::Mutex;
 use crate::reason::{Outcome, Reason};
 
 /// Endings kept until they are taken; further ones are not.
@@ -28,11 +29,11 @@ pub struct Witness(Arc<Mutex<Vec<Ending>>>);
 impl Witness {
     /// The endings since the last time, in their order.
     pub fn take(&self) -> Vec<Ending> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock())
     }
 
     pub(super) fn saw(&self, ending: Ending) {
-        let mut endings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut endings = self.0.lock();
         if endings.len() < KEPT {
             endings.push(ending);
         }

@@ -19,7 +19,7 @@ use landlock::{
 use rustix::fs::{self, access};
 use rustix::process::geteuid;
 
-use super::{Kind, Reach, Role};
+use super::{Kind, Reach};
 use crate::files::open_regular;
 
 /// Everything this knows how to forbid; what the kernel does not know is left out, and told from its version.
@@ -28,8 +28,8 @@ const KNOWN: ABI = ABI::V8;
 type Results = Vec<(Kind, Result<(), String>)>;
 
 /// Whether files are restricted at all, and what holds. `calls_restricted`: those that cut files short fail, on any kernel.
-pub(super) fn restrict(role: Role, reach: &Reach, calls_restricted: bool) -> (bool, Results) {
-    let status = match rule(role, reach) {
+pub(super) fn restrict(reach: &Reach, calls_restricted: bool) -> (bool, Results) {
+    let status = match rule(reach) {
         Ok(status) => status,
         Err(error) => return nothing(&format!("Landlock could not be applied: {error}")),
     };
@@ -57,14 +57,14 @@ fn nothing(why: &str) -> (bool, Results) {
     (false, [Kind::Files, Kind::TcpPorts, Kind::Signals].map(|kind| (kind, Err(why.to_owned()))).into())
 }
 
-fn rule(role: Role, reach: &Reach) -> Result<RestrictionStatus, RulesetError> {
+fn rule(reach: &Reach) -> Result<RestrictionStatus, RulesetError> {
     let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
     let write = read | AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::Truncate;
     let own = write | AccessFs::MakeSock | AccessFs::RemoveFile;
     let mut rules = Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?
         .handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?
-        .scope(scopes(role))?
+        .scope(Scope::Signal | Scope::AbstractUnixSocket)?
         .create()?
         .all_threads(true)?;
     for (paths, access) in [(&reach.read, read), (&reach.write, write), (&reach.own, own)] {
@@ -80,12 +80,6 @@ fn rule(role: Role, reach: &Reach) -> Result<RestrictionStatus, RulesetError> {
         }
     }
     rules.restrict_self()
-}
-
-/// The service manager may listen for readiness on an abstract Unix socket (`NOTIFY_SOCKET=@…`, sd_notify(3)).
-fn scopes(role: Role) -> BitFlags<Scope> {
-    let notify = std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| path.as_encoded_bytes().starts_with(b"@"));
-    if role == Role::Serving && notify { Scope::Signal.into() } else { Scope::Signal | Scope::AbstractUnixSocket }
 }
 
 /// There is none but this one, as long as nothing that was loaded into the process has started another.

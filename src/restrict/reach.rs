@@ -8,21 +8,18 @@ use rustix::thread::CapabilitySet;
 use crate::config::{Config, ListenerMode, Steering};
 use crate::sockets;
 use crate::upstream::resolve::{NamedIn, RESOLV_CONF};
+use crate::upstream::system::Places;
 use crate::upstream::trust::Roots;
 
 /// What is read while running whatever the configuration: this process's own state, memory and its limits, the length of queues.
 const ALWAYS: [&str; 4] = ["/proc/self", "/proc/meminfo", "/proc/sys/net/core/somaxconn", "/sys/fs/cgroup"];
-/// Where `roots = "system"` looks.
-const SYSTEM_ROOTS: [&str; 6] = [
-    "/etc/ssl/certs",
+/// Where the files of `roots = "system"` lead that are links.
+const SYSTEM_ROOTS: [&str; 4] = [
     "/usr/lib/ssl/certs",
     "/usr/share/ca-certificates",
     "/usr/local/share/ca-certificates",
-    "/etc/pki/tls/certs",
     "/etc/pki/ca-trust/extracted",
 ];
-/// As `roots = "system"` is told of others.
-const SYSTEM_ROOTS_NAMED: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 /// Folders whose other files are nobody's business: of these only the very file is granted.
 const SHARED: [&str; 3] = ["/", "/etc", "/root"];
 /// Where the machine's users and groups are.
@@ -120,9 +117,10 @@ fn read(config: &Config) -> BTreeSet<PathBuf> {
         Roots::Bundled => {}
         Roots::File(file) => read.extend(around(file)),
         Roots::System => {
-            let named = SYSTEM_ROOTS_NAMED.into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-            let places = SYSTEM_ROOTS.iter().map(PathBuf::from).chain(named);
-            read.extend(places.filter_map(|path| path.canonicalize().ok()));
+            let places = Places::of_this_machine();
+            let folders = SYSTEM_ROOTS.iter().map(PathBuf::from).chain(places.folders);
+            read.extend(folders.filter_map(|path| path.canonicalize().ok()));
+            read.extend(places.file.iter().flat_map(|file| around(file)));
         }
     }
     match &config.control {

@@ -12,25 +12,26 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::control::Opened;
-use super::desk::{Change, Command, InForce, OnTrial, stamp};
-use super::{Server, ServerError, about, control};
+use super::desk::{Change, Command, InForce, stamp};
+use super::{Server, ServerError, control, tell, tell_of};
 use crate::aside::aside;
 use crate::config::{LastGood, Source};
 use crate::connection::Live;
 use crate::control::protocol::{Done, MAX_TRIAL, Refusal, Word};
 use crate::control::role::Peer;
-use crate::record::{Lifecycle, UserId};
+use crate::record::Lifecycle;
 
 /// How long after a roll-back that failed it is tried again: another program may have taken the address of a listener.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// A configuration on trial.
+#[derive(Clone)]
 pub(super) struct Trial {
     /// As loaded, by which FILE is known again: what is in force of it may change with the day.
-    revision: Arc<str>,
-    ends: Instant,
-    until: SystemTime,
-    by: String,
+    pub(super) revision: Arc<str>,
+    pub(super) ends: Instant,
+    pub(super) until: SystemTime,
+    pub(super) by: String,
     /// SHA-256 of its text.
     text: [u8; 32],
     /// What was in force before, for the case that FILE cannot be read at the end.
@@ -66,9 +67,7 @@ impl Server {
         self.last_good = Some(last_good);
         let Some(what) = instead else { return self.keep_last_good().await };
         tracing::error!("{what}");
-        let mut fields = about(&self.gate.live().config);
-        fields.rare.message = Some(what.as_str().into());
-        self.gate.recorder().lifecycle(Lifecycle::LastGood, fields);
+        tell(&self.gate, Lifecycle::LastGood, &what);
         self.health.last_good_taken(what);
     }
 
@@ -81,9 +80,7 @@ impl Server {
             let what =
                 format!("the configuration could not be kept as the last good one in {}: {error}", path.display());
             tracing::warn!("{what}");
-            let mut fields = about(&self.gate.live().config);
-            fields.rare.message = Some(what.into());
-            self.gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
+            tell(&self.gate, Lifecycle::ConfigProblem, &what);
         }
     }
 
@@ -144,18 +141,17 @@ impl Server {
         }
         let (before, last_good) = (self.gate.live(), self.health.last_good());
         self.take_up(Source::Trial, Some(revision)).await.map_err(refusal)?;
-        let revision: Arc<str> = revision.into();
         let time = Duration::from_secs(seconds);
         let (ends, until) = (Instant::now() + time, SystemTime::now() + time);
-        let on_trial = OnTrial { revision: Arc::clone(&revision), ends, until, by: peer.to_string() };
-        self.desk.in_force.store(Arc::new(InForce { since: SystemTime::now(), trial: Some(on_trial) }));
-        let text = self.gate.live().config.text_sha256;
-        let trial = Trial { revision, ends, until, by: peer.to_string(), text, before, last_good };
+        let (text, by) = (self.gate.live().config.text_sha256, peer.to_string());
+        let trial = Arc::new(Trial { revision: revision.into(), ends, until, by, text, before, last_good });
+        let in_force = InForce { since: SystemTime::now(), trial: Some(Arc::clone(&trial)) };
+        self.desk.in_force.store(Arc::new(in_force));
         // Without the name of who began it, which is nobody's business on the admin listener.
         self.health.set_trial(Some(format!("revision {} until {}, then back", trial.revision, stamp(until))));
         let message = trial.to_string();
         tracing::warn!("{message}");
-        self.tell(Lifecycle::TrialBegun, &message, Some(peer));
+        tell_of(&self.gate, Lifecycle::TrialBegun, &message, Some(peer), None);
         self.trial = Some(trial);
         Ok(message)
     }
@@ -175,7 +171,7 @@ impl Server {
         self.end_trial();
         let message = format!("revision {revision} was confirmed by {peer}, and is the file's");
         tracing::info!("{message}");
-        self.tell(Lifecycle::TrialConfirmed, &message, Some(peer));
+        tell_of(&self.gate, Lifecycle::TrialConfirmed, &message, Some(peer), None);
         Ok(message)
     }
 
@@ -202,7 +198,8 @@ impl Server {
                 );
                 tracing::error!("{what}");
                 if let Some(trial) = &mut self.trial {
-                    trial.ends = Instant::now() + AGAIN;
+                    // As others see it, it was over then.
+                    Arc::make_mut(trial).ends = Instant::now() + AGAIN;
                 }
                 false
             }
@@ -232,13 +229,13 @@ impl Server {
                 "revision {tried} is the file's: it was confirmed, by somebody who was ended before he could say so"
             );
             tracing::warn!("{message}");
-            self.tell(Lifecycle::TrialConfirmed, &message, None);
+            tell(&self.gate, Lifecycle::TrialConfirmed, &message);
             return Ok(TrialEnd::Confirmed(message));
         }
         self.end_trial();
         let message = format!("the trial of revision {tried} is over ({why}): {back}");
         tracing::warn!("{message}");
-        self.tell(Lifecycle::TrialRolledBack, &message, peer);
+        tell_of(&self.gate, Lifecycle::TrialRolledBack, &message, peer, None);
         Ok(TrialEnd::RolledBack(message))
     }
 
@@ -246,17 +243,6 @@ impl Server {
         self.trial = None;
         self.health.set_trial(None);
         self.desk.in_force.store(Arc::new(InForce { since: SystemTime::now(), trial: None }));
-    }
-
-    fn tell(&self, kind: Lifecycle, message: &str, peer: Option<&Peer>) {
-        let mut fields = about(&self.gate.live().config);
-        fields.rare.message = Some(message.into());
-        if let Some(peer) = peer {
-            fields.rare.user_id = Some(UserId(peer.user));
-            fields.rare.user_name = peer.name.as_deref().map(Into::into);
-            fields.rare.process = peer.process;
-        }
-        self.gate.recorder().lifecycle(kind, fields);
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::control::role::Peer;
+use crate::locks::Mutex;
 
 /// Conversations at a time: of one user, of all, of all with those of the service's own user, and with those that are kept for root.
 const OF_ONE: usize = 8;
@@ -42,7 +43,7 @@ pub(super) struct Place {
 impl Crowd {
     /// `None`: too many are there. `service` is the user that the service runs as.
     pub(super) fn place(self: &Arc<Self>, user: u32, service: u32) -> Option<Place> {
-        let mut held = locked(&self.held);
+        let mut held = self.held.lock();
         let (of_one, of_all) = match user {
             0 => (WITH_ROOT, WITH_ROOT),
             own if own == service => (WITH_ITSELF, WITH_ITSELF),
@@ -60,7 +61,7 @@ impl Crowd {
     /// Whether a user without a role is to be recorded now: once a second at most. What he comes meanwhile is [due](Crowd::due) at its
     /// end. Users beyond those that are remembered are one.
     pub(super) fn complain(&self, peer: &Peer, now: Instant) -> bool {
-        let mut complaints = locked(&self.complaints);
+        let mut complaints = self.complaints.lock();
         let is_new = !complaints.contains_key(&peer.user);
         if is_new && complaints.len() >= COMPLAINERS {
             complaints.retain(|_, complaint| complaint.more.is_some() || now < complaint.at + COMPLAINT);
@@ -85,13 +86,13 @@ impl Crowd {
 
     /// When there is something to be recorded of users without a role. `None`: all is.
     pub(super) fn due(&self) -> Option<Instant> {
-        let complaints = locked(&self.complaints);
+        let complaints = self.complaints.lock();
         complaints.values().filter(|complaint| complaint.more.is_some()).map(|complaint| complaint.at + COMPLAINT).min()
     }
 
     /// Of users without a role, how often each came since he was recorded, where that is a second ago, or at the `end` whenever it was.
     pub(super) fn complaints(&self, now: Instant, end: bool) -> Vec<(u64, Peer)> {
-        let mut complaints = locked(&self.complaints);
+        let mut complaints = self.complaints.lock();
         let over = complaints.values_mut().filter(|complaint| end || now >= complaint.at + COMPLAINT);
         over.filter_map(|Complaint { at, more }| more.take().inspect(|_| *at = now)).collect()
     }
@@ -99,7 +100,7 @@ impl Crowd {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut held = locked(&self.crowd.held);
+        let mut held = self.crowd.held.lock();
         if let Entry::Occupied(mut of_user) = held.entry(self.user) {
             *of_user.get_mut() -= 1;
             if *of_user.get() == 0 {
@@ -107,11 +108,6 @@ impl Drop for Place {
             }
         }
     }
-}
-
-/// Nothing is left half done in a map by a panic.
-fn locked<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
-    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -136,7 +132,7 @@ mod tests {
             assert_eq!(places.len(), most, "user {user}");
         }
         drop(places);
-        assert!(crowd.held.lock().expect("whole").is_empty(), "nothing is kept of who has left");
+        assert!(crowd.held.lock().is_empty(), "nothing is kept of who has left");
     }
 
     fn peer(user: u32) -> Peer {
@@ -162,7 +158,7 @@ mod tests {
         for user in 100..10_000 {
             let _ = crowd.complain(&peer(user), after(4500));
         }
-        assert!(crowd.complaints.lock().expect("whole").len() <= COMPLAINERS + 1);
+        assert!(crowd.complaints.lock().len() <= COMPLAINERS + 1);
         let told: u64 = crowd.complaints(after(4500), true).iter().map(|(more, _)| more).sum();
         // One line for each user that is remembered, and one for all others.
         assert_eq!(told, 9_900 - u64::try_from(COMPLAINERS + 1).expect("few"));

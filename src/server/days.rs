@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use time::Date;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::about;
+use super::tell;
 use crate::config::day_of;
 use crate::connection::{Gate, Live};
 use crate::record::Lifecycle;
@@ -57,9 +57,7 @@ impl Days {
         let live = gate.live();
         for problem in live.config.turned(since, today) {
             tracing::warn!("{problem}");
-            let mut fields = about(&live.config);
-            fields.rare.message = Some(problem.to_string().as_str().into());
-            gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
+            tell(gate, Lifecycle::ConfigProblem, &problem.to_string());
         }
     }
 }

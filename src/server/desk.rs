@@ -16,10 +16,11 @@ use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::about;
 use super::before::Before;
+use super::changes::Trial;
 use super::crowd::Crowd;
 use super::signals::{Asked, Loading};
+use super::tell_of;
 use crate::admin::{Views, readiness};
 use crate::aside::aside;
 use crate::config::{Config, hexadecimal};
@@ -30,7 +31,7 @@ use crate::control::protocol::{
 };
 use crate::control::role::{Peer, Role};
 use crate::control::{self, frames};
-use crate::record::{EventId, Lifecycle, State, UserId, WhenUnwritable};
+use crate::record::{EventId, Lifecycle, State, WhenUnwritable};
 
 /// For a whole answer to be taken.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
@@ -54,14 +55,7 @@ pub(super) struct Command {
 pub(super) struct InForce {
     /// Taken up then.
     pub(super) since: SystemTime,
-    pub(super) trial: Option<OnTrial>,
-}
-
-pub(super) struct OnTrial {
-    pub(super) revision: Arc<str>,
-    pub(super) ends: Instant,
-    pub(super) until: SystemTime,
-    pub(super) by: String,
+    pub(super) trial: Option<Arc<Trial>>,
 }
 
 /// What requests are answered from.
@@ -332,13 +326,7 @@ impl Desk {
             Lifecycle::ControlRefused => tracing::warn!("control: {message}"),
             _ => tracing::info!("control: {message}"),
         }
-        let mut fields = about(&self.views.gate.live().config);
-        fields.rare.message = Some(message.into());
-        fields.rare.control = word;
-        fields.rare.user_id = Some(UserId(peer.user));
-        fields.rare.user_name = peer.name.as_deref().map(Into::into);
-        fields.rare.process = peer.process;
-        self.views.gate.recorder().lifecycle(kind, fields);
+        tell_of(&self.views.gate, kind, message, Some(peer), word);
     }
 }
 

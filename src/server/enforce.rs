@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::about;
+use super::tell;
 use crate::connection::Gate;
 use crate::policy::Until;
 use crate::record::Lifecycle;
@@ -26,9 +26,7 @@ pub(super) async fn enforce(gate: Arc<Gate>) {
             let what = turn.sentence();
             tracing::warn!("{what}");
             if let Some(kind) = turn.lifecycle() {
-                let mut fields = about(&live.config);
-                fields.rare.message = Some(what.into());
-                gate.recorder().lifecycle(kind, fields);
+                tell(&gate, kind, &what);
             }
             if let Turn::Ends(_) = turn {
                 gate.ask_anew();
@@ -104,6 +102,7 @@ mod tests {
     use time::OffsetDateTime;
     use time::format_description::well_known::Rfc3339;
 
+    use super::super::about;
     use super::*;
     use crate::config::{self, Scope};
     use crate::connection::Live;

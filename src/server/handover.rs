@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::before::answer_successor;
 use super::systemd::{feeds_watchdog, tell_systemd};
-use super::{Server, about};
+use super::{Server, tell};
 use crate::aside::aside;
 use crate::connection::{Handed, ON_THE_WAY};
 use crate::control::frames::{self, MOST_DESCRIPTORS};
@@ -96,9 +96,7 @@ impl Server {
             Err(error) => {
                 let what = format!("{who} wanted to take over, and this one goes on: {error}");
                 tracing::error!("{what}");
-                let mut fields = about(&self.gate.live().config);
-                fields.rare.message = Some(what.into());
-                self.gate.recorder().lifecycle(Lifecycle::TakeoverFailed, fields);
+                tell(&self.gate, Lifecycle::TakeoverFailed, &what);
                 false
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Server, ServerError, about};
+use super::{Server, ServerError, tell};
 use crate::config::{Config, Scope, Source};
 use crate::connection::Gate;
 use crate::minter::{LinkError, Minter, TakeUpError, TakenUp};
@@ -81,9 +81,7 @@ impl Server {
         let why = error.to_string();
         tracing::error!("{why}");
         self.health.minting_ended();
-        let mut fields = about(&self.gate.live().config);
-        fields.rare.message = Some(why.as_str().into());
-        self.gate.recorder().lifecycle(Lifecycle::MintingEnded, fields);
+        tell(&self.gate, Lifecycle::MintingEnded, &why);
         error
     }
 }
@@ -115,9 +113,7 @@ async fn attend(minter: Minter, gate: Arc<Gate>, health: Arc<Health>) {
             }
         };
         tracing::warn!("{what}");
-        let mut fields = about(&gate.live().config);
-        fields.rare.message = Some(what.as_str().into());
-        gate.recorder().lifecycle(kind, fields);
+        tell(&gate, kind, &what);
     }
 }
 

@@ -9,7 +9,7 @@ use super::bind::{Bound, Held};
 use super::control;
 use super::desk::InForce;
 use super::serving::Serving;
-use super::{Inherited, Server, ServerError, about, fit_connections, tell_systemd};
+use super::{Inherited, Server, ServerError, about, fit_connections, tell, tell_systemd};
 use crate::addrs::ListenAddr;
 use crate::aside::aside;
 use crate::config::{Config, Source};
@@ -61,18 +61,14 @@ impl Server {
 
     pub(super) fn not_taken_up(&self, why: &str) {
         tracing::error!("reload failed, the old configuration stays in force: {why}");
-        let mut fields = about(&self.gate.live().config);
-        fields.rare.message = Some(why.into());
-        self.gate.recorder().lifecycle(Lifecycle::ReloadFailed, fields);
+        tell(&self.gate, Lifecycle::ReloadFailed, why);
     }
 
     /// What is not as it should be in the configuration that is now in force.
     pub(super) fn record_problems(&self) {
         let live = self.gate.live();
         for warning in &live.config.warnings {
-            let mut fields = about(&live.config);
-            fields.rare.message = Some(warning.to_string().as_str().into());
-            self.gate.recorder().lifecycle(Lifecycle::ConfigProblem, fields);
+            tell(&self.gate, Lifecycle::ConfigProblem, &warning.to_string());
         }
     }
 

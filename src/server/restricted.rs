@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Server, ServerError, about};
+use super::{Server, ServerError, tell};
 use crate::config::{Config, LoadError, Problem};
 use crate::files::open_regular;
 use crate::record::Lifecycle;
@@ -68,9 +68,7 @@ impl Server {
             tracing::info!("restricted: {}", held.join(", "));
         }
         if !missed.is_empty() {
-            let mut fields = about(&self.gate.live().config);
-            fields.rare.message = Some(missed.join("; ").as_str().into());
-            self.gate.recorder().lifecycle(Lifecycle::Unrestricted, fields);
+            tell(&self.gate, Lifecycle::Unrestricted, &missed.join("; "));
         }
     }
 

@@ -45,13 +45,11 @@ impl Places {
         }
         let bound = Bound::new(config, workers, &HashMap::new(), Held::default(), &mut inherited)?;
         let (mut first, settings) = (about(config), config.record.clone());
-        let (lent, successor) = match predecessor {
-            None => (None, Successor::No),
-            Some(predecessor) => {
-                predecessor.tell(&mut first);
-                (predecessor.record()?, Successor::Yes)
-            }
-        };
+        let (mut lent, mut successor) = (None, Successor::No);
+        if let Some(predecessor) = predecessor {
+            predecessor.tell(&mut first);
+            (lent, successor) = (predecessor.record()?, Successor::Yes);
+        }
         let (lent, (recorder, run)) = match lent {
             None => (None, Recorder::ready_to_start(settings, first)?),
             Some((lent, record)) => (Some(lent), Recorder::ready_behind(settings, first, record)?),

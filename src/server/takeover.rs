@@ -20,7 +20,7 @@ use super::before::{Before, watch_draining};
 use super::handover::{GO, KEPT, NOT_TAKEN, READY, RECORD, RELEASED, SOCKETS, TAKEN};
 use super::inherited::Inherited;
 use super::systemd::feed_watchdog_of_another;
-use super::{Server, about};
+use super::{Server, tell};
 use crate::connection::{Gate, Parcel, ParcelError, serve_moved};
 use crate::control::client::{ClientError, connect, read_line};
 use crate::control::frames;
@@ -256,9 +256,7 @@ fn tell_ended(gate: &Gate, place: &Place, (came, lines): (&Came, u64), in_order:
         came.stayed(),
     );
     tracing::info!("{what}");
-    let mut fields = about(&gate.live().config);
-    fields.rare.message = Some(what.into());
-    gate.recorder().lifecycle(Lifecycle::TakenOver, fields);
+    tell(gate, Lifecycle::TakenOver, &what);
 }
 
 /// From here on the tunnel is this process's.
@@ -310,6 +308,7 @@ fn due(message: (Vec<u8>, Vec<OwnedFd>), word: &[u8]) -> Result<(Vec<u8>, Vec<Ow
 mod tests {
     use std::time::SystemTime;
 
+    use super::super::about;
     use super::*;
     use crate::config::{self, Scope};
     use crate::connection::Live;

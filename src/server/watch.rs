@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::about;
 use super::bind::BACKLOG;
+use super::tell;
 use crate::admit::Counted;
 use crate::connection::Gate;
 use crate::pressure::{Change, EVERY, Outside, State};
@@ -31,12 +31,12 @@ pub(super) async fn watch(gate: Arc<Gate>) {
             queue,
         };
         if let Some(change) = gate.pressure().sample(&outside) {
-            tell(&gate, &change);
+            say(&gate, &change);
         }
     }
 }
 
-fn tell(gate: &Gate, change: &Change) {
+fn say(gate: &Gate, change: &Change) {
     let kind = match change.to {
         State::Normal => {
             tracing::info!("{change}");
@@ -51,9 +51,7 @@ fn tell(gate: &Gate, change: &Change) {
             Lifecycle::Refusing
         }
     };
-    let mut fields = about(&gate.live().config);
-    fields.rare.message = Some(change.to_string().as_str().into());
-    gate.recorder().lifecycle(kind, fields);
+    tell(gate, kind, &change.to_string());
 }
 
 /// Connections that the kernel keeps for a listener: what we ask for, where it grants that.

@@ -6,7 +6,7 @@
 //! holds the key is proven in its handshake all the same.
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
@@ -14,6 +14,7 @@ use lru::LruCache;
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::certificate::Certificate;
+use crate::locks::Mutex;
 
 /// Chains remembered, some 300 octets each.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(2_048).expect("not zero");
@@ -56,7 +57,7 @@ impl Default for Judged {
 impl Judged {
     /// What was found, if it holds at `now`. A clock that was set back makes it ask again.
     pub(super) fn recall(&self, asked: &Asked, now: SystemTime) -> Option<Arc<Certificate>> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.0.lock();
         let good = kept.get(asked)?;
         (good.found <= now && now < good.until).then(|| Arc::clone(&good.certificate))
     }
@@ -64,6 +65,6 @@ impl Judged {
     /// That the chain is good from `now` up to `until`.
     pub(super) fn remember(&self, asked: Asked, certificate: &Arc<Certificate>, now: SystemTime, until: SystemTime) {
         let good = Good { certificate: Arc::clone(certificate), found: now, until };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(asked, good);
+        self.0.lock().put(asked, good);
     }
 }

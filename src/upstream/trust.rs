@@ -18,6 +18,7 @@ use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 use super::certificate::{Stamp, wall};
 use super::revocation::{Crl, newest_first};
+use super::system::Places;
 use super::verifier::{Authorities, NoClientCertificate, Verifier, WithoutCrls};
 use crate::files::{MAX_CERTIFICATES, regular};
 use crate::tls;
@@ -223,9 +224,9 @@ impl Loader {
         match roots {
             Roots::Bundled => self.store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Roots::System => {
-                let found = rustls_native_certs::load_native_certs();
-                let (added, _) = self.store.add_parsable_certificates(found.certs);
-                let problems = found.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+                let found = Places::of_this_machine().read();
+                let (added, _) = self.store.add_parsable_certificates(found.certificates);
+                let problems = found.problems.join("; ");
                 if added == 0 {
                     let what =
                         format!("the system's store of root certificates is empty; install ca-certificates {problems}");

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -21,6 +21,7 @@ use super::certificate::{Certificate, Rejection, names};
 use super::handshake::server_name;
 use super::judged::{Asked, Judged};
 use super::profile::{Flaw, Stands};
+use crate::locks::Mutex;
 use crate::names::DnsName;
 
 /// Certificates that may lead on from a server's own; real chains have one to four. webpki tries every order of authorities of
@@ -51,17 +52,13 @@ impl Seen {
     pub(super) async fn during<T>(handshake: impl Future<Output = T>) -> (T, Sight) {
         let seen = Arc::new(Self::default());
         let result = SEEN.scope(Arc::clone(&seen), handshake).await;
-        let sight = seen.lock().clone();
+        let sight = seen.0.lock().clone();
         (result, sight)
     }
 
     fn note(change: impl FnOnce(&mut Sight)) {
         // Outside of `during` there is nobody to tell.
-        let _ = SEEN.try_with(|seen| change(&mut seen.lock()));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Sight> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let _ = SEEN.try_with(|seen| change(&mut seen.0.lock()));
     }
 }
 

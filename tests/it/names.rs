@@ -67,7 +67,7 @@ async fn c03_to_c12_a_malformed_host_is_400_and_no_one_is_asked() {
     let dns = Dns::answering(|_| Says::Addresses(vec!["127.0.0.1"])).await;
     let config = Config::new()
         .service(super::support::Service::tunnel("wide", &["*.allowed.test", "allowed.test"], 443))
-        .set("resolver", "servers", &dns.servers());
+        .asking(&dns);
     let mut sekisho = Sekisho::start(&config).await;
     let long_label = format!("{}.allowed.test", "a".repeat(64));
     let long_name = format!("{}allowed.test", "a.".repeat(125));

@@ -47,11 +47,7 @@ async fn a02_an_ip_literal_is_refused_whoever_it_is() {
 #[tokio::test]
 async fn a15_a_denied_name_is_never_looked_up() {
     let dns = Dns::answering(|_| Says::Addresses(vec!["127.0.0.1"])).await;
-    let config = Config::new().service(Service::tunnel("allowed", &["allowed.test"], 443)).set(
-        "resolver",
-        "servers",
-        &dns.servers(),
-    );
+    let config = Config::new().service(Service::tunnel("allowed", &["allowed.test"], 443)).asking(&dns);
     let mut sekisho = Sekisho::start(&config).await;
     for n in 0..200 {
         sekisho.refused(&format!("mzxw6ytb{n}.denied.test:443"), 403, "not_allowlisted").await;
@@ -63,7 +59,7 @@ async fn a15_a_denied_name_is_never_looked_up() {
 #[tokio::test]
 async fn a17_m01_the_proxy_does_not_connect_to_itself() {
     let dns = Dns::answering(|_| Says::Addresses(vec!["127.0.0.1"])).await;
-    let base = Config::new().set("resolver", "servers", &dns.servers());
+    let base = Config::new().asking(&dns);
     let mut sekisho = Sekisho::start(&base.clone().service(Service::tunnel("any port", &["*.self.test"], 443))).await;
     let (proxy, admin) = (sekisho.addr().port(), sekisho.admin.port());
     let ports = Service::tunnel("any port", &["*.self.test", "named.test"], proxy);
@@ -132,7 +128,7 @@ async fn a19_patterns_match_label_by_label() {
         .service(Service::tunnel("inner", &["autodiscover.*.inner.test"], port))
         .service(Service::tunnel("partial", &["*cdn.partial.test"], port));
     let dns = Dns::answering(|_| Says::Nothing).await;
-    let mut sekisho = Sekisho::start(&config.set("resolver", "servers", &dns.servers())).await;
+    let mut sekisho = Sekisho::start(&config.asking(&dns)).await;
     for (host, rule) in rows {
         let (_, answer) = sekisho.connect(&format!("{host}:{port}")).await;
         let record = sekisho.next_connection().await;

@@ -1,13 +1,15 @@
 //! Only scenes about what the running service has given up belong here: what a reload may not need, and where the key lies.
 
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 
 use rustix::process::Signal;
 
 use super::support::by_hand::inside;
 use super::support::sekisho::{APART, prepare, run, set_mode, text};
-use super::support::{Config, Origin, Sekisho, Service, within};
+use super::support::{Config, Origin, Sekisho, Service, until, within};
 
 fn restricts(metrics: &std::collections::BTreeMap<String, f64>, kind: &str) -> bool {
     metrics[&format!("sekisho_restriction{{kind=\"{kind}\"}}")] == 1.0
@@ -64,6 +66,69 @@ async fn j07_a_reload_that_needs_more_wants_a_restart_and_changes_nothing() {
     let (_wire, answer) = sekisho.connect(&format!("allowed.test:{}", origin.port())).await;
     assert_eq!(answer.status, 200, "the old configuration is in force");
     sekisho.next_connection().await;
+}
+
+/// The environment names several folders of roots, and a reload reads them too.
+#[tokio::test]
+async fn j07_the_systems_roots_are_in_reach_wherever_they_are() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let config = Config::new().tunnel("allowed.test", &origin).set("upstream", "roots", "\"system\"");
+    let folders = tempfile::tempdir().expect("a folder");
+    let [file, one, other] = ["file", "one", "other"].map(|name| folders.path().join(name));
+    let mut sekisho = Sekisho::start_in(&config, |dir| {
+        for folder in [&file, &one, &other] {
+            fs::create_dir(folder).expect("made");
+            fs::copy(dir.join("origins.pem"), folder.join("root.pem")).expect("copied");
+        }
+        let folders = std::env::join_paths([&one, &other]).expect("no colon in them");
+        vec![("SSL_CERT_FILE", file.join("root.pem").into()), ("SSL_CERT_DIR", folders)]
+    })
+    .await;
+    sekisho.reload(&config).await;
+    let said = sekisho.stderr();
+    assert!(!said.contains("was read in part"), "{said}");
+    drop(sekisho.tunnel(&origin.at("allowed.test")).await);
+    sekisho.next_connection().await;
+    sekisho.finish().await;
+}
+
+/// The kernel refuses a restricted process to connect to an abstract socket; the way that was open before stays.
+#[tokio::test]
+async fn j07_a_service_manager_on_an_abstract_socket_is_told() {
+    let name = format!("sekisho-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let manager = UnixDatagram::bind_addr(&address).expect("a socket");
+    manager.set_nonblocking(true).expect("non-blocking");
+    let told = async |line: &str| {
+        until(&format!("{line} is told"), || {
+            let mut octets = [0; 4096];
+            let length = manager.recv(&mut octets).ok()?;
+            text(&octets[..length]).lines().any(|told| told == line).then_some(())
+        })
+        .await;
+    };
+    let config = Config::new();
+    let environment = vec![("NOTIFY_SOCKET", format!("@{name}").into()), ("WATCHDOG_USEC", "30000000".into())];
+    let mut sekisho = Sekisho::start_in(&config, |_| environment.clone()).await;
+    for line in ["READY=1", "WATCHDOG=1"] {
+        told(line).await;
+    }
+    sekisho.reload(&config).await;
+    for line in ["RELOADING=1", "READY=1"] {
+        told(line).await;
+    }
+    sekisho.signal(Signal::TERM);
+    told("STOPPING=1").await;
+    assert!(sekisho.exit().await.success());
+}
+
+#[tokio::test]
+async fn a_service_manager_that_is_not_there_is_complained_of() {
+    let environment = vec![("NOTIFY_SOCKET", format!("@sekisho-nobody-{}", std::process::id()).into())];
+    let sekisho = Sekisho::start_in(&Config::new(), |_| environment.clone()).await;
+    let said = sekisho.stderr();
+    assert!(said.contains("the service manager cannot be told anything (NOTIFY_SOCKET)"), "{said}");
+    sekisho.finish().await;
 }
 
 /// What a reload cannot do where the service writes beside its configuration is said before the first start.

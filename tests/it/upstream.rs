@@ -70,10 +70,11 @@ async fn b01_special_addresses_are_never_connected_to() {
         Says::Addresses(vec![BAD[index]])
     })
     .await;
-    let config = Config::new()
-        .set("upstream", "allow_addresses", "[]")
-        .set("resolver", "servers", &dns.servers())
-        .service(Service::tunnel("all", &["*.names.test"], 443));
+    let config = Config::new().set("upstream", "allow_addresses", "[]").asking(&dns).service(Service::tunnel(
+        "all",
+        &["*.names.test"],
+        443,
+    ));
     let mut sekisho = Sekisho::start(&config).await;
     for (index, bad) in BAD.iter().enumerate() {
         let record = sekisho.refused(&format!("n{index}.names.test:443"), 403, "address_denied").await;
@@ -96,11 +97,7 @@ async fn b01_static_answers_pass_the_same_guard() {
 async fn b02_one_resolution_for_one_dial() {
     let origin = Origin::https(&["allowed.test"]).start().await;
     let dns = Dns::answering(|_| Says::Addresses(vec!["127.0.0.1"])).await;
-    let config = Config::new().service(Service::tunnel("allowed", &["allowed.test"], origin.port())).set(
-        "resolver",
-        "servers",
-        &dns.servers(),
-    );
+    let config = Config::new().service(Service::tunnel("allowed", &["allowed.test"], origin.port())).asking(&dns);
     let mut sekisho = Sekisho::start(&config).await;
     let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
     assert_eq!(inside.get("allowed.test", "/").await.expect("an answer").status, 200);
@@ -117,7 +114,7 @@ async fn b03_b04_bad_addresses_among_good_ones_are_never_tried() {
     let dns = Dns::answering(|_| Says::Addresses(vec!["127.0.0.9", "127.0.0.1", "::1"])).await;
     let config = Config::new()
         .set("upstream", "allow_addresses", "[\"127.0.0.9/32\"]")
-        .set("resolver", "servers", &dns.servers())
+        .asking(&dns)
         .service(Service::tunnel("mixed", &["mixed.test"], trap.port()));
     let mut sekisho = Sekisho::start(&config).await;
     let record = sekisho.refused(&trap.at("mixed.test"), 502, "connect_failed").await;
@@ -139,10 +136,11 @@ async fn b05_names_that_do_not_resolve_are_502_or_504_in_time() {
         _ => Says::NxDomain,
     })
     .await;
-    let config = Config::new()
-        .set("resolver", "servers", &dns.servers())
-        .set("timeouts", "dns", "\"1s\"")
-        .service(Service::tunnel("all", &["*.names.test"], 443));
+    let config = Config::new().asking(&dns).set("timeouts", "dns", "\"1s\"").service(Service::tunnel(
+        "all",
+        &["*.names.test"],
+        443,
+    ));
     let mut sekisho = Sekisho::start(&config).await;
     for (name, status, reason) in [
         ("nx", 502, "dns_failed"),
@@ -167,11 +165,7 @@ async fn b05_names_that_do_not_resolve_are_502_or_504_in_time() {
 async fn b05_a_truncated_answer_is_asked_for_again_over_tcp() {
     let origin = Origin::https(&["allowed.test"]).start().await;
     let dns = Dns::answering(|_| Says::OverTcp(vec!["127.0.0.1"])).await;
-    let config = Config::new().service(Service::tunnel("allowed", &["allowed.test"], origin.port())).set(
-        "resolver",
-        "servers",
-        &dns.servers(),
-    );
+    let config = Config::new().service(Service::tunnel("allowed", &["allowed.test"], origin.port())).asking(&dns);
     let mut sekisho = Sekisho::start(&config).await;
     let mut inside = Tls::named("allowed.test").over(sekisho.tunnel(&origin.at("allowed.test")).await).await;
     assert_eq!(inside.get("allowed.test", "/").await.expect("an answer").status, 200);
@@ -182,11 +176,7 @@ async fn b05_a_truncated_answer_is_asked_for_again_over_tcp() {
 #[tokio::test]
 async fn b06_names_are_asked_for_as_they_are() {
     let dns = Dns::answering(|_| Says::NxDomain).await;
-    let config = Config::new().set("resolver", "servers", &dns.servers()).service(Service::tunnel(
-        "names",
-        &["www.names.test"],
-        443,
-    ));
+    let config = Config::new().asking(&dns).service(Service::tunnel("names", &["www.names.test"], 443));
     let mut sekisho = Sekisho::start(&config).await;
     sekisho.refused("www.names.test:443", 502, "dns_failed").await;
     sekisho.refused("localhost:443", 403, "not_allowlisted").await;
@@ -240,7 +230,7 @@ async fn n03_inspected_dead_addresses_become_pages() {
     let config = Config::new()
         .set("timeouts", "upstream_handshake", "\"1s\"")
         .set("timeouts", "dns", "\"1s\"")
-        .set("resolver", "servers", &dns.servers())
+        .asking(&dns)
         .inspect("silent.test", &silent)
         .inspect("closing.test", &closing)
         .inspect("garbage.test", &garbage)

@@ -38,7 +38,7 @@ pub async fn faulty_servers(rounds: usize) -> Told {
     .await;
     let config = Config::new()
         .service(Service::tunnel("line", &["*.names.test"], origin.port()))
-        .set("resolver", "servers", &dns.servers())
+        .asking(&dns)
         .set("upstream", "allow_addresses", "[\"127.0.0.1/32\", \"127.0.0.9/32\"]")
         .set("timeouts", "dns", "\"2s\"");
     let sekisho = Sekisho::start(&config).await;
@@ -93,7 +93,7 @@ pub async fn gone_server(rounds: usize) -> Told {
         sekisho.reload(&config).await;
         let tried = Tried::now(&sekisho, &authority, &tls).await;
         tried.failed("gone", &sekisho, 504, &["dns_timeout"]).await.says("failed", "dns_timeout");
-        sekisho.reload(&config.clone().set("resolver", "servers", &dns.servers())).await;
+        sekisho.reload(&config.clone().asking(&dns)).await;
         survived.after(recovered("another name server", &sekisho, &authority, &tls).await);
     }
     settled(&sekisho, vec![survived]).await

@@ -98,30 +98,73 @@ async fn o04_without_the_threads_it_needs_it_says_so_and_ends() {
     }
 }
 
+/// A folder with a FIFO in it, which nobody writes to.
+fn with_pipe(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    let fifo = dir.path().join(name);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).expect("a FIFO");
+    dir
+}
+
+/// What a command says that is told of the FIFO by this argument, and by this variable.
+async fn told_of_a_pipe(dir: &Path, arguments: &[&str], variable: Option<(&str, &str)>) -> String {
+    let mut child = Command::new(binary())
+        .args(arguments)
+        .current_dir(dir)
+        .env("NO_COLOR", "1")
+        .env_remove("SSL_CERT_FILE")
+        .env_remove("SSL_CERT_DIR")
+        .envs(variable)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    until("the end", || child.try_wait().expect("wait")).await;
+    let out = child.wait_with_output().expect("it has ended");
+    assert_eq!(out.status.code(), Some(1), "{arguments:?}");
+    text(&out.stderr)
+}
+
 #[tokio::test]
 async fn l02_a_configuration_that_is_a_pipe_is_not_waited_for() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let fifo = dir.path().join("sekisho.toml");
-    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).expect("a FIFO");
+    let dir = with_pipe("sekisho.toml");
     for command in ["run", "check"] {
-        let mut child = Command::new(binary())
-            .args([command, "--config", "sekisho.toml"])
-            .current_dir(dir.path())
-            .env("NO_COLOR", "1")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it runs");
-        until("the end", || child.try_wait().expect("wait")).await;
-        let out = child.wait_with_output().expect("it has ended");
         assert_eq!(
-            text(&out.stderr),
+            told_of_a_pipe(dir.path(), &[command, "--config", "sekisho.toml"], None).await,
             "sekisho.toml: error: found no readable file (it is no ordinary file), expected the configuration\n    hint: is this the \
              right file? An ordinary one of at most 64 MiB is read\n\nsekisho.toml: 1 error\n",
             "{command}"
         );
-        assert_eq!(out.status.code(), Some(1), "{command}");
     }
+}
+
+#[tokio::test]
+async fn l02_roots_that_are_a_pipe_are_not_waited_for() {
+    let dir = with_pipe("roots.pem");
+    let config = "[[listener]]\naddress = \"127.0.0.1:0\"\n[resolver]\nservers = [\"192.0.2.1:53\"]\n[upstream]\nroots = \"system\"\n";
+    fs::write(dir.path().join("sekisho.toml"), config).expect("written");
+    let empty = "sekisho.toml:6:9: error: upstream.roots: the system's store of root certificates is empty; install ca-certificates ";
+    for (variable, named, said) in [
+        ("SSL_CERT_FILE", "roots.pem", "roots.pem: it is no ordinary file"),
+        // A folder's FIFO is none of its certificates.
+        ("SSL_CERT_DIR", ".", ""),
+    ] {
+        let told = told_of_a_pipe(dir.path(), &["check"], Some((variable, named))).await;
+        let error = told.lines().find(|line| line.contains(": error: "));
+        assert_eq!(error, Some(format!("{empty}{said}").trim_end()), "{variable}");
+    }
+    let load = ["load", "run", "--proxy", "127.0.0.1:1", "--target", "https://load.test:1", "--ca", "roots.pem"];
+    assert_eq!(told_of_a_pipe(dir.path(), &load, None).await, "sekisho: --ca roots.pem: it is no ordinary file\n");
+}
+
+#[tokio::test]
+async fn l02_a_folder_that_is_a_pipe_is_not_waited_for() {
+    let dir = with_pipe("pipe");
+    assert_eq!(
+        told_of_a_pipe(dir.path(), &["quickstart", "--dir", "pipe"], None).await,
+        "sekisho: cannot read pipe/sekisho.toml: Not a directory (os error 20); choose another folder with --dir DIR\n"
+    );
 }
 
 /// /etc is one of the scene's own, in a mount namespace.

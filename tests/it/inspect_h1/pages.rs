@@ -69,7 +69,7 @@ async fn i02_every_failed_origin_is_a_page_with_words_and_sees_no_request() {
         let service = Service::inspect(host, &[host], *port);
         config.service(service.header("Restrict-Access-To-Tenants", "city.example.lg.jp"))
     });
-    let config = config.hosts(&names).set("resolver", "servers", &dns.servers()).set("timeouts", "dns", "\"1s\"").set(
+    let config = config.hosts(&names).asking(&dns).set("timeouts", "dns", "\"1s\"").set(
         "timeouts",
         "upstream_handshake",
         "\"1s\"",

@@ -18,6 +18,15 @@ async fn listeners_closed(sekisho: &Sekisho) {
     .await;
 }
 
+/// A tunnel and an inspected service.
+fn one_of_each(echo: &Origin, origin: &ByHand, drain: &str) -> Config {
+    Config::new()
+        .tunnel("tunnel.test", echo)
+        .service(Service::inspect("allowed.test", &["allowed.test"], origin.port()))
+        .hosts(&["allowed.test"])
+        .set("timeouts", "drain", &format!("{drain:?}"))
+}
+
 fn get(at: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n")
 }
@@ -26,11 +35,7 @@ fn get(at: &str, path: &str) -> String {
 async fn sigterm_closes_the_idle_finishes_requests_and_cuts_tunnels_at_drain() {
     let echo = Origin::https(&["tunnel.test"]).echoing().start().await;
     let origin = ByHand::start(&["allowed.test"], &["http/1.1"]).await;
-    let config = Config::new()
-        .tunnel("tunnel.test", &echo)
-        .service(Service::inspect("allowed.test", &["allowed.test"], origin.port()))
-        .hosts(&["allowed.test"])
-        .set("timeouts", "drain", "\"2s\"");
+    let config = one_of_each(&echo, &origin, "2s");
     let mut sekisho = Sekisho::start(&config).await;
     let at = origin.at("allowed.test");
     let mut tunnel = Tls::named("tunnel.test").over(sekisho.tunnel(&echo.at("tunnel.test")).await).await;
@@ -136,11 +141,7 @@ async fn a_drain_over_h2_is_goaway_and_the_running_stream_finishes() {
 async fn a_second_sigterm_cuts_now() {
     let echo = Origin::https(&["tunnel.test"]).echoing().start().await;
     let origin = ByHand::start(&["allowed.test"], &["http/1.1"]).await;
-    let config = Config::new()
-        .tunnel("tunnel.test", &echo)
-        .service(Service::inspect("allowed.test", &["allowed.test"], origin.port()))
-        .hosts(&["allowed.test"])
-        .set("timeouts", "drain", "\"1h\"");
+    let config = one_of_each(&echo, &origin, "1h");
     let mut sekisho = Sekisho::start(&config).await;
     let at = origin.at("allowed.test");
     let mut tunnel = Tls::named("tunnel.test").over(sekisho.tunnel(&echo.at("tunnel.test")).await).await;

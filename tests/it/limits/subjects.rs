@@ -76,11 +76,8 @@ async fn a_service_is_limited_before_a_name_is_looked_up_and_the_slot_is_its_tun
     let other = Origin::https(&["other.test"]).echoing().start().await;
     let dns = Dns::answering(|_| Says::Addresses(vec!["127.0.0.1"])).await;
     let service = Service::tunnel("Demo", &["allowed.test"], origin.port()).limits("connections = 2");
-    let config = Config::new().service(service).service(Service::tunnel("Other", &["other.test"], other.port())).set(
-        "resolver",
-        "servers",
-        &dns.servers(),
-    );
+    let config =
+        Config::new().service(service).service(Service::tunnel("Other", &["other.test"], other.port())).asking(&dns);
     let mut sekisho = Sekisho::start(&config).await;
     let at = origin.at("allowed.test");
     let one = Tls::named("allowed.test").over(sekisho.tunnel(&at).await).await;
@@ -233,7 +230,7 @@ async fn h11_look_ups_that_wait_are_counted_and_known_names_are_none() {
     let origin = Origin::https(&["known.allowed.test", "slow9.allowed.test"]).echoing().start().await;
     let config = Config::new()
         .service(Service::tunnel("Demo", &["*.allowed.test"], origin.port()))
-        .set("resolver", "servers", &dns.servers())
+        .asking(&dns)
         .set("timeouts", "dns", "\"60s\"")
         .set("limits.per_client", "dns_lookups", "2");
     let mut sekisho = Sekisho::start(&config).await;

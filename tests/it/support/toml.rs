@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Origin;
+use super::dns::Dns;
 
 /// A configuration under construction.
 #[derive(Clone)]
@@ -115,6 +116,11 @@ impl Config {
     pub fn set(mut self, section: &str, key: &str, value: &str) -> Self {
         self.sections.entry(section.to_owned()).or_default().insert(key.to_owned(), value.to_owned());
         self
+    }
+
+    /// These name servers are asked.
+    pub fn asking(self, dns: &Dns) -> Self {
+        self.set("resolver", "servers", &dns.servers())
     }
 
     pub fn service(mut self, service: Service) -> Self {
