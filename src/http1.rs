@@ -18,7 +18,7 @@
 //!   `Content_Length` and `Transfer_Encoding` are errors: some origins read `_` as `-`.
 //! * Any method may carry content but TRACE and CONNECT (`Content-Length: 0` is no content). GET, HEAD, DELETE and OPTIONS
 //!   with content say so by [`RequestHead::has_unexpected_content`].
-//! * `Expect` is `100-continue`, once, in HTTP/1.1, on a message with framing; beside `Content-Length: 0` it asks for nothing.
+//! * `Expect` is `100-continue`, once, on a message with framing; beside `Content-Length: 0`, and in HTTP/1.0, it asks for nothing.
 //! * `Connection` has at most 64 options, empty ones counted.
 //! * `Upgrade` counts in HTTP/1.1, named by `Connection`, and without content; else it is as if it were not there.
 //! * 1xx, 204 and 2xx to CONNECT may carry `Content-Length: 0`, no other framing. 101 names its protocol, once.

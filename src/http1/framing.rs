@@ -173,10 +173,8 @@ impl Meaning {
             (Method::Connect, _) => Framing::None,
             (_, framing) => framing,
         };
-        if self.expect && version == Version::Http10 {
-            return Err("Expect stands in an HTTP/1.0 request");
-        }
-        if self.expect && framing == Framing::None {
+        // In HTTP/1.0 it is as if it were not there (RFC 9110 section 10.1.1).
+        if self.expect && version == Version::Http11 && framing == Framing::None {
             return Err("Expect stands in a request without content");
         }
         if self.host.is_none() && version == Version::Http11 {

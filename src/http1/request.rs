@@ -301,7 +301,7 @@ impl RequestHead {
     }
 
     pub fn expectation(&self) -> Expectation {
-        let asks = self.meaning.expects() && self.framing.has_content();
+        let asks = self.meaning.expects() && self.framing.has_content() && self.version == Version::Http11;
         if asks { Expectation::Continue } else { Expectation::None }
     }
 }

@@ -456,7 +456,10 @@ fn e13_expect() {
     }
     refused(&post(b"Content-Length: 5\r\nExpect: 100-continue\r\nExpect: 100-continue\r\n"), "Expect stands more");
     refused(&get(b"Expect: 100-continue\r\n"), "without content");
-    refused(b"POST / HTTP/1.0\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", "in an HTTP/1.0 request");
+    for old in ["POST / HTTP/1.0\r\nContent-Length: 5", "GET / HTTP/1.0\r\nHost: a.test"] {
+        let head = accepted(format!("{old}\r\nExpect: 100-continue\r\n\r\n").as_bytes());
+        assert_eq!(head.expectation(), Expectation::None, "{old}");
+    }
 }
 
 #[test]

@@ -109,6 +109,11 @@ impl<'a> RequestHead<'a> {
         if !scheme_is_ours || !path_is_one || fields.get_all(HOST).iter().count() > 1 {
             return Err(Reason::MalformedRequest);
         }
+        // RFC 9113 section 8.2.1; and what HTTP/1 takes for a method.
+        let padded = fields.values().any(|value| value.as_bytes().trim_ascii().len() != value.len());
+        if padded || self.parts.method.as_str().bytes().any(|octet| octet.is_ascii_lowercase()) {
+            return Err(Reason::MalformedRequest);
+        }
         if fields.len() > FIELDS {
             return Err(Reason::HeadTooLarge);
         }
@@ -158,9 +163,12 @@ fn continues(value: &HeaderValue) -> bool {
 /// The head of an answer as the client is to see it.
 ///
 /// # Errors
-/// [`Reason::UpstreamMalformed`] where its `Content-Length` is not one number.
+/// [`Reason::UpstreamMalformed`] where its `Content-Length` is not one number, or its status not one of RFC 9110 section 15.
 pub fn to_client(parts: response::Parts, form: Form) -> Result<Response<()>, Reason> {
     let length = content_length(&parts.headers).map_err(|NotALength| Reason::UpstreamMalformed)?;
+    if parts.status.as_u16() > 599 {
+        return Err(Reason::UpstreamMalformed);
+    }
     // RFC 9110 section 8.6: neither 204 nor a successful CONNECT has a length.
     let lengthless = parts.status == StatusCode::NO_CONTENT || (form == Form::Tunnel && parts.status.is_success());
     let mut fields = passing(parts.headers, |name| response_field_passes(name, iter::empty()));
@@ -195,15 +203,23 @@ pub fn is_contentless(status: StatusCode, form: Form) -> bool {
     form == Form::Head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
-/// The fields whose names pass.
+/// The fields whose names pass, without blanks at the ends of their values, as over HTTP/1: with them they would be malformed (RFC 9113
+/// section 8.2.1).
 pub fn passing(fields: HeaderMap, passes: impl Fn(&[u8]) -> bool) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(fields.len());
     for (name, value) in &fields {
         if passes(name.as_str().as_bytes()) {
-            kept.append(name.clone(), value.clone());
+            kept.append(name.clone(), trimmed(value));
         }
     }
     kept
+}
+
+fn trimmed(value: &HeaderValue) -> HeaderValue {
+    let octets = value.as_bytes().trim_ascii();
+    // Part of what is a value is one.
+    let part = (octets.len() != value.len()).then(|| HeaderValue::from_bytes(octets).ok()).flatten();
+    part.unwrap_or_else(|| value.clone())
 }
 
 fn bare(status: StatusCode, fields: HeaderMap) -> Response<()> {

@@ -50,8 +50,8 @@ pub struct Course<'a> {
     pub rate: Pace,
 }
 
-/// Relays a body with its trailers to its end, at its rate. `moved` is told the octets of each chunk once all of it was taken,
-/// and now and then none while a chunk waits for its turn.
+/// Relays a body with its trailers to its end, at its rate. `moved` is told the octets of each chunk once all of it was taken, those of
+/// one that the peer left in the middle at the end, and now and then none while a chunk waits for its turn.
 ///
 /// # Errors
 /// [`Halt`]; neither stream has been reset then.
@@ -68,11 +68,12 @@ pub async fn pump(
         poll_fn(|cx| poll_turn(&mut course.rate, to, cx, &moved)).await?;
         course.rate.moved(octets);
         let last = if from.is_end_stream() { Last::Yes } else { Last::No };
-        send_within(to, chunk, last, &mut course.takes, course.stalls).await?;
+        let mut taken = Taken { octets: 0, moved: &moved };
+        send_within(to, chunk, last, &mut course.takes, course.stalls, &mut taken.octets).await?;
         course.sends.iter_mut().for_each(|pace| pace.moved(octets));
         // Fails only for a stream that was reset meanwhile, which the next turn finds out.
         let _ = from.flow_control().release_capacity(octets);
-        moved(octets);
+        drop(taken);
         if last == Last::Yes {
             return Ok(());
         }
@@ -88,15 +89,28 @@ pub async fn pump(
     end.map_err(|_| Halt::Sink)
 }
 
-/// As [`send`], charged for what waits behind a chunk that is not taken at once.
+/// What was taken of a chunk, told once: when there is no more of it to take.
+struct Taken<'a, F: Fn(usize)> {
+    octets: usize,
+    moved: &'a F,
+}
+
+impl<F: Fn(usize)> Drop for Taken<'_, F> {
+    fn drop(&mut self) {
+        (self.moved)(self.octets);
+    }
+}
+
+/// As [`send`], charged for what waits behind a chunk that is not taken at once; `taken` grows with what is.
 async fn send_within(
     to: &mut SendStream<Bytes>,
     chunk: Bytes,
     last: Last,
     pace: &mut Option<Patience>,
     stalls: &Stalls,
+    taken: &mut usize,
 ) -> Result<(), Halt> {
-    let mut sending = pin!(hand_over(to, chunk, last, pace));
+    let mut sending = pin!(hand_over(to, chunk, last, pace, taken));
     match poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await {
         Poll::Ready(sent) => sent,
         Poll::Pending => {
@@ -126,7 +140,7 @@ async fn paced<T>(pace: &mut Option<Patience>, work: impl Future<Output = T>) ->
 /// # Errors
 /// [`Halt::Sink`].
 pub async fn send(to: &mut SendStream<Bytes>, chunk: Bytes, last: Last) -> Result<(), Halt> {
-    hand_over(to, chunk, last, &mut None).await
+    hand_over(to, chunk, last, &mut None, &mut 0).await
 }
 
 async fn hand_over(
@@ -134,14 +148,17 @@ async fn hand_over(
     mut chunk: Bytes,
     last: Last,
     pace: &mut Option<Patience>,
+    taken: &mut usize,
 ) -> Result<(), Halt> {
     while !chunk.is_empty() {
         to.reserve_capacity(chunk.len());
         let room = paced(pace, poll_fn(|cx| poll_room(to, cx))).await.map_err(|_| Halt::SlowSink)??;
         let part = chunk.split_to(room.min(chunk.len()));
-        pace.iter_mut().for_each(|pace| pace.moved(part.len()));
+        let octets = part.len();
+        pace.iter_mut().for_each(|pace| pace.moved(octets));
         let ends = last == Last::Yes && chunk.is_empty();
         to.send_data(part, ends).map_err(|_| Halt::Sink)?;
+        *taken += octets;
         if ends {
             return Ok(());
         }

@@ -77,6 +77,10 @@
 //! rate, and the policy *of this moment*. Each request is an attempt with a record of its own ([`Exchange`]), tied to its
 //! connection's by `sekisho.connection`. Hop-by-hop fields and every spelling of ours go, then ours are set, then the one framing.
 //!
+//! What a forwarding proxy does by RFC 9110 and this one does not: no `Via` is added, `Max-Forwards` is not counted, and of interim answers
+//! only 103 passes on (100 is sekisho's own, since no expectation is passed on). And a client that ends its side of TLS (close_notify) has
+//! left: what it asked for before may have been done, and is not answered.
+//!
 //! **Where the upstream fails**, [`page::serve`](crate::inspect::page::serve) answers every request with the page of the
 //! reason, under a leaf for the inspected name. No byte of the failed origin is in it.
 //!

@@ -90,6 +90,26 @@ async fn a07_scheme_and_path_are_those_of_an_https_uri() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_method_is_in_upper_case_as_on_http_1() {
+    let mut scene = scene().await;
+    scene.client.send(&headers(1, END_STREAM, &asking("get", "/", &[]))).await;
+    assert_eq!(scene.client.status().await, is(1, "400"));
+    assert!(scene.record().await.starts_with("400 denied malformed_request"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_of_an_answer_have_no_blanks_at_their_ends() {
+    let mut scene = scene().await;
+    scene.get(1, "/").await;
+    let (at, _, _) = scene.upstream.head().await;
+    scene.upstream.send(&headers(at, 0, &[(":status", "200"), ("x", " a b\t"), ("y", " ")])).await;
+    let (_, fields, _) = scene.client.head().await;
+    assert_eq!((get(&fields, "x"), get(&fields, "y")), ("a b", ""));
+    scene.upstream.send(&headers(at, END_STREAM, &[("z", "c ")])).await;
+    assert_eq!(get(&scene.client.head().await.1, "z"), "c");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_path_is_ascii_and_there_is_one_expectation_as_on_http_1() {
     let expecting = |values: &[&'static str]| values.iter().map(|value| ("expect", *value)).collect::<Vec<_>>();
     for (path, more, status) in [
@@ -97,6 +117,8 @@ async fn a_path_is_ascii_and_there_is_one_expectation_as_on_http_1() {
         ("/?q=\u{e9}", vec![], "400"),
         ("/", expecting(&["200-ok"]), "400"),
         ("/", expecting(&["100-continue", "100-continue"]), "400"),
+        ("/", vec![("x", " padded")], "400"),
+        ("/", vec![("x", "padded\t")], "400"),
         ("/%C3%A9", expecting(&["100-Continue"]), "-"),
     ] {
         let mut scene = scene().await;
