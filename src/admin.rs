@@ -24,6 +24,7 @@ use crate::pressure::State as Load;
 use crate::proof::Standing;
 use crate::record::{State, WhenUnwritable};
 use crate::restrict::Restriction;
+use crate::sockets::Failures;
 use crate::telemetry::Health;
 
 mod metrics;
@@ -48,12 +49,15 @@ pub struct Views {
 pub async fn serve(listener: TcpListener, views: Views) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut failures = Failures::default();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "admin accept failed");
+                if failures.are_new() {
+                    tracing::warn!(%error, "admin accept failed, and is tried again 20 times a second");
+                }
                 sleep(Duration::from_millis(50)).await;
                 continue;
             }

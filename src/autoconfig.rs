@@ -34,7 +34,7 @@ use self::places::Places;
 use self::shelf::{Page, Shelf};
 use crate::addrs::ClientAddr;
 use crate::connection::Gate;
-use crate::sockets::is_beyond;
+use crate::sockets::{Failures, is_beyond};
 
 const HEAD: Duration = Duration::from_secs(5);
 /// Pause after an accept that failed for want of a descriptor or memory: the next one would fail as well.
@@ -93,22 +93,20 @@ pub async fn serve(listener: TcpListener, gate: Arc<Gate>, counts: Arc<Counts>) 
     let office = Arc::new(Office { gate, counts, shelf: Shelf::default() });
     let places = Places::new();
     let mut connections = JoinSet::new();
-    let mut failing = false;
+    let mut failures = Failures::default();
     loop {
         while connections.try_join_next().is_some() {}
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if !failing {
+                if failures.are_new() {
                     tracing::warn!(%error, "PAC accept failed, and is tried again 20 times a second");
                 }
-                failing = true;
                 office.gate.pressure().accept_failed();
                 sleep(PAUSE_FAILED).await;
                 continue;
             }
         };
-        failing = false;
         if is_beyond(&stream) {
             drop(stream);
             office.counts.note(Served::Refused);

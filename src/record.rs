@@ -113,6 +113,8 @@ pub enum RecordError {
     Random,
     #[error("the record cannot be written")]
     Unwritable,
+    #[error("the record cannot be lent: {0}")]
+    Lent(std::io::Error),
     #[error("the record is closed: the service is stopping")]
     Closed,
     #[error(
@@ -145,8 +147,14 @@ pub struct Ready {
 
 impl Ready {
     /// Begins to write.
-    pub fn begin(self) {
+    ///
+    /// # Errors
+    /// [`RecordError::InUse`]: it was lent to this process, and taken back, and another writes it.
+    pub fn begin(self) -> Result<(), RecordError> {
         let Self { recorder, path, file, writing } = self;
+        if !file.is_ours() {
+            return Err(RecordError::InUse { path });
+        }
         let writer = Writer {
             shared: Arc::clone(&recorder.inner.shared),
             path,
@@ -157,6 +165,7 @@ impl Ready {
         };
         // Its thread waits for it.
         let _ = writing.send(writer);
+        Ok(())
     }
 }
 
@@ -167,7 +176,7 @@ impl Recorder {
     /// [`RecordError`]: without a record the service does not start, whatever `when_unwritable` says.
     pub fn start(settings: Settings, fields: Fields) -> Result<Self, RecordError> {
         let (recorder, ready) = Self::ready_to_start(settings, fields)?;
-        ready.begin();
+        ready.begin()?;
         Ok(recorder)
     }
 
@@ -301,7 +310,7 @@ impl Recorder {
         self.inner.shared.close(within, Some(stop_line()));
         if !self.inner.shared.wait_finished(within.saturating_add(GRACE)) {
             // The thread hangs in a system call, on a dead network file system; it cannot be joined.
-            return Err(RecordError::Lost { lost: self.snapshot().queue_length as u64 });
+            return Err(RecordError::Lost { lost: self.inner.shared.lock().unwritten() });
         }
         let thread = self.inner.thread.lock().take();
         if thread.is_some_and(|thread| thread.join().is_err()) {

@@ -325,6 +325,7 @@ impl Server {
             tracing::error!(connections = self.gate.connections(), "connections that would not end");
         }
         self.accepting.shutdown().await;
+        control::tell_turned_away(&self.desk, true);
         // Nothing of this process runs any more that could not wait.
         match self.gate.recorder().shutdown(RECORD_END) {
             Ok(()) => tracing::info!("stopped"),

@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, recv};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 /// An idle connection is probed after this long at the earliest, and [`SPREAD`] later at the latest.
 const KEEPALIVE: Duration = Duration::from_secs(45);
@@ -24,6 +25,9 @@ const PROBES: Duration = Duration::from_secs(15);
 /// RFC 5482: sent bytes that nobody acknowledges for this long end the connection, and so does a peer that has been silent for as long
 /// and answers no probe; that takes five probes in vain at least.
 const USER_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Behind so long a time without one, an accept that fails is news.
+const CALM: Duration = Duration::from_secs(10);
 
 /// Descriptors at the top of the table, kept for the service itself.
 const RESERVED: u64 = 64;
@@ -179,6 +183,20 @@ pub fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     part.map_or(whole, Ok)
 }
 
+/// Accepts that fail for one reason for a while: one that succeeds in between is not the end of it.
+#[derive(Default)]
+pub struct Failures {
+    last: Option<Instant>,
+}
+
+impl Failures {
+    /// One more. Whether none was there for a while, and it is to be told.
+    pub fn are_new(&mut self) -> bool {
+        let now = Instant::now();
+        self.last.replace(now).is_none_or(|last| now.duration_since(last) >= CALM)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt as _;
@@ -192,6 +210,17 @@ mod tests {
             assert_eq!(reserved(limit), kept, "{limit}");
         }
         assert_eq!(reserved(u64::MAX), RESERVED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_accept_that_fails_is_told_once_whatever_succeeds_in_between() {
+        let mut failures = Failures::default();
+        let mut told = Vec::new();
+        for millis in [0, 50, 9_999, 9_999, 10_000, 50] {
+            tokio::time::advance(Duration::from_millis(millis)).await;
+            told.push(failures.are_new());
+        }
+        assert_eq!(told, [true, false, false, false, true, false]);
     }
 
     #[expect(clippy::disallowed_methods, reason = "the test is the destination")]

@@ -255,8 +255,9 @@ impl Trip {
 /// The way to the process that takes over.
 pub type Mover = tokio::sync::mpsc::Sender<Handed>;
 
-/// What may be on that way at once: two descriptors each, beside the connections'.
-pub const ON_THE_WAY: usize = 16;
+/// What may be on that way at once, beside what is being sent: two descriptors each, of those that are kept for the service itself, since
+/// a process that is to be replaced may have no others left.
+pub const ON_THE_WAY: usize = 3;
 
 #[cfg(test)]
 mod tests {

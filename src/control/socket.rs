@@ -19,7 +19,7 @@ pub const MAX_PATH: usize = 90;
 pub enum Successor {
     /// It is another one: it stays, and this one does not start.
     No,
-    /// It is this one, or the one whose place this one takes.
+    /// It is the one whose place this one is to take: its socket stays there until [`SocketFile::put`].
     Yes,
 }
 
@@ -38,11 +38,13 @@ pub enum SocketError {
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
+    /// Under which name it lies until it is put in its place.
+    waiting: Option<PathBuf>,
     /// Device and inode.
     identity: (u64, u64),
 }
 
-/// Listens at `path`, where only those can connect whom `mode` lets.
+/// Listens at `path`, or will as a successor, where only those can connect whom `mode` lets.
 ///
 /// # Errors
 /// [`SocketError`]; what was there before is untouched.
@@ -62,8 +64,12 @@ pub fn listen(path: &Path, mode: u32, successor: Successor) -> Result<(UnixListe
         fs::set_permissions(&temporary, Permissions::from_mode(mode))?;
         listener.set_nonblocking(true)?;
         let found = fs::symlink_metadata(&temporary)?;
-        fs::rename(&temporary, path)?;
-        Ok((listener, SocketFile { path: path.to_owned(), identity: (found.dev(), found.ino()) }))
+        let identity = (found.dev(), found.ino());
+        let mut file = SocketFile { path: path.to_owned(), waiting: Some(temporary.clone()), identity };
+        if successor == Successor::No {
+            file.put()?;
+        }
+        Ok((listener, file))
     };
     put().map_err(|source| {
         let _ = fs::remove_file(&temporary);
@@ -74,6 +80,18 @@ pub fn listen(path: &Path, mode: u32, successor: Successor) -> Result<(UnixListe
 impl SocketFile {
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Puts it in its place, where it is not there yet.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn put(&mut self) -> io::Result<()> {
+        if let Some(waiting) = &self.waiting {
+            fs::rename(waiting, &self.path)?;
+            self.waiting = None;
+        }
+        Ok(())
     }
 
     /// Whether it is what lies at its path.
@@ -106,7 +124,9 @@ fn temporary(path: &Path) -> PathBuf {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.is_in_place() {
+        if let Some(waiting) = &self.waiting {
+            let _ = fs::remove_file(waiting);
+        } else if self.is_in_place() {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -165,11 +185,30 @@ mod tests {
     fn a_successor_leaves_no_gap_and_its_file_stays_when_the_other_goes() {
         let (dir, path) = place();
         let (old, old_file) = listen(&path, 0o600, Successor::No).expect("listens");
-        let (new, new_file) = listen(&path, 0o666, Successor::Yes).expect("listens");
+        let (new, mut new_file) = listen(&path, 0o666, Successor::Yes).expect("listens");
+        new_file.put().expect("put");
         drop(old);
         drop(old_file);
         assert!(UnixStream::connect(&path).is_ok(), "the new one answers");
         drop(new);
+        drop(new_file);
+        assert!(names(&dir).is_empty());
+    }
+
+    #[test]
+    fn who_is_to_take_the_place_later_leaves_it_to_the_other_until_then() {
+        let (dir, path) = place();
+        let (_old, old_file) = listen(&path, 0o600, Successor::No).expect("listens");
+        drop(listen(&path, 0o666, Successor::Yes).expect("listens"));
+        assert!(old_file.is_in_place());
+        assert_eq!(names(&dir), ["control.sock"]);
+        let (_new, mut new_file) = listen(&path, 0o666, Successor::Yes).expect("listens");
+        assert!(old_file.is_in_place() && !new_file.is_in_place());
+        new_file.put().expect("put");
+        assert!(new_file.is_in_place());
+        drop(old_file);
+        new_file.put().expect("it is there");
+        assert_eq!(names(&dir), ["control.sock"]);
         drop(new_file);
         assert!(names(&dir).is_empty());
     }

@@ -29,7 +29,7 @@
 //!
 //! Every request leaves a line in the record, but one that is refused because too many ask at once: `sekisho.lifecycle` is `control` or `control_refused`, `sekisho.control` what was asked
 //! for, `user.id`, `user.name` and `process.pid` who asked, `message` what came of it. Of a user without a role it is one line a second,
-//! with how often he came. `sekisho_control_requests_total` counts all of them.
+//! with how often he came since the one before; the last of them comes when he has gone. `sekisho_control_requests_total` counts all of them.
 //!
 //! A socket that nobody listens on any more is taken over at the start; where another service answers, this one does not start.
 //! What is there and is no socket is left alone. A reload with another path opens the new one first.
@@ -124,10 +124,11 @@
 //!
 //! | if | then |
 //! |---|---|
-//! | the new process fails before it serves: its configuration, an address, the record | the old one goes on, in the record too (`takeover_failed`, behind a `reopen`) |
+//! | the new process fails before it serves: its configuration, an address, the record | the old one goes on, in the record too (`takeover_failed`; behind a `reopen` where it had lent the record by then) |
+//! | one of the two has no descriptor left on the way | the same: each says in its log, and the old one in `takeover_failed`, where it was lacking |
 //! | the new process has fewer descriptors (`LimitNOFILE`) or less memory (`limits.memory`) than the tunnels take | what it cannot take stays with the old one until `timeouts.drain`; `taken_over` says how many, and for which of the two |
-//! | the new process stands still before it serves (SIGSTOP) | the old one goes on after 10 s, or 5 s once it has lent the record; it serves meanwhile, and what is to be recorded waits. When the other wakes it ends |
-//! | the old process is killed when the new one has its sockets, and before that serves | the new one serves: no connection is refused, the old one's are gone, `start` says that the record ended unclean. Under systemd the old one is the main process: systemd ends the unit with both and starts it anew |
+//! | the new process stands still before it serves (SIGSTOP) | the old one goes on after 10 s, or 5 s once it has lent the record, which it locks anew; it serves meanwhile, and what is to be recorded waits. When the other wakes it hears that, whatever has become of the old one, writes nothing and ends. Until then it holds the listening sockets too: outside a unit, a start finds their addresses taken, and `kill -9 PID` frees them |
+//! | the old process is killed when the new one has its sockets, and before that serves | the new one serves: no connection is refused, the old one's are gone, `taken_over` says that it ended without a word, and where it had not lent the record yet `start` says that this ended unclean. Under systemd the old one is the main process: systemd ends the unit with both and starts it anew |
 //! | the old process is killed while it drains | `taken_over` says that it ended without a word; its attempts have no end in the record |
 //! | there is another upgrade while an old process drains | its lines go through both; the middle one stays until it has ended |
 //! | the new process dies later | it is as if the service had died; the tunnels that are with the old one go on until `timeouts.drain` |
@@ -139,7 +140,8 @@
 //!
 //! What the old process still has the new one asks of it: `status` has a line for each such process (`draining` in JSON) with its number of
 //! sessions, as of the last second, `sessions` lists them with the others, `sessions cut` reaches them, and `sekisho_draining_sessions` counts them. A process that does
-//! not answer within 2 s is said not to, here and by `cut`, and is not asked again; `kill PID` ends what it has.
+//! not answer within 2 s, and 2 s more for each that it asks in its turn (8 s at most), is said not to, here and by `cut`. Nobody waits
+//! for it any more until it has answered, nor for those before it; a second later it is asked again. `kill PID` ends what it has.
 //!
 //! The new process has a session of its own (`setsid`), and the standard error of the old one, by the control socket: its log goes where the
 //! old one's went, and nothing of whoever called `upgrade` stays open. Why it could not take over it says there, and `upgrade` says it too.

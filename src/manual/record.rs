@@ -4,6 +4,10 @@
 //! request (`request`). An allowed connection also writes an `established` line when it begins, and the service itself writes
 //! `lifecycle` lines. A connection's requests name it in `sekisho.connection`.
 //!
+//! The `established` line of a connection stands before its terminal one, with one exception: of a tunnel that began as another process took
+//! over ([`changes`](super::changes#upgrade)) the first comes from the old process and the second is the new one's, and a tunnel that ends at
+//! once may have them the other way round. `event.id` says what belongs together.
+//!
 //! For each action, attempts are the sum of `sekisho.count` (absent: 1) over the lines with `event.outcome` allowed, denied and
 //! failed, always. `event.sequence` has no gap whatever is counted together, and that is two things only:
 //!

@@ -115,7 +115,8 @@ impl RecordFile {
         Self::take(open_locked(path)?, path, false)
     }
 
-    /// The same with the file that another process has locked and lends, where `path` leads to it; its lock is then this one's too.
+    /// The same with the file that another process has locked and lends, where `path` leads to it; its lock is then this one's too. It is
+    /// not cut: the other has completed it, and may have taken it back.
     ///
     /// # Errors
     /// As [`RecordFile::open`].
@@ -135,6 +136,9 @@ impl RecordFile {
             return Err(RecordError::NotARecord { path: path.into() });
         }
         let found = read_end(&file, length).map_err(failed)?;
+        if shared && found.torn.is_some() {
+            return Err(RecordError::InUse { path: path.into() });
+        }
         if let Some(torn) = &found.torn {
             file.set_len(length.saturating_sub(torn.bytes)).map_err(failed)?;
             tracing::warn!(path = %path.display(), bytes = torn.bytes, "the record ended in half a line, which is cut off");
@@ -168,6 +172,16 @@ impl RecordFile {
         let lent = self.file.try_clone()?;
         self.shared = true;
         Ok(lent.into())
+    }
+
+    /// What was lent is nobody's any more: the lock goes with this, whoever has the file still, and is to be had anew.
+    pub(super) fn take_back(mut self) {
+        self.shared = false;
+    }
+
+    /// Whether it is locked for this process, or can be: a file that was lent may have been taken back.
+    pub(super) fn is_ours(&self) -> bool {
+        flock(&self.file, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK)
     }
 
     pub(super) fn identity(&self) -> Identity {

@@ -18,6 +18,7 @@ use crate::reason::{Outcome, Reason};
 use crate::record::aggregate::Kind;
 use crate::record::counts::Action;
 use crate::record::fields::Fields;
+use crate::record::lifecycle::Lifecycle;
 use crate::record::queue::{Pushed, To};
 use crate::record::{Attempt, RecordError, Recorder, line};
 
@@ -82,9 +83,10 @@ impl<'a> Relayed<'a> {
             action: Some(action.map(Action::as_str).or(word)?),
             outcome,
             reason: said.reason.and_then(Reason::parse),
-            lifecycle: None,
+            lifecycle: said.lifecycle.and_then(Lifecycle::parse),
         };
-        Some(Self { kind, ends, count: said.count.unwrap_or(1), last: said.lifecycle == Some("stop"), body })
+        let last = kind.lifecycle == Some(Lifecycle::Stop);
+        Some(Self { kind, ends, count: said.count.unwrap_or(1), last, body })
     }
 }
 
@@ -99,7 +101,8 @@ impl Recorder {
         file.await.map_err(|_| RecordError::Closed)
     }
 
-    /// The other did not begin: what is held, and what comes later, goes into the file.
+    /// The other did not begin: what is held, and what comes later, goes into the file. It is locked anew, so that another process which
+    /// stands still with what was lent neither keeps it from anybody nor writes it.
     pub async fn reclaim(&self) {
         // It fails only where the record is closed, and then nothing is held.
         let _ = self.switch(To::Itself).await;

@@ -95,6 +95,8 @@ pub(super) struct Queue {
     sequence: u64,
     /// The number written last: lines are written in order.
     written: u64,
+    /// Of the lines not written that stand for several events: their numbers, and how many more than one each stands for.
+    several: VecDeque<(u64, u64)>,
     outage: Option<Outage>,
     outages: Duration,
     aggregates: BTreeMap<Kind, Aggregate>,
@@ -124,6 +126,7 @@ impl Queue {
             in_hand_bytes: 0,
             sequence: 0,
             written: 0,
+            several: VecDeque::new(),
             outage: None,
             outages: Duration::ZERO,
             aggregates: BTreeMap::new(),
@@ -200,17 +203,20 @@ impl Queue {
             self.aggregate(kind, count);
             return Pushed::Aggregated;
         }
-        self.lay(|out| out.extend_from_slice(body));
+        self.lay(count, |out| out.extend_from_slice(body));
         Pushed::Queued
     }
 
     /// Lays a line of the record's own, whatever the state.
     pub(super) fn push_own(&mut self, fields: &Fields) {
-        self.lay(|out| fields.write_body(out));
+        self.lay(fields.rare.count.unwrap_or(1), |out| fields.write_body(out));
     }
 
-    fn lay(&mut self, body: impl FnOnce(&mut Vec<u8>)) {
+    fn lay(&mut self, count: u64, body: impl FnOnce(&mut Vec<u8>)) {
         self.sequence += 1;
+        if count > 1 {
+            self.several.push_back((self.sequence, count - 1));
+        }
         line::head(&mut self.lines, self.sequence);
         body(&mut self.lines);
         self.queued += 1;
@@ -258,6 +264,15 @@ impl Queue {
         self.in_hand = self.in_hand.saturating_sub(lines);
         self.in_hand_bytes = bytes_left;
         self.written += lines as u64;
+        let written = self.several.partition_point(|(number, _)| *number <= self.written);
+        self.several.drain(..written);
+    }
+
+    /// Events that are not written, and of which each has its line or is to be in one.
+    pub(super) fn unwritten(&self) -> u64 {
+        let lines = (self.queued + self.in_hand) as u64;
+        let counted: u64 = self.aggregates.values().map(|aggregate| aggregate.count).sum();
+        lines + self.several.iter().map(|(_, more)| more).sum::<u64>() + counted + self.floods.pending()
     }
 
     /// The file cannot be written. True where it could before.
@@ -295,9 +310,10 @@ impl Queue {
 
     /// Everything not yet written is given up. Returns how many events that is.
     pub(super) fn give_up(&mut self) -> u64 {
-        let counted: u64 = std::mem::take(&mut self.aggregates).values().map(|aggregate| aggregate.count).sum();
-        let lines = std::mem::take(&mut self.queued) + std::mem::take(&mut self.in_hand);
-        let given_up = counted + lines as u64 + std::mem::take(&mut self.floods).pending();
+        let given_up = self.unwritten();
+        (self.queued, self.in_hand) = (0, 0);
+        (self.aggregates, self.floods) = (BTreeMap::new(), Floods::default());
+        self.several.clear();
         self.lost += given_up;
         given_up
     }

@@ -168,8 +168,7 @@ impl Writer {
                 return Ok(());
             }
             To::Itself => {
-                self.shared.lock().push_own(&lifecycle(Lifecycle::Reopen, NOT_BEGUN));
-                self.shared.go_on();
+                self.take_back();
                 return Ok(());
             }
             To::Reopened => None,
@@ -207,20 +206,31 @@ impl Writer {
         self.shared.let_go(&mut self.batch, &continued);
         match self.write() {
             Wrote::All => {
-                let lent = self.file.as_mut().and_then(|file| file.lend().ok());
+                let lent = self.file.as_mut().map_or(Err(ErrorKind::NotFound.into()), RecordFile::lend);
+                let lent = lent.map_err(RecordError::Lent);
                 // Whoever waited may have gone: then nobody has it.
-                if lent.is_some_and(|lent| to.send(lent).is_ok()) {
-                    return Ok(());
-                }
-                self.shared.lock().push_own(&lifecycle(Lifecycle::Reopen, NOT_BEGUN));
+                let lent = lent.and_then(|lent| to.send(lent).map_err(|_| RecordError::Closed));
+                lent.inspect_err(|_| self.take_back())
             }
             Wrote::Part => {
                 let what = "The record could not be completed for another process of sekisho, and stays with this one.";
                 self.say_instead(&lifecycle(Lifecycle::TakeoverFailed, what));
+                self.shared.go_on();
+                Err(RecordError::Unwritable)
             }
         }
-        self.shared.go_on();
-        Err(RecordError::Unwritable)
+    }
+
+    /// The file is this one's again, and opened anew for what is written next, at once: what was lent may be held for as long as the other
+    /// stands still.
+    fn take_back(&mut self) {
+        if let Some(file) = self.file.take() {
+            file.take_back();
+        }
+        let mut queue = self.shared.lock();
+        queue.push_own(&lifecycle(Lifecycle::Reopen, NOT_BEGUN));
+        queue.take(&mut self.batch);
+        queue.held = false;
     }
 
     /// Puts `fields` in the place of what the last line in hand says, under the number that it has.

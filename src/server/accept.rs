@@ -12,7 +12,7 @@ use crate::addrs::{ClientAddr, ListenAddr, OriginalAddr};
 use crate::config::{Listener, ListenerMode};
 use crate::connection::{Gate, PassedOver, pass_over, serve, serve_balanced, serve_steered};
 use crate::pressure::State;
-use crate::sockets::is_beyond;
+use crate::sockets::{Failures, is_beyond};
 
 /// Pause after an accept that failed for want of a descriptor or memory: the next one would fail as well.
 const PAUSE_FAILED: Duration = Duration::from_millis(50);
@@ -25,7 +25,7 @@ const AT_ONCE: u64 = 16;
 
 pub(super) async fn accept(socket: TcpListener, listener: Listener, gate: Arc<Gate>) {
     let address = listener.address;
-    let mut failing = false;
+    let mut failures = Failures::default();
     for taken in 1_u64.. {
         if taken.is_multiple_of(AT_ONCE) {
             yield_now().await;
@@ -33,16 +33,14 @@ pub(super) async fn accept(socket: TcpListener, listener: Listener, gate: Arc<Ga
         let (stream, peer) = match socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                if !failing {
+                if failures.are_new() {
                     tracing::warn!(%address, %error, "accept failed, and is tried again 20 times a second");
                 }
-                failing = true;
                 gate.pressure().accept_failed();
                 sleep(PAUSE_FAILED).await;
                 continue;
             }
         };
-        failing = false;
         // Counted before it is spawned: a drain that begins now waits for it.
         let (present, client) = (gate.enter(), ClientAddr::new(peer));
         let original = match listener.mode {

@@ -93,8 +93,11 @@ impl Server {
                     tracing::error!(%error, "the control socket keeps its mode");
                 }
             }
-            Opened::New(listener, file) => {
+            Opened::New(listener, mut file) => {
                 let (stop, stopped) = oneshot::channel();
+                if let Err(error) = file.put() {
+                    tracing::error!(%error, "the control socket cannot be put in its place");
+                }
                 let file = Arc::new(file);
                 tracing::info!(path = %file.path().display(), "control socket");
                 self.accepting.spawn(control::serve(listener, Arc::clone(&file), Arc::clone(&self.desk), stopped));

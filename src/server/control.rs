@@ -2,8 +2,9 @@
 //!
 //! A peer is known by the kernel's word as soon as it has connected. One that has no role, or of whose user too many are there, is told
 //! so and let go at once: nothing of it is read or waited for, no task is begun for it, and its lines in the record are one a second at
-//! most. So whoever is next is never kept waiting by those who may nothing.
+//! most, the last of which comes by itself. So whoever is next is never kept waiting by those who may nothing.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +13,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::acquaintance::Acquaintance;
 use super::crowd::Place;
 use super::desk::{ANSWER, Desk};
 use crate::control::Settings;
-use crate::control::protocol::{Ask, MAX_REQUEST, read_request};
+use crate::control::protocol::{Ask, Done, MAX_REQUEST, Refusal, Word, answer, read_request};
 use crate::control::role::{Peer, Role};
 use crate::control::socket::{self, SocketError, SocketFile, Successor};
+use crate::record::Lifecycle;
+use crate::sockets::Failures;
 
 /// From a connection to the last octet of its request.
 const REQUEST: Duration = Duration::from_secs(2);
@@ -33,7 +36,8 @@ pub(super) enum Opened {
     New(UnixListener, SocketFile),
 }
 
-/// Opens the socket, unless `held` is it and has its place still, in the place of another process's where this one is its `successor`.
+/// Opens the socket, unless `held` is it and has its place still. Where this process is another's `successor` it is put in that one's place
+/// later.
 ///
 /// # Errors
 /// [`SocketError`].
@@ -61,24 +65,26 @@ pub(super) async fn serve(
     mut stopped: oneshot::Receiver<()>,
 ) {
     let (mut conversations, mut acquaintance) = (JoinSet::new(), Acquaintance::default());
-    let mut failing = false;
+    let mut failures = Failures::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            () = at(desk.crowd.due()) => {
+                tell_turned_away(&desk, false);
+                continue;
+            }
             _ = &mut stopped => break,
         };
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                if !failing {
+                if failures.are_new() {
                     tracing::warn!(%error, "control accept failed, and is tried again 20 times a second");
                 }
-                failing = true;
                 sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
-        failing = false;
         // Bounded by the places.
         if let Some((peer, role, place)) = let_in(&stream, &desk, &mut acquaintance).await {
             conversations.spawn(converse(stream, Arc::clone(&desk), (peer, role), place));
@@ -86,6 +92,7 @@ pub(super) async fn serve(
         while conversations.try_join_next().is_some() {}
     }
     drop((listener, file));
+    tell_turned_away(&desk, true);
     let _ = timeout(ANSWER, async { while conversations.join_next().await.is_some() {} }).await;
 }
 
@@ -98,10 +105,44 @@ async fn let_in(stream: &UnixStream, desk: &Desk, acquaintance: &mut Acquaintanc
     match (place, role) {
         (Some((role, place)), _) => return Some((peer, role, place)),
         // A first answer always finds room in the socket.
-        (None, None) => drop(stream.try_write(&desk.turn_away(&peer))),
-        (None, Some(_)) => drop(stream.try_write(&desk.busy())),
+        (None, None) => drop(stream.try_write(&turn_away(desk, &peer))),
+        (None, Some(_)) => drop(stream.try_write(&busy(desk))),
     }
     None
+}
+
+/// The answer to one more of whom too many are there.
+fn busy(desk: &Desk) -> Vec<u8> {
+    desk.views.health.asked(false);
+    answer::<Done>(Err(Refusal::new(Word::Busy, "too many ask at once: try again")))
+}
+
+/// The answer to who has no role. He is recorded at once, or behind others of his with how often he came.
+fn turn_away(desk: &Desk, peer: &Peer) -> Vec<u8> {
+    desk.views.health.asked(false);
+    let message = format!("{peer} is neither a viewer nor an operator");
+    if desk.crowd.complain(peer, Instant::now()) {
+        desk.record(Lifecycle::ControlRefused, &message, peer, None);
+    }
+    let hint = "be root, or of the group [control] viewers or operators";
+    answer::<Done>(Err(Refusal::new(Word::NotPermitted, format!("{message}: {hint}"))))
+}
+
+/// Records how often those came who have no role, where it is time to, or at the `end`.
+pub(super) fn tell_turned_away(desk: &Desk, end: bool) {
+    for (more, peer) in desk.crowd.complaints(Instant::now(), end) {
+        let message =
+            format!("{peer} is neither a viewer nor an operator, and came {more} times more since the last such line");
+        desk.record(Lifecycle::ControlRefused, &message, &peer, None);
+    }
+}
+
+/// At `due`, or never.
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
 }
 
 /// One request and its answer.

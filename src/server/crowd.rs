@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::control::role::Peer;
 use crate::locks::Mutex;
 
 /// Conversations at a time: of one user, of all, of all with those of the service's own user, and with those that are kept for root.
@@ -22,7 +23,15 @@ const COMPLAINERS: usize = 64;
 #[derive(Default)]
 pub(super) struct Crowd {
     held: Mutex<HashMap<u32, usize>>,
-    complaints: Mutex<HashMap<u32, (Instant, u64)>>,
+    complaints: Mutex<HashMap<u32, Complaint>>,
+}
+
+/// A user without a role.
+struct Complaint {
+    /// When that was recorded last.
+    at: Instant,
+    /// How often he has come since, and as whom the last time.
+    more: Option<(u64, Peer)>,
 }
 
 /// A conversation's place, given back when it is dropped.
@@ -49,30 +58,43 @@ impl Crowd {
         Some(Place { crowd: Arc::clone(self), user })
     }
 
-    /// Whether a user without a role is to be recorded now, and then how often he came since the last time. Users beyond those that
-    /// are remembered are one.
-    pub(super) fn complain(&self, user: u32, now: Instant) -> Option<u64> {
+    /// Whether a user without a role is to be recorded now: once a second at most. What he comes meanwhile is [due](Crowd::due) at its
+    /// end. Users beyond those that are remembered are one.
+    pub(super) fn complain(&self, peer: &Peer, now: Instant) -> bool {
         let mut complaints = self.complaints.lock();
-        let is_new = !complaints.contains_key(&user);
+        let is_new = !complaints.contains_key(&peer.user);
         if is_new && complaints.len() >= COMPLAINERS {
-            complaints.retain(|_, (at, _)| now.duration_since(*at) < COMPLAINT);
+            complaints.retain(|_, complaint| complaint.more.is_some() || now < complaint.at + COMPLAINT);
         }
         let crowded = is_new && complaints.len() >= COMPLAINERS;
-        match complaints.entry(if crowded { u32::MAX } else { user }) {
+        match complaints.entry(if crowded { u32::MAX } else { peer.user }) {
             Entry::Vacant(vacant) => {
-                vacant.insert((now, 0));
-                Some(0)
+                vacant.insert(Complaint { at: now, more: None });
+                true
             }
             Entry::Occupied(mut known) => {
-                let (at, more) = known.get_mut();
-                if now.duration_since(*at) < COMPLAINT {
-                    *more += 1;
-                    return None;
+                let Complaint { at, more } = known.get_mut();
+                if more.is_none() && now >= *at + COMPLAINT {
+                    *at = now;
+                    return true;
                 }
-                *at = now;
-                Some(std::mem::take(more))
+                *more = Some((more.as_ref().map_or(0, |(times, _)| *times) + 1, peer.clone()));
+                false
             }
         }
+    }
+
+    /// When there is something to be recorded of users without a role. `None`: all is.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let complaints = self.complaints.lock();
+        complaints.values().filter(|complaint| complaint.more.is_some()).map(|complaint| complaint.at + COMPLAINT).min()
+    }
+
+    /// Of users without a role, how often each came since he was recorded, where that is a second ago, or at the `end` whenever it was.
+    pub(super) fn complaints(&self, now: Instant, end: bool) -> Vec<(u64, Peer)> {
+        let mut complaints = self.complaints.lock();
+        let over = complaints.values_mut().filter(|complaint| end || now >= complaint.at + COMPLAINT);
+        over.filter_map(|Complaint { at, more }| more.take().inspect(|_| *at = now)).collect()
     }
 }
 
@@ -113,19 +135,33 @@ mod tests {
         assert!(crowd.held.lock().is_empty(), "nothing is kept of who has left");
     }
 
+    fn peer(user: u32) -> Peer {
+        Peer { user, name: None, group: user, process: None }
+    }
+
     #[test]
-    fn who_may_not_is_recorded_once_a_second_and_counted() {
+    fn who_may_not_is_recorded_once_a_second_and_counted_to_the_last() {
         let (crowd, now) = (Crowd::default(), Instant::now());
         let after = |millis| now + Duration::from_millis(millis);
-        assert_eq!(crowd.complain(7, now), Some(0));
-        assert_eq!([crowd.complain(7, after(1)), crowd.complain(7, after(999))], [None, None]);
-        assert_eq!(crowd.complain(8, after(999)), Some(0));
-        assert_eq!(crowd.complain(7, after(1000)), Some(2));
-        assert_eq!(crowd.complain(7, after(2000)), Some(0));
+        assert!(crowd.complain(&peer(7), now));
+        assert_eq!((crowd.due(), crowd.complaints(after(9000), false)), (None, Vec::new()), "he came once");
+        assert!(!crowd.complain(&peer(7), after(1)) && !crowd.complain(&peer(7), after(999)));
+        assert!(crowd.complain(&peer(8), after(999)));
+        assert_eq!((crowd.due(), crowd.complaints(after(999), false)), (Some(after(1000)), Vec::new()));
+        // Not told yet, and he goes on: he is counted.
+        assert!(!crowd.complain(&peer(7), after(1000)));
+        assert_eq!(crowd.complaints(after(1001), false), [(3, peer(7))]);
+        assert_eq!((crowd.due(), crowd.complaints(after(9000), false)), (None, Vec::new()), "once");
+        assert!(!crowd.complain(&peer(7), after(2000)));
+        assert_eq!(crowd.complaints(after(2000), true), [(1, peer(7))], "the end waits for nothing");
+        assert!(crowd.complain(&peer(7), after(3000)));
         for user in 100..10_000 {
-            let _ = crowd.complain(user, after(2500));
+            let _ = crowd.complain(&peer(user), after(4500));
         }
         assert!(crowd.complaints.lock().len() <= COMPLAINERS + 1);
-        assert!(crowd.complain(4, after(9000)).is_some(), "who was quiet for long is forgotten");
+        let told: u64 = crowd.complaints(after(4500), true).iter().map(|(more, _)| more).sum();
+        // One line for each user that is remembered, and one for all others.
+        assert_eq!(told, 9_900 - u64::try_from(COMPLAINERS + 1).expect("few"));
+        assert!(crowd.complain(&peer(4), after(9000)), "who was quiet for long is forgotten");
     }
 }

@@ -82,25 +82,6 @@ impl Desk {
         (Arc::new(Self { views, began, program, in_force, before, draining, commands, crowd }), receiver)
     }
 
-    /// The answer to one more of whom too many are there.
-    pub(super) fn busy(&self) -> Vec<u8> {
-        self.views.health.asked(false);
-        answer::<Done>(Err(Refusal::new(Word::Busy, "too many ask at once: try again")))
-    }
-
-    /// The answer to who has no role. He is recorded once a second at most, with how often he came meanwhile.
-    pub(super) fn turn_away(&self, peer: &Peer) -> Vec<u8> {
-        self.views.health.asked(false);
-        let message = format!("{peer} is neither a viewer nor an operator");
-        if let Some(more) = self.crowd.complain(peer.user, Instant::now()) {
-            let since =
-                if more > 0 { format!(", and {more} times more since the last such line") } else { String::new() };
-            self.record(Lifecycle::ControlRefused, &format!("{message}{since}"), peer, None);
-        }
-        let hint = "be root, or of the group [control] viewers or operators";
-        answer::<Done>(Err(Refusal::new(Word::NotPermitted, format!("{message}: {hint}"))))
-    }
-
     /// The answer to a request of who has this role.
     pub(super) async fn answer(&self, line: &[u8], peer: &Peer, role: Role) -> Vec<u8> {
         let asked = if line.len() > MAX_REQUEST {
@@ -340,7 +321,7 @@ impl Desk {
         Some(format!("cut {}: {} of {} to {to}", session.id, session.mode(), session.client.ip()))
     }
 
-    fn record(&self, kind: Lifecycle, message: &str, peer: &Peer, word: Option<&'static str>) {
+    pub(super) fn record(&self, kind: Lifecycle, message: &str, peer: &Peer, word: Option<&'static str>) {
         match kind {
             Lifecycle::ControlRefused => tracing::warn!("control: {message}"),
             _ => tracing::info!("control: {message}"),

@@ -1,9 +1,9 @@
 //! Another process takes this one's place: it gets the listening sockets, then the record, then the tunnels.
 //!
 //! Until it says that it can serve, and has the answer, nothing is given up: whatever goes wrong before, or is not done in time, this
-//! process goes on as if nobody had asked. The record is lent until then, and the other writes nothing into it. From then
-//! on this one accepts nothing, serves what waits with it already, sends each tunnel over as soon as there is room on the way, and
-//! lets inspected connections finish. What has not ended or gone at `timeouts.drain` is cut.
+//! process goes on as if nobody had asked, and says so to the other, which may hear it much later. The record is lent until then, and the
+//! other writes nothing into it. From then on this one accepts nothing, serves what waits with it already, sends each tunnel over as soon as
+//! there is room on the way, and lets inspected connections finish. What has not ended or gone at `timeouts.drain` is cut.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,13 +18,12 @@ use tokio::sync::mpsc;
 
 use super::before::answer_successor;
 use super::systemd::{feeds_watchdog, tell_systemd};
-use super::{Server, control, tell};
+use super::{Server, tell};
 use crate::aside::aside;
 use crate::connection::{Handed, ON_THE_WAY};
 use crate::control::frames::{self, MOST_DESCRIPTORS};
-use crate::control::protocol::{Place, Refusal, Word, answer};
+use crate::control::protocol::{Done, Place, Refusal, Word, answer};
 use crate::control::role::Peer;
-use crate::control::socket::Successor;
 use crate::record::{Lifecycle, RecordError};
 
 /// For each step of the other process, which has loaded its configuration before it asks.
@@ -38,6 +37,7 @@ pub(super) const RECORD: &[u8] = b"record";
 pub(super) const RELEASED: &[u8] = b"released";
 pub(super) const READY: &[u8] = b"ready";
 pub(super) const GO: &[u8] = b"go";
+pub(super) const KEPT: &[u8] = b"kept";
 pub(super) const TAKEN: &[u8] = b"taken";
 pub(super) const NOT_TAKEN: &[u8] = b"not taken";
 
@@ -47,8 +47,26 @@ enum HandoverError {
     Unexpected(String),
     #[error("it did not come as far as to serve: {}", came_of(.0))]
     Ended(#[from] io::Error),
+    #[error("what it is to be given cannot be made here: {0}")]
+    Here(#[source] io::Error),
     #[error("the record cannot be given to it: {0}")]
     Record(#[from] RecordError),
+}
+
+/// The process that is to take over. One that is let go before it has the place is told so: it is not to take the end of this
+/// one, whenever that comes, for a word to serve.
+struct Heir {
+    stream: UnixStream,
+    has_place: bool,
+}
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        if !self.has_place {
+            // It may have ended.
+            let _ = frames::send(&self.stream, KEPT, &[]);
+        }
+    }
 }
 
 fn came_of(error: &io::Error) -> String {
@@ -70,53 +88,53 @@ impl Server {
         self.desk.grant_place(peer);
         let who = peer.process.map_or_else(|| "a process".to_owned(), |process| format!("process {process}"));
         match self.give(stream).await {
-            Ok((stream, questions)) => {
+            Ok((heir, questions)) => {
                 tracing::info!("{who} has taken over");
-                self.move_out(stream, questions);
+                self.move_out(heir, questions);
                 true
             }
             Err(error) => {
                 let what = format!("{who} wanted to take over, and this one goes on: {error}");
                 tracing::error!("{what}");
-                self.control_again();
                 tell(&self.gate, Lifecycle::TakeoverFailed, &what);
                 false
             }
         }
     }
 
-    /// The other may have put its own control socket in the place of this one's.
-    fn control_again(&mut self) {
-        let settings = self.gate.live().config.control.clone();
-        match control::open(settings.as_ref(), None, Successor::Yes) {
-            Ok(opened) => self.serve_control(opened),
-            Err(error) => tracing::error!("the control socket cannot be put back: {error}"),
-        }
-    }
-
     /// Everything up to the answer that it may serve: the way to it, and the way its questions come.
-    async fn give(&self, stream: tokio::net::UnixStream) -> Result<(UnixStream, UnixStream), HandoverError> {
-        let stream = stream.into_std()?;
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(STEP))?;
-        stream.set_write_timeout(Some(STEP))?;
-        let sockets = self.sockets()?;
+    async fn give(&self, stream: tokio::net::UnixStream) -> Result<(Heir, UnixStream), HandoverError> {
+        let sockets = self.sockets().map_err(|error| {
+            let refusal = Refusal::new(Word::Busy, format!("its listening sockets cannot be given away: {error}"));
+            // The first that is said to it, for which there is room.
+            let _ = stream.try_write(&answer::<Done>(Err(refusal)));
+            HandoverError::Here(error)
+        })?;
+        let heir = Heir { stream: stream.into_std()?, has_place: false };
+        heir.stream.set_nonblocking(false)?;
+        heir.stream.set_read_timeout(Some(STEP))?;
+        heir.stream.set_write_timeout(Some(STEP))?;
         let place = Place {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             sockets: sockets.len(),
             watchdog: feeds_watchdog(),
         };
-        let stream = blocking(move || offer(stream, place, &sockets)).await?;
+        let heir = blocking(move || offer(heir, place, &sockets)).await?;
         // Before the record is lent: what fails now leaves it as it is.
-        let ((lines, to_lines), (questions, to_questions)) = (UnixStream::pair()?, UnixStream::pair()?);
+        let pair = || UnixStream::pair().map_err(HandoverError::Here);
+        let ((lines, to_lines), (questions, to_questions)) = (pair()?, pair()?);
         let recorder = self.gate.recorder();
         let record = recorder.release().await?;
         let lent = [to_lines.into(), to_questions.into(), record];
-        match blocking(move || lend(stream, lent)).await {
-            Ok(stream) => {
+        match blocking(move || lend(heir, lent)).await {
+            Ok(mut heir) => {
                 recorder.forward(lines).await?;
-                let go = blocking(move || Ok(frames::send(&stream, GO, &[]).map(|()| stream)?));
+                let go = blocking(move || {
+                    frames::send(&heir.stream, GO, &[])?;
+                    heir.has_place = true;
+                    Ok(heir)
+                });
                 Ok((go.await?, questions))
             }
             Err(error) => {
@@ -132,13 +150,13 @@ impl Server {
         self.listeners.values().chain(single).flat_map(|serving| serving.sockets()).map(OwnedFd::try_clone).collect()
     }
 
-    fn move_out(&mut self, stream: UnixStream, questions: UnixStream) {
-        if let Ok(other) = socket_peercred(&stream) {
+    fn move_out(&mut self, heir: Heir, questions: UnixStream) {
+        if let Ok(other) = socket_peercred(&heir.stream) {
             tell_systemd(&[NotifyState::MainPid(other.pid.as_raw_nonzero().get().unsigned_abs())]);
         }
         self.tending.drain(..).for_each(|task| task.abort());
         let (mover, handed) = mpsc::channel(ON_THE_WAY);
-        let carrier = thread::Builder::new().name("handover".to_owned()).spawn(move || carry(&stream, handed));
+        let carrier = thread::Builder::new().name("handover".to_owned()).spawn(move || carry(&heir.stream, handed));
         if let Err(error) = &carrier {
             tracing::error!(%error, "the tunnels cannot be handed over, and end with this process");
         }
@@ -146,8 +164,8 @@ impl Server {
         self.gate.move_out(carrier.is_ok().then_some(mover));
         self.end_changes();
         self.listeners.clear();
+        // The control socket is answered to the end: the other puts its own in the place when it serves.
         (self.admin, self.pac) = (None, None);
-        self.control = None;
     }
 }
 
@@ -158,24 +176,24 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The answer, the sockets, and the other's word that it has them.
-fn offer(stream: UnixStream, place: Place, sockets: &[OwnedFd]) -> Result<UnixStream, HandoverError> {
-    io::Write::write_all(&mut &stream, &answer(Ok(place)))?;
+fn offer(heir: Heir, place: Place, sockets: &[OwnedFd]) -> Result<Heir, HandoverError> {
+    io::Write::write_all(&mut &heir.stream, &answer(Ok(place)))?;
     for some in sockets.chunks(MOST_DESCRIPTORS) {
         let some: Vec<_> = some.iter().map(AsFd::as_fd).collect();
-        frames::send(&stream, SOCKETS, &some)?;
+        frames::send(&heir.stream, SOCKETS, &some)?;
     }
-    expect(&stream, RECORD)?;
-    Ok(stream)
+    expect(&heir.stream, RECORD)?;
+    Ok(heir)
 }
 
 /// The ways by which lines go to it and its questions come, the record's file, and its word that it can serve.
-fn lend(stream: UnixStream, lent: [OwnedFd; 3]) -> Result<UnixStream, HandoverError> {
-    frames::send(&stream, RELEASED, &lent.each_ref().map(AsFd::as_fd))?;
-    stream.set_read_timeout(Some(LAST_STEP))?;
-    expect(&stream, READY)?;
+fn lend(heir: Heir, lent: [OwnedFd; 3]) -> Result<Heir, HandoverError> {
+    frames::send(&heir.stream, RELEASED, &lent.each_ref().map(AsFd::as_fd))?;
+    heir.stream.set_read_timeout(Some(LAST_STEP))?;
+    expect(&heir.stream, READY)?;
     // A process that is gone is noticed without; of one that hangs nothing is certain.
-    stream.set_read_timeout(None)?;
-    Ok(stream)
+    heir.stream.set_read_timeout(None)?;
+    Ok(heir)
 }
 
 fn expect(stream: &UnixStream, word: &[u8]) -> Result<(), HandoverError> {

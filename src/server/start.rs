@@ -84,9 +84,9 @@ impl Server {
         let probe = Probe::new(&gate, workers.handles(), Arc::clone(&health))?;
         let (desk, commands) = desk(&gate, &health, apart.restriction);
         let admin::Views { scripts, proof, restriction, .. } = desk.views.clone();
-        // Nothing can fail from here on, and until here nothing has been written or accepted.
+        // Until here nothing has been written or accepted, and behind these two nothing can fail.
         predecessor.as_ref().map_or(Ok(()), Predecessor::may_serve)?;
-        run.begin();
+        run.begin()?;
         let mut server = Self {
             gate,
             health,

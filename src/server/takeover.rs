@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::before::{Before, watch_draining};
-use super::handover::{GO, NOT_TAKEN, READY, RECORD, RELEASED, SOCKETS, TAKEN};
+use super::handover::{GO, KEPT, NOT_TAKEN, READY, RECORD, RELEASED, SOCKETS, TAKEN};
 use super::inherited::Inherited;
 use super::systemd::feed_watchdog_of_another;
 use super::{Server, tell};
@@ -44,8 +44,18 @@ pub enum TakeoverError {
     Refused(#[from] Refusal),
     #[error("what answers is no sekisho that can be taken over from: restart it instead")]
     Foreign,
+    #[error("it has kept its place, for a reason that stands in its own log")]
+    Kept,
+    #[error("what it gives takes more descriptors than this process has: see `ulimit -n`, or LimitNOFILE of the unit")]
+    Descriptors,
     #[error("it ended the conversation, or took too long: {0}; what it says of that stands in its own log")]
-    Ended(#[from] io::Error),
+    Ended(io::Error),
+}
+
+impl From<io::Error> for TakeoverError {
+    fn from(error: io::Error) -> Self {
+        if Errno::from_io_error(&error) == Some(Errno::MFILE) { Self::Descriptors } else { Self::Ended(error) }
+    }
 }
 
 /// The process that runs, which gives its place to this one.
@@ -77,7 +87,7 @@ impl Predecessor {
         let mut inherited = Inherited::default();
         let mut came = 0;
         while came < place.sockets {
-            let (_, sockets) = expect(&stream, SOCKETS)?;
+            let (_, sockets) = due(frames::receive(&stream)?, SOCKETS)?;
             if sockets.is_empty() {
                 return Err(TakeoverError::Foreign);
             }
@@ -89,23 +99,24 @@ impl Predecessor {
 
     /// The other completes its record, and lends it. `None`: it has ended, and its sockets are this process's.
     pub(super) fn record(&self) -> Result<Option<(Lent, OwnedFd)>, TakeoverError> {
-        let asked = frames::send(&self.stream, RECORD, &[]).map_err(TakeoverError::from);
-        let lent = match asked.and_then(|()| expect(&self.stream, RELEASED)) {
-            Ok((_, lent)) => lent,
-            Err(_) if self.has_ended() => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some(lent) = self.say(RECORD, RELEASED)? else { return Ok(None) };
         let [lines, questions, record] = <[OwnedFd; 3]>::try_from(lent).map_err(|_| TakeoverError::Foreign)?;
         Ok(Some((Lent { lines, questions }, record)))
     }
 
     /// This process can serve; the other's word that it may. Where that has ended meanwhile, nobody else does.
     pub(super) fn may_serve(&self) -> Result<(), TakeoverError> {
-        let asked = frames::send(&self.stream, READY, &[]).map_err(TakeoverError::from);
-        match asked.and_then(|()| expect(&self.stream, GO)) {
-            Ok(_) => Ok(()),
-            Err(_) if self.has_ended() => Ok(()),
-            Err(error) => Err(error),
+        self.say(READY, GO).map(drop)
+    }
+
+    /// What comes with the answer that is due to `word`. `None`: the other has ended, and has not said before that it kept its place.
+    fn say(&self, word: &[u8], answer: &[u8]) -> Result<Option<Vec<OwnedFd>>, TakeoverError> {
+        // Where it does not take that any more, it may have said why.
+        let said = frames::send(&self.stream, word, &[]);
+        match frames::receive(&self.stream) {
+            Ok(message) => due(message, answer).map(|(_, came)| Some(came)),
+            Err(_) if self.has_ended() => Ok(None),
+            Err(error) => Err(said.err().unwrap_or(error).into()),
         }
     }
 
@@ -214,8 +225,11 @@ impl Server {
         let workers: Vec<Handle> = self.workers.handles().cloned().collect();
         let (done, relayed) = mpsc::channel();
         let (relaying, desk) = (Arc::clone(&gate), Arc::clone(&self.desk));
-        let (gone, ended) = oneshot::channel();
+        let (gone, ended) = oneshot::channel::<()>();
         self.predecessor = Some(ended);
+        // Of both that are under way until it has ended and been told of: this process does not end before.
+        let gone = Arc::new(gone);
+        let told = Arc::clone(&gone);
         self.accepting.spawn(async move {
             // Nobody waits where the thread could not be started.
             let _ = done.send(relay(&relaying, lines).await);
@@ -227,6 +241,7 @@ impl Server {
             // Its last lines are read before it is said to have ended. This process may end before.
             let Ok((lines, in_order)) = relayed.recv() else { return };
             tell_ended(&gate, &predecessor.place, (&came, lines), in_order);
+            drop(told);
         })?;
         Ok(())
     }
@@ -280,9 +295,13 @@ async fn relay(gate: &Gate, lines: tokio::net::UnixStream) -> (u64, bool) {
     }
 }
 
-fn expect(stream: &UnixStream, word: &[u8]) -> Result<(Vec<u8>, Vec<OwnedFd>), TakeoverError> {
-    let message = frames::receive(stream)?;
-    if message.0 == word { Ok(message) } else { Err(TakeoverError::Foreign) }
+/// The message, where it is the one that is due.
+fn due(message: (Vec<u8>, Vec<OwnedFd>), word: &[u8]) -> Result<(Vec<u8>, Vec<OwnedFd>), TakeoverError> {
+    match &*message.0 {
+        said if said == word => Ok(message),
+        KEPT => Err(TakeoverError::Kept),
+        _ => Err(TakeoverError::Foreign),
+    }
 }
 
 #[cfg(test)]

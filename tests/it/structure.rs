@@ -82,6 +82,7 @@ const MODULES: [(&str, &[&str]); 44] = [
             "reason",
             "record",
             "restrict",
+            "sockets",
             "telemetry",
         ],
     ),

@@ -1,5 +1,9 @@
 //! Only scenes about a process that takes over from another belong here: what waits, what runs, what is recorded, and what fails.
 
+mod memory;
+mod row;
+mod window;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -420,7 +424,8 @@ async fn l07_who_stands_still_with_the_record_keeps_it_from_nobody() {
     let failed = sekisho.lifecycle("takeover_failed", 1).await;
     let why = ", and this one goes on: it did not come as far as to serve: it stood still for too long";
     assert!(failed.text("message").ends_with(why), "{failed:?}");
-    // What it says when it goes on is too late.
+    // What it says when it goes on is too late, which it is told.
+    assert_eq!(other.hears(), b"kept");
     let mut end = Vec::new();
     other.0.read_to_end(&mut end).expect("closed");
     assert!(end.is_empty(), "{end:?}");
@@ -448,6 +453,45 @@ fn sockets_of(pid: u32) -> Vec<String> {
         .collect()
 }
 
+/// A new process under strace, which ends with the scene, stopped or not.
+struct Traced(Child);
+
+impl Traced {
+    /// As soon as there is one.
+    fn process(&self) -> Option<Pid> {
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0.id())).ok()?;
+        Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+    }
+
+    async fn end(&mut self) -> std::process::ExitStatus {
+        until("its end", || self.0.try_wait().expect("wait")).await
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if let Some(process) = self.process() {
+            let _ = kill_process(process, Signal::KILL);
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A new process that strace does this to; nothing where there is none.
+#[expect(clippy::print_stderr, reason = "a scene that is left out")]
+fn traced(sekisho: &Sekisho, what: &[&str]) -> Option<Traced> {
+    let mut strace = std::process::Command::new("strace");
+    strace.args(["-qqq", "-o", "strace.log"]).args(what);
+    strace.arg(super::support::sekisho::binary()).args(["run", "--config", "sekisho.toml", "--take-over"]);
+    let log = fs::File::options().append(true).open(sekisho.path("stderr.log")).expect("a log");
+    let strace = strace.current_dir(sekisho.dir.path()).stdin(std::process::Stdio::null()).stderr(log).spawn();
+    if strace.is_err() {
+        eprintln!("skipped: no strace");
+    }
+    strace.ok().map(Traced)
+}
+
 /// The old process is killed when the new one has its sockets and nothing else yet.
 #[tokio::test]
 async fn l07_where_the_old_process_is_killed_half_way_the_new_one_serves() {
@@ -456,21 +500,12 @@ async fn l07_where_the_old_process_is_killed_half_way_the_new_one_serves() {
     let at = origin.at("allowed.test");
     sekisho.tunnel(&at).await;
     // The first message with descriptors, by which it asks for the record, waits.
-    let mut strace = std::process::Command::new("strace");
-    strace.args(["-qqq", "-o", "strace.log", "-e", "inject=sendmsg:delay_enter=4000000:when=1"]);
-    strace.arg(super::support::sekisho::binary()).args(["run", "--config", "sekisho.toml", "--take-over"]);
-    let log = fs::File::options().append(true).open(sekisho.path("stderr.log")).expect("a log");
-    let strace = strace.current_dir(sekisho.dir.path()).stdin(std::process::Stdio::null()).stderr(log).spawn();
-    let Ok(mut strace) = strace else {
-        eprintln!("skipped: no strace");
-        return;
-    };
-    let listening = sockets_of(sekisho.pid().as_raw_nonzero().get().unsigned_abs());
-    let children = format!("/proc/{0}/task/{0}/children", strace.id());
+    let Some(mut strace) = traced(&sekisho, &["-e", "inject=sendmsg:delay_enter=4000000:when=1"]) else { return };
+    let number = |pid: Pid| pid.as_raw_nonzero().get().unsigned_abs();
+    let listening = sockets_of(number(sekisho.pid()));
     let new = until("the sockets in the new process", || {
-        let children = fs::read_to_string(&children).ok()?;
-        let new = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        new.into_iter().find(|pid| sockets_of(*pid).iter().filter(|socket| listening.contains(socket)).count() > 1)
+        let shared = |pid: &Pid| sockets_of(number(*pid)).iter().filter(|socket| listening.contains(socket)).count();
+        strace.process().filter(|pid| shared(pid) > 1)
     })
     .await;
     sekisho.kill().await;
@@ -487,8 +522,8 @@ async fn l07_where_the_old_process_is_killed_half_way_the_new_one_serves() {
         "has ended without a word, and what it had in hand is not in the record: 0 tunnels and 0 lines came from it.";
     assert!(ended.text("message").ends_with(why), "{ended:?}");
     sekisho.lifecycle("start", 2).await.with("sekisho.previous_end", "unclean");
-    kill_process(Pid::from_raw(new as i32).expect("a process"), Signal::TERM).expect("it is there");
-    until("its end", || strace.try_wait().expect("wait")).await;
+    kill_process(new, Signal::TERM).expect("it is there");
+    strace.end().await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::record::queue::{Closing, Queue};
-use crate::record::{Lifecycle, Ready, Settings, State, WhenUnwritable};
+use crate::record::{Ready, Settings, State, WhenUnwritable};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -72,7 +72,7 @@ async fn one_file_has_one_writer_at_a_time_and_loses_nothing() {
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
     assert!(matches!(start(&dir), Err(RecordError::InUse { .. })), "its lock is the new one's");
-    ready.begin();
+    ready.begin().expect("its file");
     refuse(&new, Reason::IpLiteral).await;
     tunnel.finish(Outcome::Allowed, Some(Reason::IdleTimeout));
     let ending = tokio::task::spawn_blocking({
@@ -105,14 +105,40 @@ async fn where_the_new_one_does_not_begin_the_old_one_goes_on() {
     let lent = old.release().await.expect("lent");
     refuse(&old, Reason::DnsFailed).await;
     // It has come as far as it can without the old one's word, and stands still there.
-    let (_new, _ready) = ready(&dir, lent);
+    let (new, ready) = ready(&dir, lent);
     old.reclaim().await;
     refuse(&old, Reason::IpLiteral).await;
     old.flush().await;
-    assert!(matches!(start(&dir), Err(RecordError::InUse { .. })), "its lock is still the old one's");
+    assert!(matches!(start(&dir), Err(RecordError::InUse { .. })), "its lock is the old one's");
     old.shutdown(WITHIN).expect("all written");
     let words = [(1, "start"), (2, "handed_over"), (3, "dns_failed"), (4, "reopen"), (5, "ip_literal"), (6, "stop")];
     assert_eq!(said(&read(&dir)), words);
+    // What stands still keeps the file from nobody, and when it goes on it does not write.
+    let third = start(&dir).expect("nobody has it");
+    third.flush().await;
+    assert!(matches!(ready.begin(), Err(RecordError::InUse { .. })), "it is another's by now");
+    drop(new);
+    third.shutdown(WITHIN).expect("all written");
+    let lines = read(&dir);
+    assert_eq!(said(&lines[6..]), [(1, "start"), (2, "stop")]);
+    assert_eq!(lines[6]["sekisho.previous_end"], "clean");
+}
+
+/// It stood still before it had looked at what it was lent, and the old one writes by now.
+#[tokio::test]
+async fn what_was_lent_and_taken_back_is_not_cut() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let old = start(&dir).expect("a record");
+    let lent = old.release().await.expect("lent");
+    old.reclaim().await;
+    old.flush().await;
+    let path = dir.path().join("access.jsonl");
+    let half = [fs::read(&path).expect("there"), b"{\"event.sequence\":4".to_vec()].concat();
+    fs::write(&path, &half).expect("written");
+    let settings = Settings { path: path.clone(), when_unwritable: WhenUnwritable::Deny };
+    let taken = Recorder::ready_behind(settings, Fields::default(), lent);
+    assert!(matches!(taken, Err(RecordError::InUse { .. })));
+    assert_eq!(fs::read(&path).expect("there"), half);
 }
 
 #[tokio::test]
@@ -122,7 +148,7 @@ async fn where_the_new_one_ends_before_the_old_the_file_gets_what_is_left() {
     let (new, ready) = ready(&dir, old.release().await.expect("lent"));
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
-    ready.begin();
+    ready.begin().expect("its file");
     // Killed: no stop, and nothing reads the socket.
     drop((new, theirs));
     refuse(&old, Reason::DnsFailed).await;
@@ -225,7 +251,7 @@ async fn a_record_that_is_elsewhere_by_now_is_not_the_one_that_is_lent() {
     let (new, ready) = ready(&other, old.release().await.expect("lent"));
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
-    ready.begin();
+    ready.begin().expect("its file");
     drop(theirs);
     for recorder in [&old, &new] {
         recorder.shutdown(WITHIN).expect("all written");
@@ -259,6 +285,32 @@ fn k03_a_line_of_many_counts_as_many_in_an_outage_and_at_the_end() {
     assert_eq!(queue.snapshot().lost, 1000);
 }
 
+#[test]
+fn k03_a_lifecycle_line_of_the_process_before_keeps_its_word_in_an_outage() {
+    let line = |word: &str| {
+        format!("{{\"event.sequence\":9,\"event.action\":\"lifecycle\",\"sekisho.lifecycle\":\"{word}\"}}\n")
+    };
+    let (reload, later) = (line("reload"), line("of_a_later_version"));
+    let [reload, later] = [&reload, &later].map(|line| Relayed::read(line.as_bytes()).expect("a line"));
+    let mut queue = Queue::new();
+    queue.fail("disk full");
+    while queue.relay(&reload) == Pushed::Queued {}
+    for relayed in [&reload, &reload, &later] {
+        assert_eq!(queue.relay(relayed), Pushed::Aggregated);
+    }
+    queue.recover().expect("an outage");
+    let mut lines = Vec::new();
+    queue.take(&mut lines);
+    let lines: Vec<Json> = String::from_utf8(lines)
+        .expect("UTF-8")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let counted: Vec<_> = lines.iter().filter(|line| line["sekisho.count"].is_u64()).collect();
+    let told = counted.iter().map(|line| (line["sekisho.lifecycle"].as_str(), line["sekisho.count"].as_u64()));
+    assert!(told.eq([(None, Some(1)), (Some("reload"), Some(3))]), "{counted:?}");
+}
+
 #[tokio::test]
 async fn k05_a_record_that_cannot_be_completed_is_not_said_to_be_handed_over() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -282,7 +334,7 @@ async fn a_new_process_that_stands_still_gets_every_line_when_it_goes_on() {
     let (new, ready) = ready(&dir, old.release().await.expect("lent"));
     let (ours, theirs) = UnixStream::pair().expect("sockets");
     old.forward(ours).await.expect("a socket");
-    ready.begin();
+    ready.begin().expect("its file");
     let mut failed = 0;
     // As many as the socket holds, and then until the old one waits no longer.
     while old.state() == State::Writable {

@@ -114,6 +114,35 @@ fn what_comes_late_or_is_given_up_is_counted() {
     assert_eq!((snapshot.lost, snapshot.queue_length), (CAPACITY as u64 + 4, 0));
 }
 
+/// What was counted while the file could not be written is laid when it can, and may be given up then.
+#[test]
+fn k03_a_line_of_many_that_is_given_up_is_lost_as_often_as_it_counts() {
+    let mut queue = Queue::new();
+    queue.fail("disk full");
+    fill(&mut queue);
+    let (kind, body) = line_of(Reason::RecordUnavailable);
+    for _ in 0..70_000 {
+        queue.push(kind, 1, &body);
+    }
+    assert_eq!(queue.unwritten(), CAPACITY as u64 + 70_000);
+    queue.recover().expect("an outage");
+    // What was kept, the line of the 70,000, and the one that says how long it was.
+    assert_eq!((queue.snapshot().queue_length, queue.unwritten()), (CAPACITY + 2, CAPACITY as u64 + 70_001));
+    queue.take(&mut Vec::new());
+    queue.wrote(CAPACITY, 1);
+    assert_eq!(queue.unwritten(), 70_001);
+    assert_eq!(queue.give_up(), 70_001);
+    assert_eq!((queue.snapshot().lost, queue.unwritten()), (70_001, 0));
+
+    // One that is written is not lost.
+    let mut queue = Queue::new();
+    queue.push(kind, 5, &body);
+    queue.push(kind, 3, &body);
+    queue.take(&mut Vec::new());
+    queue.wrote(1, 1);
+    assert_eq!(queue.give_up(), 3);
+}
+
 #[test]
 fn the_writer_is_woken_for_the_first_line_and_for_a_batch_only() {
     let mut queue = Queue::new();

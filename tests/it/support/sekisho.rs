@@ -164,6 +164,11 @@ impl Sekisho {
             (starts(self.records()) > before).then_some(())
         })
         .await;
+        self.becomes(new)
+    }
+
+    /// It is this process from here on, which has taken over; the one before is given back.
+    pub fn becomes(&mut self, new: Child) -> Child {
         std::mem::replace(&mut self.child, new)
     }
 
