@@ -12,7 +12,7 @@ use self::fields::Restrictions;
 use crate::pressure::Charge;
 use crate::reason::{Outcome, Reason};
 use crate::record::Attempt;
-use crate::reply::Page;
+use crate::reply::{INSPECTED_METHODS, Page};
 
 /// Why a request is not forwarded, and whether the connection goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,9 +168,10 @@ impl Exchange {
         self.attempt.conclude(outcome, reason);
     }
 
-    /// The page that answers this request in the upstream's place.
+    /// The page that answers this request in the upstream's place. Of plain HTTP the method was judged before.
     pub fn page(&self, reason: Reason) -> Page {
-        Page::new(self.connection.cause(reason), &self.host, &self.attempt.id().to_string(), SystemTime::now())
+        let (cause, reference) = (self.connection.cause(reason), self.attempt.id().to_string());
+        Page::new(cause, INSPECTED_METHODS, &self.host, &reference, SystemTime::now())
     }
 
     /// Concludes with `reason` and sends the record now, before the client sees the answer we make.

@@ -123,7 +123,8 @@ pub fn proxy_status(reason: Reason) -> String {
 /// The head of a refused CONNECT: no body, and the connection stays open for the next request where `keep_alive` says so.
 pub fn connect_refusal(reason: Reason, keep_alive: KeepAlive) -> String {
     let status = http_answer(reason).status;
-    let [name, colon, value, end] = extra_fields(reason).map_or([""; 4], |(name, value)| [name, ": ", value, "\r\n"]);
+    let [name, colon, value, end] =
+        extra_fields(reason, PLAIN_METHODS).map_or([""; 4], |(name, value)| [name, ": ", value, "\r\n"]);
     let connection = match keep_alive {
         KeepAlive::Yes => "keep-alive\r\n\r\n",
         KeepAlive::No => "close\r\n\r\n",
@@ -144,10 +145,15 @@ pub enum KeepAlive {
     No,
 }
 
-/// Fields RFC 9110 asks for beside the status: `Allow` with 405, `Retry-After` with what passes by itself.
-pub fn extra_fields(reason: Reason) -> Option<(&'static str, &'static str)> {
+/// What plain HTTP is taken with.
+pub const PLAIN_METHODS: &str = "GET, HEAD, POST";
+/// Of the registered methods (RFC 9110 section 16.1.1 and RFC 5789), those that pass in an inspected connection.
+pub const INSPECTED_METHODS: &str = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT";
+
+/// Fields RFC 9110 asks for beside the status: `Allow` with 405, which is `methods`, `Retry-After` with what passes by itself.
+pub fn extra_fields(reason: Reason, methods: &'static str) -> Option<(&'static str, &'static str)> {
     match http_answer(reason).status {
-        405 => Some(("Allow", "GET, HEAD, POST")),
+        405 => Some(("Allow", methods)),
         429 | 503 => Some(("Retry-After", "5")),
         _ => None,
     }

@@ -39,7 +39,7 @@ pub(super) enum Command {
         /// Where the key goes, where the file says credential:NAME
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
-        /// Where the root's key is, or goes [default: beside the certificate of `[issuing_ca]]`
+        /// Where the root's key is, or goes [default: beside the certificate of `[issuing_ca]`]
         #[arg(long, value_name = "FILE")]
         root_key: Option<PathBuf>,
     },

@@ -19,7 +19,7 @@ use crate::identify::{self, Asked, Awaited, ClaimError};
 use crate::pressure::{Newcomer, Shed};
 use crate::reason::{Reason, Side};
 use crate::record::{Action, Fields};
-use crate::reply::{self, KeepAlive, Manner, Page};
+use crate::reply::{self, KeepAlive, Manner, PLAIN_METHODS, Page};
 
 /// Connections without a slot that are answered at a time. They hold descriptors outside of every limit, so the ones past this
 /// are recorded and closed without a word (H05).
@@ -161,7 +161,8 @@ impl Trip {
             reply::connect_refusal(ended.reason, keep).into_bytes()
         } else {
             let asked = self.claim.as_ref().map(|claim| claim.authority().to_string()).unwrap_or_default();
-            let page = Page::new(ended.reason, &asked, &self.attempt.id().to_string(), SystemTime::now());
+            let reference = self.attempt.id().to_string();
+            let page = Page::new(ended.reason, PLAIN_METHODS, &asked, &reference, SystemTime::now());
             plain::page(&page, self.head_only)
         };
         match self.send(&answer, client).await {

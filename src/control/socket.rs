@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::client::is_answered;
 
@@ -34,7 +35,7 @@ pub enum SocketError {
     Taken { path: PathBuf },
 }
 
-/// The file of a socket that is listened on. Dropped, it is removed, unless a successor has put its own in the place.
+/// The file of a socket that is listened on. Dropped, it is removed, unless a successor has put its own in the place, or is about to.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -42,6 +43,7 @@ pub struct SocketFile {
     waiting: Option<PathBuf>,
     /// Device and inode.
     identity: (u64, u64),
+    given_up: AtomicBool,
 }
 
 /// Listens at `path`, or will as a successor, where only those can connect whom `mode` lets.
@@ -56,16 +58,21 @@ pub fn listen(path: &Path, mode: u32, successor: Successor) -> Result<(UnixListe
         }
         Ok(_) | Err(_) => {}
     }
-    let temporary = temporary(path);
+    let temporary = temporary(path, successor);
     let put = || {
-        // A process of our own number left it that is gone.
+        // A process of our own number left it that is gone, or a successor that came to nothing.
         let _ = fs::remove_file(&temporary);
         let listener = UnixListener::bind(&temporary)?;
         fs::set_permissions(&temporary, Permissions::from_mode(mode))?;
         listener.set_nonblocking(true)?;
         let found = fs::symlink_metadata(&temporary)?;
         let identity = (found.dev(), found.ino());
-        let mut file = SocketFile { path: path.to_owned(), waiting: Some(temporary.clone()), identity };
+        let mut file = SocketFile {
+            path: path.to_owned(),
+            waiting: Some(temporary.clone()),
+            identity,
+            given_up: AtomicBool::new(false),
+        };
         if successor == Successor::No {
             file.put()?;
         }
@@ -96,7 +103,16 @@ impl SocketFile {
 
     /// Whether it is what lies at its path.
     pub fn is_in_place(&self) -> bool {
-        fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+        self.lies_at(&self.path)
+    }
+
+    fn lies_at(&self, path: &Path) -> bool {
+        fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+    }
+
+    /// The place is a successor's from here on: between a look at what lies there and its removal that may put its own there.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 
     /// Says anew who can connect, where it is in place.
@@ -116,17 +132,23 @@ fn is_alive(path: &Path) -> bool {
     }
 }
 
-fn temporary(path: &Path) -> PathBuf {
+/// There is one successor at a time, and one name: what it leaves where it is killed is in nobody's way for long.
+fn temporary(path: &Path, successor: Successor) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
+    name.push(match successor {
+        Successor::No => format!(".{}", std::process::id()),
+        Successor::Yes => ".next".to_owned(),
+    });
     name.into()
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Some(waiting) = &self.waiting {
-            let _ = fs::remove_file(waiting);
-        } else if self.is_in_place() {
+            if self.lies_at(waiting) {
+                let _ = fs::remove_file(waiting);
+            }
+        } else if !self.given_up.load(Ordering::Relaxed) && self.is_in_place() {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -211,6 +233,31 @@ mod tests {
         assert_eq!(names(&dir), ["control.sock"]);
         drop(new_file);
         assert!(names(&dir).is_empty());
+    }
+
+    /// The other puts its own there at any moment, also between a look and a removal.
+    #[test]
+    fn a_place_that_is_given_up_is_not_cleared() {
+        let (dir, path) = place();
+        let (_old, old_file) = listen(&path, 0o600, Successor::No).expect("listens");
+        old_file.give_up();
+        drop(old_file);
+        assert_eq!(names(&dir), ["control.sock"]);
+        let (_new, mut new_file) = listen(&path, 0o666, Successor::Yes).expect("listens");
+        new_file.put().expect("put");
+        drop(new_file);
+        assert!(names(&dir).is_empty());
+    }
+
+    /// A successor that was let go and ends late, when the next one waits under the same name.
+    #[test]
+    fn who_ends_late_leaves_what_is_another_ones() {
+        let (dir, path) = place();
+        let (_first, late) = listen(&path, 0o600, Successor::Yes).expect("listens");
+        let (_second, mut file) = listen(&path, 0o600, Successor::Yes).expect("listens");
+        drop(late);
+        file.put().expect("put");
+        assert_eq!(names(&dir), ["control.sock"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Everything here is per name, so that nothing of one name can be resumed under another (D14): the leaf, and the key that
 //! seals session tickets. Bounded (H06): [`CAPACITY`] names that were asked for more than once, and [`NEWCOMERS`] that were not, the
 //! least recently used of each goes first. So a flood of names that nobody asks for again pushes out none of those in use, and takes
-//! no more than the newcomers' 2 MiB. Measured, a name takes 4.5 KiB with one protocol and 5.5 KiB with all three.
+//! less than 3 MiB. Measured, a name takes 4.5 KiB with one protocol and 5.5 KiB with all three.
 //!
 //! A leaf is made under the lock of its name: others who want the same name wait those 50 µs (or for the minting process's answer)
 //! instead of making it again, others who want another name do not wait.

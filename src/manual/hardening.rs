@@ -106,14 +106,17 @@
 //!
 //! The folder of a named file is readable and not only the file, since files are changed by putting others in their place. Of `/`, `/etc` and
 //! `/root` it is the file alone, but of `/etc` everything where `[control]` has `viewers` or `operators`: who is in which group stands in
-//! `/etc/group` and `/etc/passwd` (no other file is read for it, and no name service asked), both are read anew once a second at most, so that
-//! who leaves a group has lost it at once, and whoever changes them (`useradd`, `gpasswd`) puts other files in their place, which a rule for a file does not reach: Landlock's rules are for the very file that was
-//! there, or for a folder with everything below it. Modes are what keeps the rest of `/etc`: the service's own user reads there
-//! what everybody reads. With a `[control]` for root alone it is `/etc/passwd` and `/etc/group`, and the first group that a reload
-//! names wants a restart. So have the key where the service does not read: a credential, or a folder of its own outside of `/etc`; and give the configuration a folder of its own, and where /etc/resolv.conf is replaced while the
-//! service runs, name `[resolver] servers`: a reload that may not read the new file goes on with the servers of before, and says so (`config_problem`).
-//! The record's folder can be written, and so can that of the control socket and the state directory. The folders themselves have to stay: one that is removed and made anew is another. As root the service has no capability to get round owners
-//! and modes either: the record's folder must be its user's.
+//! `/etc/group` and `/etc/passwd` (no other file is read for it, and no name service asked). Both are read anew, once a second at most: who
+//! leaves a group has lost it within a second. Whoever changes them (`useradd`, `gpasswd`) puts other files in their place, which a rule for
+//! a file does not reach: Landlock's rules are for the very file that was there, or for a folder with everything below it. Modes are what
+//! keeps the rest of `/etc`: the service's own user reads there what everybody reads. With a `[control]` for root alone it is `/etc/passwd`
+//! and `/etc/group`, and the first group that a reload names wants a restart. So have the key where the service does not read: a credential,
+//! or a folder of its own outside of `/etc`; and give the configuration a folder of its own, and where /etc/resolv.conf is replaced while the
+//! service runs, name `[resolver] servers`: a reload that may not read the new file goes on with the servers of before, and says so
+//! (`config_problem`).
+//! The record's folder can be written, and so can that of the control socket and the state directory. The folders themselves have to stay:
+//! one that is removed and made anew is another. As root the service has no capability to get round owners and modes either: the record's
+//! folder must be its user's.
 //!
 //! # How to see it
 //!

@@ -85,7 +85,7 @@
 //!   longer by a `shutdown` before it.
 //! * **A task that had much to do kept its thread.** A bulk relay ran on until its budget of 128 reads and writes was used up, which
 //!   is up to a millisecond, and a thread asked its sockets for news once in 61 tasks. Now a relay ends its turn behind 256 KiB, a
-//!   connection that sends frames behind as many as cost that, an accept loop behind 16 connections, and the sockets are asked behind 16
+//!   connection that sends frames behind as many as cost that, an accept loop behind 4 connections (16 then), and the sockets are asked behind 16
 //!   tasks ([`turns`](crate::turns)). Under a flood of PINGs the 99th percentile of inspected requests beside it went from 62 to 14
 //!   ms in one pair of runs of the scorecard, whose other rows moved within their spread.
 //! * **Every octet of a tunnel asked the idle timer, the reloads and the end of the service**, five futures with a lock each, whether

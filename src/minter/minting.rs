@@ -80,7 +80,8 @@ fn restrict_to(reach: Reach) -> Restriction {
 }
 
 /// Signals to the whole service (a service manager's SIGTERM to every process) are the serving process's to obey: it mints until its last
-/// connection has ended. Where it was stopped when that process ended, SIGHUP comes with SIGCONT, and it sees the socket's end. The handlers stay when the runtime they were made in has gone.
+/// connection has ended. Where it was stopped when that process ended, SIGHUP comes with SIGCONT, and it sees the socket's end. The handlers
+/// stay when the runtime they were made in has gone.
 fn hold_signals() -> io::Result<Vec<Signal>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _entered = runtime.enter();

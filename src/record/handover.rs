@@ -3,8 +3,8 @@
 //! The old process completes the file and lends it with its lock ([`Recorder::release`]). What comes later it holds. The new one gets ready
 //! with that file ([`Recorder::ready_behind`]) and writes nothing: where it does not come to serve, the old one goes on in the file as if
 //! nothing had been ([`Recorder::reclaim`]). Where it does, the old one sends on to it what it holds and what is still to come
-//! ([`Recorder::forward`]); the new one begins its run ([`Ready::begin`](crate::record::Ready::begin)) and lays every line of the old one under a number of its own
-//! ([`Recorder::relay`]). Where the new one ends later, the lines that are left go into the file as soon as that is free.
+//! ([`Recorder::forward`]); the new one begins its run ([`Ready::begin`](crate::record::Ready::begin)) and lays every line of the old one
+//! under a number of its own ([`Recorder::relay`]). Where the new one ends later, the lines that are left go into the file as soon as that is free.
 
 use std::io;
 use std::os::fd::OwnedFd;

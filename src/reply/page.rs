@@ -19,8 +19,8 @@ pub struct Page {
 }
 
 impl Page {
-    /// `host` is what the client asked for, `reference` the record's `event.id`.
-    pub fn new(reason: Reason, host: &str, reference: &str, now: SystemTime) -> Self {
+    /// `methods` are those that are taken where the answer is 405, `host` what the client asked for, `reference` the record's `event.id`.
+    pub fn new(reason: Reason, methods: &'static str, host: &str, reference: &str, now: SystemTime) -> Self {
         let body = body(reason, host, reference, now);
         let mut fields = vec![
             ("date", http_date(now)),
@@ -30,7 +30,7 @@ impl Page {
             ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'".to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),
         ];
-        if let Some((name, value)) = extra_fields(reason) {
+        if let Some((name, value)) = extra_fields(reason, methods) {
             fields.push((if name == "Allow" { "allow" } else { "retry-after" }, value.to_owned()));
         }
         Self { status: http_answer(reason).status, fields, body }
@@ -173,11 +173,12 @@ fn words(reason: Reason) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reply::PLAIN_METHODS;
 
     #[test]
     fn values_are_escaped_and_the_page_has_no_script() {
-        let page =
-            Page::new(Reason::NotAllowlisted, "<script>alert('1')</script>\u{7}", "A\"B", SystemTime::UNIX_EPOCH);
+        let host = "<script>alert('1')</script>\u{7}";
+        let page = Page::new(Reason::NotAllowlisted, PLAIN_METHODS, host, "A\"B", SystemTime::UNIX_EPOCH);
         assert_eq!(page.status, 403);
         assert!(page.body.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;\u{fffd}"), "{}", page.body);
         assert!(page.body.contains("A&quot;B"));

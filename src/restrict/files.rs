@@ -54,7 +54,11 @@ pub(super) fn restrict(reach: &Reach, calls_restricted: bool) -> (bool, Results)
 }
 
 fn nothing(why: &str) -> (bool, Results) {
-    (false, [Kind::Files, Kind::TcpPorts, Kind::Signals].map(|kind| (kind, Err(why.to_owned()))).into())
+    let mut results: Results =
+        [Kind::Files, Kind::TcpPorts, Kind::Signals].map(|kind| (kind, Err(why.to_owned()))).into();
+    // Capabilities are given up by each thread for itself, on any kernel.
+    results.push((Kind::EveryThread, every_thread(false)));
+    (false, results)
 }
 
 fn rule(reach: &Reach) -> Result<RestrictionStatus, RulesetError> {

@@ -20,8 +20,9 @@ const PAUSE_FAILED: Duration = Duration::from_millis(50);
 /// quick enough for who would try elsewhere, and cost a flooded thread nearly nothing.
 const PAUSE_REFUSED: Duration = Duration::from_millis(1);
 
-/// Connections taken up before those that are served get their turn again.
-const AT_ONCE: u64 = 16;
+/// Connections taken up before those that are served get their turn again. Each is a task, and what a served connection does goes through
+/// some six turns until it is a tunnel: in a flood each of them waits for this many others.
+const AT_ONCE: u64 = 4;
 
 pub(super) async fn accept(socket: TcpListener, listener: Listener, gate: Arc<Gate>) {
     let address = listener.address;

@@ -58,8 +58,8 @@ impl Crowd {
         Some(Place { crowd: Arc::clone(self), user })
     }
 
-    /// Whether a user without a role is to be recorded now: once a second at most. What he comes meanwhile is [due](Crowd::due) at its
-    /// end. Users beyond those that are remembered are one.
+    /// Whether a user without a role is to be recorded now: once a second at most. How often he comes meanwhile is [due](Crowd::due) at
+    /// its end. Users beyond those that are remembered are one.
     pub(super) fn complain(&self, peer: &Peer, now: Instant) -> bool {
         let mut complaints = self.complaints.lock();
         let is_new = !complaints.contains_key(&peer.user);

@@ -49,6 +49,10 @@ enum HandoverError {
     Ended(#[from] io::Error),
     #[error("what it is to be given cannot be made here: {0}")]
     Here(#[source] io::Error),
+    #[error(
+        "it ended when it was to serve, and with it what came to be recorded meanwhile, which event.sequence lacks: {0}"
+    )]
+    EndedLate(#[source] io::Error),
     #[error("the record cannot be given to it: {0}")]
     Record(#[from] RecordError),
 }
@@ -110,10 +114,10 @@ impl Server {
             let _ = stream.try_write(&answer::<Done>(Err(refusal)));
             HandoverError::Here(error)
         })?;
-        let heir = Heir { stream: stream.into_std()?, has_place: false };
-        heir.stream.set_nonblocking(false)?;
-        heir.stream.set_read_timeout(Some(STEP))?;
-        heir.stream.set_write_timeout(Some(STEP))?;
+        let heir = Heir { stream: stream.into_std().map_err(HandoverError::Here)?, has_place: false };
+        heir.stream.set_nonblocking(false).map_err(HandoverError::Here)?;
+        heir.stream.set_read_timeout(Some(STEP)).map_err(HandoverError::Here)?;
+        heir.stream.set_write_timeout(Some(STEP)).map_err(HandoverError::Here)?;
         let place = Place {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -129,9 +133,12 @@ impl Server {
         let lent = [to_lines.into(), to_questions.into(), record];
         match blocking(move || lend(heir, lent)).await {
             Ok(mut heir) => {
-                recorder.forward(lines).await?;
+                if let Err(error) = recorder.forward(lines).await {
+                    recorder.reclaim().await;
+                    return Err(error.into());
+                }
                 let go = blocking(move || {
-                    frames::send(&heir.stream, GO, &[])?;
+                    frames::send(&heir.stream, GO, &[]).map_err(HandoverError::EndedLate)?;
                     heir.has_place = true;
                     Ok(heir)
                 });
@@ -164,15 +171,18 @@ impl Server {
         self.gate.move_out(carrier.is_ok().then_some(mover));
         self.end_changes();
         self.listeners.clear();
-        // The control socket is answered to the end: the other puts its own in the place when it serves.
         (self.admin, self.pac) = (None, None);
+        // It is answered to the end; the other puts its own in the place when it serves.
+        if let Some((file, _)) = &self.control {
+            file.give_up();
+        }
     }
 }
 
 async fn blocking<T: Send + 'static>(
     step: impl FnOnce() -> Result<T, HandoverError> + Send + 'static,
 ) -> Result<T, HandoverError> {
-    aside(step).await?
+    aside(step).await.map_err(HandoverError::Here)?
 }
 
 /// The answer, the sockets, and the other's word that it has them.

@@ -34,9 +34,14 @@ pub(super) fn tell_systemd(states: &[NotifyState<'_>]) {
             way.send(lines.as_bytes()).map(drop)
         }
     };
-    if let Err(error) = told {
+    // Said once, until it has heard something again.
+    static UNHEARD: AtomicBool = AtomicBool::new(false);
+    if let Err(error) = &told
+        && !UNHEARD.load(Ordering::Relaxed)
+    {
         tracing::warn!(%error, "the service manager was not told (NOTIFY_SOCKET): it may end the service for that");
     }
+    UNHEARD.store(told.is_err(), Ordering::Relaxed);
 }
 
 /// Where systemd restarts a service that no longer says this (`WatchdogSec`).

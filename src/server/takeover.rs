@@ -139,7 +139,7 @@ impl Predecessor {
         let mut workers = workers.iter().cycle();
         loop {
             let received = match frames::receive(&self.stream) {
-                Ok((octets, sockets)) => Ok((octets, sockets)),
+                Ok(message) => Ok(message),
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::MFILE) => Err(Stays::Descriptors),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return came,
                 Err(error) => {

@@ -203,7 +203,7 @@ async fn sessions_are_listed_in_the_words_of_the_record_and_cut_one_by_one() {
 #[tokio::test]
 async fn m02_m07_a_role_is_what_the_kernel_says_and_every_request_is_recorded() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: another user's requests take root");
+        crate::real_clients::stage::skipped("roles", "it takes root");
         return;
     }
     let config = controlled().set("control", "viewers", "\"64001\"").set("control", "operators", "\"64002\"");
@@ -304,7 +304,7 @@ async fn refusals(sekisho: &Sekisho) -> u64 {
 #[tokio::test]
 async fn m07_who_only_connects_keeps_nobody_out() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: another user's connections take root");
+        crate::real_clients::stage::skipped("a crowd", "it takes root");
         return;
     }
     let config = controlled().set("control", "viewers", "\"64001\"").set("control", "operators", "\"64002\"");

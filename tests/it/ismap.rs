@@ -42,7 +42,7 @@ fn registered(until: &str, confirmed: &str, more: &str) -> String {
 #[tokio::test]
 async fn a_date_asks_for_a_decision_and_after_its_grace_ends_the_service_that_was_to_end() {
     let Some(library) = clock::libfaketime() else {
-        eprintln!("SKIPPED real client: libfaketime is not installed; tests/run installs it");
+        crate::real_clients::stage::skipped("a date that comes", "libfaketime is not installed; tests/run installs it");
         return;
     };
     let (ahead, today) = morning();
@@ -139,7 +139,7 @@ async fn a_date_asks_for_a_decision_and_after_its_grace_ends_the_service_that_wa
 #[tokio::test]
 async fn o01_a_day_that_a_wrong_clock_had_shown_is_noticed_when_it_comes() {
     let Some(library) = clock::libfaketime() else {
-        eprintln!("SKIPPED real client: libfaketime is not installed; tests/run installs it");
+        crate::real_clients::stage::skipped("a date that comes", "libfaketime is not installed; tests/run installs it");
         return;
     };
     let (ahead, today) = morning();

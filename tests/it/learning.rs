@@ -19,7 +19,6 @@ use super::support::{Config, Origin, Sekisho, Service, within};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// An address of loopback with a free port 443, which only root may use: a scene for which there is none says so and ends.
-#[expect(clippy::print_stderr, reason = "a scene that is not played has to say so")]
 fn https_address() -> Option<String> {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let (high, low) = ((std::process::id() >> 8) & 0xff, std::process::id() & 0xff);
@@ -29,7 +28,7 @@ fn https_address() -> Option<String> {
     };
     let found = (0..20).find_map(|_| free(NEXT.fetch_add(1, Ordering::Relaxed)));
     if found.is_none() {
-        eprintln!("skipped: port 443 of loopback cannot be listened on here, and observing is about no other port");
+        crate::real_clients::stage::skipped("observing", "port 443 of loopback cannot be listened on here");
     }
     found
 }

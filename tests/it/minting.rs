@@ -78,7 +78,7 @@ async fn ask(sekisho: &mut Sekisho, origin: &Origin, host: &str) {
 #[tokio::test]
 async fn j02_j07_the_process_that_serves_never_holds_the_key() {
     if !geteuid().is_root() {
-        eprintln!("SKIPPED: only root can read another process's memory");
+        crate::real_clients::stage::skipped("the key in memory", "it takes root");
         return;
     }
     let origin = Origin::https(&["allowed.test"]).start().await;
@@ -153,7 +153,7 @@ async fn j07_a_stopped_minting_process_does_not_outlive_the_one_that_serves() {
         stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(3).map(str::to_owned)).expect("a session")
     };
     if session("1") == session("self") {
-        eprintln!("SKIPPED: who takes orphans is of this session, and could let them go on himself");
+        crate::real_clients::stage::skipped("a stopped minting process", "who takes orphans is of this session");
         return;
     }
     let origin = Origin::https(&["allowed.test"]).start().await;
@@ -209,7 +209,10 @@ async fn j07_a_configuration_beside_the_record_inspects_nothing_new_without_a_re
         .await;
         let metrics = sekisho.metrics().await;
         if metrics["sekisho_restriction{kind=\"files\"}"] != 1.0 {
-            eprintln!("SKIPPED: this kernel restricts no files: {}", sekisho.stderr());
+            crate::real_clients::stage::skipped(
+                "a record beside the configuration",
+                &format!("this kernel restricts no files: {}", sekisho.stderr()),
+            );
             return;
         }
         assert_eq!(metrics["sekisho_restriction{kind=\"configuration\"}"], f64::from(u8::from(follows)));

@@ -21,7 +21,10 @@ async fn j07_a_reload_that_needs_more_wants_a_restart_and_changes_nothing() {
     let mut sekisho = Sekisho::start(&Config::new().tunnel("allowed.test", &origin)).await;
     let metrics = sekisho.metrics().await;
     if !restricts(&metrics, "files") || !restricts(&metrics, "tcp_ports") {
-        eprintln!("SKIPPED: this kernel restricts no files or ports: {}", sekisho.stderr());
+        crate::real_clients::stage::skipped(
+            "a restart needed",
+            &format!("this kernel restricts no files or ports: {}", sekisho.stderr()),
+        );
         return;
     }
     let before = fs::read_to_string(sekisho.path("sekisho.toml")).expect("sekisho.toml");
@@ -176,7 +179,7 @@ async fn j07_a_key_in_a_folder_of_its_own_is_out_of_reach() {
             .starts_with("issuing_key: the issuing key ca.key lies where")
     );
     if !restricts(&metrics, "files") {
-        eprintln!("SKIPPED: this kernel restricts no files");
+        crate::real_clients::stage::skipped("a key out of reach", "this kernel restricts no files");
         return;
     }
     let mut sekisho = Sekisho::start_with(&config, |dir| {

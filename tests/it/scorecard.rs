@@ -53,9 +53,9 @@ struct Length {
     rounds: usize,
 }
 
-/// Four seconds are some 300 tunnels: the 99th percentile is not the worst alone.
+/// Three seconds are some 240 tunnels: the 99th percentile is not the worst alone.
 const SHORT: Length =
-    Length { seconds: 4, connections: 1_500, tunnels: 1_000, hold_seconds: 5, reloads: 20, rounds: 1 };
+    Length { seconds: 3, connections: 1_500, tunnels: 1_000, hold_seconds: 5, reloads: 20, rounds: 1 };
 const LONG: Length =
     Length { seconds: 20, connections: 5_000, tunnels: 9_000, hold_seconds: 600, reloads: 1_000, rounds: ROUNDS };
 

@@ -479,7 +479,6 @@ impl Drop for Traced {
 }
 
 /// A new process that strace does this to; nothing where there is none.
-#[expect(clippy::print_stderr, reason = "a scene that is left out")]
 fn traced(sekisho: &Sekisho, what: &[&str]) -> Option<Traced> {
     let mut strace = std::process::Command::new("strace");
     strace.args(["-qqq", "-o", "strace.log"]).args(what);
@@ -487,7 +486,7 @@ fn traced(sekisho: &Sekisho, what: &[&str]) -> Option<Traced> {
     let log = fs::File::options().append(true).open(sekisho.path("stderr.log")).expect("a log");
     let strace = strace.current_dir(sekisho.dir.path()).stdin(std::process::Stdio::null()).stderr(log).spawn();
     if strace.is_err() {
-        eprintln!("skipped: no strace");
+        crate::real_clients::stage::skipped("an upgrade that stands still", "no strace; tests/run installs it");
     }
     strace.ok().map(Traced)
 }
@@ -682,7 +681,7 @@ async fn a_process_of_a_unit_is_not_replaced_by_one_that_is_not() {
     let name = format!("sekisho-it-{}.service", std::process::id());
     let Some(unit) = control_groups().map(|folder| folder.join(&name)).filter(|unit| fs::create_dir(unit).is_ok())
     else {
-        eprintln!("SKIPPED: no control group can be made here");
+        crate::real_clients::stage::skipped("a unit's process", "no control group can be made here");
         return;
     };
     let pid = sekisho.pid().as_raw_nonzero().to_string();

@@ -336,7 +336,7 @@ async fn a_confirm_that_is_killed_has_confirmed_or_has_not_and_nothing_in_betwee
         let revision = status(&sekisho).await["revision"].clone();
         said(&ask(&sekisho, &["apply", "new.toml", "--yes", "--confirm", "10m"]).await, 0);
         if !killed_at(&sekisho, step, &["confirm"]).await {
-            eprintln!("skipped: no strace, or it may not trace");
+            crate::real_clients::stage::skipped("a command that is killed", "no strace, or it may not trace");
             return;
         }
         assert_eq!(file(&sekisho), if confirmed { new.as_str() } else { before.as_str() }, "{step}");
@@ -412,7 +412,7 @@ async fn what_a_killed_apply_leaves_behind_is_gone_with_the_next_one() {
     };
     for arguments in [&["apply", "new.toml", "--yes"][..], &["apply", "new.toml", "--yes", "--confirm", "1m"]] {
         if !killed_at(&sekisho, "rename", arguments).await {
-            eprintln!("skipped: no strace, or it may not trace");
+            crate::real_clients::stage::skipped("a command that is killed", "no strace, or it may not trace");
             return;
         }
         assert_eq!(left().len(), 1, "{arguments:?}: {:?}", left());

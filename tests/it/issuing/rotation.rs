@@ -50,7 +50,10 @@ fn make_next(dir: &Path) {
 #[tokio::test]
 async fn j08_leaves_change_at_midnight_and_no_handshake_fails() {
     let Some(library) = libfaketime() else {
-        eprintln!("SKIPPED: libfaketime is not installed");
+        crate::real_clients::stage::skipped(
+            "a rotation at midnight",
+            "libfaketime is not installed; tests/run installs it",
+        );
         return;
     };
     let origin = Origin::https(&["allowed.test"]).start().await;
