@@ -74,7 +74,7 @@ fn the_service_is_exposed_to_little() {
         ("sekisho.service", 1.4),
         ("sekisho-crl-fetch.service", 1.5),
         ("sekisho-catalog-fetch.service", 2.5),
-        ("sekisho-nftables.service", 4.5),
+        ("sekisho-nftables.service", 3.5),
     ] {
         let unit = shipped("systemd").join(unit);
         let said = good(&run(Command::new("systemd-analyze").args(["security", "--offline=true"]).arg(&unit)));
