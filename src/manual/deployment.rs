@@ -108,5 +108,5 @@
 //!
 //! Not run: a machine that boots by itself (order against real interfaces, DHCP, `network-online.target`), `MemoryMax=` and
 //! `IPAddressDeny=` as the kernel applies them (the container had no control groups for memory, and their BPF was not seen to act),
-//! a TPM, other versions of systemd than 252, an image built by podman or docker, the dashboard in a Grafana, Debian on other
-//! architectures than amd64.
+//! a TPM, other versions of systemd than 252, an image built whole by podman or docker (its last stage was by buildah 1.28, with a program
+//! made elsewhere, and ran as its user), the dashboard in a Grafana, Debian on other architectures than amd64.

@@ -110,7 +110,7 @@
 //! above the process allows (v2 `memory.max`, `memory.high`; v1 `memory.limit_in_bytes`), so that the kernel's share of each connection
 //! fits beside it. What is resident at the start (the policy, the trust) is taken off, and three quarters of the rest is the budget
 //! (`sekisho_memory_budget_bytes`) that is charged before it is used; what has no room in it is refused with `overloaded`. The last quarter
-//! is for caches (leaves 23 MiB, and others below that), the record's queue (32 MiB at most) and the allocator.
+//! is for caches (leaves 26 MiB, and others below that), the record's queue (32 MiB at most) and the allocator.
 //!
 //! What an allocator keeps for the next who needs it is no overload (glibc's kept all of it after 3,000 inspected connections: 103 MB
 //! where 27 MB were before; the one that is used gives it back within seconds).
@@ -118,7 +118,7 @@
 //! | what | charged | measured idle |
 //! |---|---|---|
 //! | a connection that owes a head, a ClientHello or a handshake | 72 KiB | 2 KiB, and what it has sent of its head |
-//! | a tunnel | 8 KiB | 3.2 KiB |
+//! | a tunnel | 8 KiB | 2.7 KiB |
 //! | an inspected connection | 72 KiB | 24 KiB |
 //! | a request under way on it | 16 KiB | – |
 //! | a body of an HTTP/2 stream whose reader is slower than its writer | 256 KiB, at most 1 MiB each way of a connection | – |
