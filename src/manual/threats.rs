@@ -300,7 +300,7 @@
 //! name server, the disk, the clock and the process comes once and goes, at proxies of its own. `tests/run --long` does so at full length,
 //! with 9,000 tunnels held for ten minutes under 1,000 reloads and each fault three times.
 //!
-//! Asserted is what holds on any machine: no good request fails; memory stays below `limits.memory` and descriptors come back; after each
+//! Asserted is what holds on any machine: no good request fails; memory stays below `limits.memory`, it and descriptors come back; after each
 //! bad input the proxy answers; good requests pass again within 5 s of a fault; and records are as many as attempts, of both proxies,
 //! of the bad inputs and of every fault. Latencies are printed and not asserted.
 //!

@@ -145,6 +145,8 @@ impl Card {
         };
         let descriptors = of(|row| row.descriptors_back.is_none());
         assert!(descriptors.is_empty(), "descriptors not given back: {descriptors:?}");
+        let memory = of(|row| row.memory_back.is_none());
+        assert!(memory.is_empty(), "memory not given back: {memory:?}");
         let above = of(|row| row.peak_kib > CEILING_MIB * 1024);
         assert!(above.is_empty(), "above the ceiling of {CEILING_MIB} MiB: {above:?}");
         let failed = of(|row| row.good().any(|figures| figures.failed > 0));
