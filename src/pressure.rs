@@ -39,6 +39,7 @@ pub use self::memory::{Charge, INSPECTED, Memory, NEWCOMER, REQUEST, Stalls};
 pub use self::newcomers::{Newcomer, Newcomers};
 pub use self::pulse::Pulse;
 use self::pulse::Standing;
+pub use self::readings::descriptors;
 use self::readings::{Backlog, Descriptors, Resident};
 use crate::locks::Mutex;
 

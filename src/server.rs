@@ -139,6 +139,11 @@ pub enum ServerError {
         "limits.memory is {}, and {} are taken before the first connection: raise it, or the limit of the control group", pressure::shown(*.ceiling), pressure::shown(*.baseline)
     )]
     Memory { ceiling: u64, baseline: u64 },
+    #[error(
+        "{open} of the {limit} descriptors that this process may have are open before the first connection, more than half: raise \
+         LimitNOFILE of the unit, or `ulimit -n`"
+    )]
+    Descriptors { open: u64, limit: u64 },
 }
 
 /// A running service.

@@ -57,6 +57,11 @@ impl Descriptors {
     }
 }
 
+/// The open descriptors, and the limit, now.
+pub fn descriptors() -> (u64, u64) {
+    Descriptors::default().read()
+}
+
 /// The queues of the listeners, which are asked for once a second: behind the sockets that listen the kernel looks through all
 /// there are for one that does not, only for us to see that the list is over.
 #[derive(Default)]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{self, SocketAddr};
 
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -61,6 +62,7 @@ pub(super) fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => "another program listens there: find it with `ss -ltnp`, or choose another port",
         io::ErrorKind::AddrNotAvailable => "this machine has no such address: see `ip addr`, or listen on 0.0.0.0",
         io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE: choose one above",
+        _ if Errno::from_io_error(error) == Some(Errno::MFILE) => "raise LimitNOFILE of the unit, or `ulimit -n`",
         _ => "is another program there, or the address not this machine's?",
     }
 }

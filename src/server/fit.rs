@@ -3,13 +3,25 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
+use crate::pressure::descriptors;
 use crate::sockets;
 use crate::upstream::verify;
+
+use super::ServerError;
 
 /// Descriptors of one connection: the client's and the upstream's.
 const PER_CONNECTION: u64 = 2;
 /// Descriptors kept for listeners, the record, DNS, the admin listener and the tunnels' pipes; at most half of all.
 const RESERVED: u64 = 256;
+
+/// The service itself takes no more than half of the descriptors, which leaves the connections theirs.
+///
+/// # Errors
+/// [`ServerError::Descriptors`]. It would take up connections, or another process's place, and refuse whoever comes.
+pub(super) fn fits_itself() -> Result<(), ServerError> {
+    let (open, limit) = descriptors();
+    if open > limit / 2 { Err(ServerError::Descriptors { open, limit }) } else { Ok(()) }
+}
 
 /// Raises the soft descriptor limit to the hard one, and lowers `limits.connections` to what that carries.
 pub fn fit_connections(config: &mut Config) {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::bind::{Bound, Held};
 use super::control::{self, Opened};
 use super::desk::Desk;
+use super::fit::fits_itself;
 use super::signals::Asked;
 use super::systemd::feed_watchdog;
 use super::takeover::Lent;
@@ -44,6 +45,7 @@ impl Places {
             inherited.all_wanted(&config.own_addresses())?;
         }
         let bound = Bound::new(config, workers, &HashMap::new(), Held::default(), &mut inherited)?;
+        fits_itself()?;
         let (mut first, settings) = (about(config), config.record.clone());
         let (mut lent, mut successor) = (None, Successor::No);
         if let Some(predecessor) = predecessor {

@@ -32,18 +32,24 @@ enum Began {
 /// The service of a user of its own, whose tasks are counted, with so many of them.
 async fn with_tasks(dir: &Path, admin: SocketAddr, tasks: u32) -> Began {
     const USER: &str = "61234";
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", USER, "--regid", USER, "--clear-groups", "prlimit", &format!("--nproc={tasks}")]);
+    command.arg(dir.join("sekisho"));
+    begun(command, dir, admin).await
+}
+
+/// The service as `command` starts it.
+async fn begun(mut command: Command, dir: &Path, admin: SocketAddr) -> Began {
     let stderr = dir.join("stderr.log");
-    let mut child = Command::new("setpriv")
-        .args(["--reuid", USER, "--regid", USER, "--clear-groups", "prlimit", &format!("--nproc={tasks}")])
-        .arg(dir.join("sekisho"))
+    let mut child = command
         .args(["run", "--config", "sekisho.toml"])
         .current_dir(dir)
         .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stderr(fs::File::create(&stderr).expect("stderr.log"))
         .spawn()
-        .expect("setpriv runs");
-    let began = within(&format!("an end or readiness with {tasks} tasks"), async {
+        .expect("it runs");
+    let began = within(&format!("an end or readiness of {command:?}"), async {
         loop {
             if let Some(status) = child.try_wait().expect("wait") {
                 return Began::Ended(status.code(), fs::read_to_string(&stderr).expect("stderr.log"));
@@ -96,6 +102,28 @@ async fn o04_without_the_threads_it_needs_it_says_so_and_ends() {
         }
         assert!(ended > 1, "a service has more than one thread");
     }
+}
+
+#[tokio::test]
+async fn h05_with_too_few_descriptors_it_says_so_and_ends() {
+    let (dir, _, admin) = prepare(&Config::new());
+    let dir = dir.path();
+    let (mut least, mut half) = (12, 0);
+    loop {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={least}")).arg(binary());
+        match begun(command, dir, admin).await {
+            Began::Ready => break,
+            Began::Ended(code, told) => {
+                assert_eq!(code, Some(1), "{least}: {told}");
+                assert!(told.contains("Too many open files") || told.contains("LimitNOFILE"), "{least}: {told}");
+                half += u32::from(told.contains("descriptors that this process may have are open before"));
+            }
+        }
+        least += 1;
+        assert!(least < 200);
+    }
+    assert!(half > 0, "{least}");
 }
 
 /// A folder with a FIFO in it, which nobody writes to.
