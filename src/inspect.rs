@@ -9,6 +9,8 @@ pub mod certificate;
 pub mod constraints;
 pub mod h1;
 pub mod h2;
+mod h2_allowance;
+mod h2_boundaries;
 mod h2_fault;
 mod h2_frames;
 mod h2_head;

@@ -21,6 +21,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use super::Ended;
+use super::h2_fault::is_flood;
 use super::h2_frames::{Refused, Streams as Opened, Watched};
 pub use super::h2_settings::ExtendedConnect;
 use super::h2_settings::{self as settings, CANCELLED_STREAMS, GOODBYE, STREAM_WINDOW, STREAM_WINDOWS};
@@ -91,6 +92,8 @@ enum Event {
     UpstreamLeaving,
     UpstreamOver(Result<(), h2::Error>),
     Refused(Refused),
+    /// The client sends frames that carry nothing, without end.
+    Flood,
     /// A head of which a part came long ago.
     LateHead,
     StreamOver(Result<StreamEnd, JoinError>),
@@ -173,12 +176,12 @@ where
             }
             // Nothing else can come by a connection in the middle of a head, no cancellation and no window: its streams end too.
             Event::LateHead => {
-                self.leave(Side::Client, Some(Reason::RequestHeadTimeout));
                 if self.opened.abandon_head() {
                     self.record_unaccepted(Reason::RequestHeadTimeout, "the request head did not come in time").await;
                 }
-                self.client.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                self.send_away(Reason::RequestHeadTimeout);
             }
+            Event::Flood => self.send_away(Reason::RateLimited),
             Event::StreamOver(over) => self.stream_over(over),
             Event::Draining => {
                 let Ended { side, reason } = self.shared.scope.drained();
@@ -211,8 +214,7 @@ where
             Ok(StreamEnd::Cancelled) => {
                 self.cancellable = self.cancellable.saturating_sub(1);
                 if self.cancellable == 0 {
-                    self.leave(Side::Client, Some(Reason::RateLimited));
-                    self.client.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                    self.send_away(Reason::RateLimited);
                 }
             }
             // Its stream was reset as the task fell; the others have not noticed.
@@ -231,6 +233,12 @@ where
             self.client.graceful_shutdown();
             self.timer.as_mut().reset(Instant::now() + GOODBYE);
         }
+    }
+
+    /// Ends the client's connection, and every stream of it.
+    fn send_away(&mut self, reason: Reason) {
+        self.leave(Side::Client, Some(reason));
+        self.client.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
     }
 
     fn client_over(&self, error: Option<&h2::Error>) -> Ended {
@@ -321,6 +329,9 @@ fn poll_opened(
     late: &mut Option<Pin<Box<Sleep>>>,
     cx: &mut Context<'_>,
 ) -> Poll<Event> {
+    if opened.take_flood() {
+        return Poll::Ready(Event::Flood);
+    }
     let (refused, head_since) = opened.news();
     if let Some(refused) = refused {
         return Poll::Ready(Event::Refused(refused));
@@ -341,7 +352,7 @@ fn poll_opened(
 
 fn upstream_ended(result: Result<(), h2::Error>, streams: Streams) -> Ended {
     let reason = match (result, streams) {
-        (Err(error), _) if error.is_library() => Some(Reason::UpstreamMalformed),
+        (Err(error), _) if error.is_library() || is_flood(&error) => Some(Reason::UpstreamMalformed),
         (_, Streams::Some) => Some(Reason::UpstreamClosed),
         // A server that closes what nobody uses is in its right, however it does it.
         (_, Streams::None) => None,

@@ -4,6 +4,7 @@ use std::task::{Context, Poll, Waker};
 
 use h2::{Reason as Code, RecvStream};
 
+use super::h2_frames::FLOOD;
 use super::h2_pump::Awaited;
 use crate::reason::Reason;
 
@@ -54,12 +55,17 @@ pub fn client_fault(error: &h2::Error) -> Fault {
     if error.is_library() && error.is_reset() { Fault::ClientMalformed } else { Fault::ClientGone }
 }
 
+/// Whether an upstream was left for the frames it sent.
+pub fn is_flood(error: &h2::Error) -> bool {
+    error.get_io().is_some_and(|error| error.kind() == FLOOD)
+}
+
 /// What an error of an upstream's stream means. The crate reports a GOAWAY only to streams behind its last stream identifier,
 /// which the upstream has not processed (RFC 9113 section 6.8).
 pub fn upstream_fault(error: &h2::Error) -> Fault {
     let code = error.reason().unwrap_or(Code::INTERNAL_ERROR);
     match code {
-        _ if error.is_library() => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),
+        _ if error.is_library() || is_flood(error) => Fault::Upstream(Reason::UpstreamMalformed, Code::INTERNAL_ERROR),
         _ if error.is_go_away() => Fault::Unprocessed(Code::REFUSED_STREAM),
         // After HTTP_1_1_REQUIRED a browser comes back with HTTP/1.1, which ALPN then mirrors to the upstream.
         Code::REFUSED_STREAM | Code::HTTP_1_1_REQUIRED => Fault::Unprocessed(code),

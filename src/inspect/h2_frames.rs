@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
+use std::mem;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::{Arc, MutexGuard};
@@ -15,20 +16,12 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::h2_allowance::Allowance;
+use super::h2_boundaries::{CONTINUATION, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, RST_STREAM};
 use crate::locks::Mutex;
 use crate::reason::Reason;
 use crate::turns::Turns;
 
-const PREFACE: usize = 24;
-const HEAD: usize = 9;
-/// The head of an RST_STREAM with its error code.
-const RESET: usize = HEAD + 4;
-
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 const REFUSED_STREAM: u32 = 7;
 
 /// What any frame costs, in octets that would be relayed meanwhile: a PING is answered, a SETTINGS acknowledged.
@@ -57,6 +50,8 @@ struct Ledger {
     long_ends: BTreeSet<u32>,
     /// The header block that is coming.
     block: Option<Block>,
+    /// A client has sent more of frames that carry nothing than it may, of which the relay has not heard yet.
+    flooded: bool,
 }
 
 /// A header block that has begun.
@@ -126,6 +121,11 @@ impl Streams {
     pub fn news(&self) -> (Option<Refused>, Option<Instant>) {
         let ledger = self.ledger();
         (ledger.held, ledger.block.as_ref().and_then(|block| block.since))
+    }
+
+    /// Whether the client floods, which is told once. Nothing more of it is read.
+    pub fn take_flood(&self) -> bool {
+        mem::take(&mut self.ledger().flooded)
     }
 
     /// The rest of the head is not waited for any more. Whether it was a request's, which then is the caller's to record.
@@ -211,70 +211,8 @@ impl Ledger {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    /// The error code of an RST_STREAM.
-    code: Option<u32>,
-}
-
-/// Follows the boundaries of frames through octets that are cut anywhere.
-#[derive(Debug, Clone, Default)]
-struct Frames {
-    /// Octets of a payload, or of the preface, that are still to pass.
-    skip: usize,
-    head: [u8; RESET],
-    held: usize,
-}
-
-impl Frames {
-    fn after_preface() -> Self {
-        Self { skip: PREFACE, ..Self::default() }
-    }
-
-    fn feed(&mut self, mut octets: &[u8], mut seen: impl FnMut(Frame) -> ControlFlow<()>) -> ControlFlow<()> {
-        loop {
-            let passing = self.skip.min(octets.len());
-            self.skip -= passing;
-            octets = &octets[passing..];
-            if octets.is_empty() {
-                return ControlFlow::Continue(());
-            }
-            let taken = (self.wanted() - self.held).min(octets.len());
-            self.head[self.held..self.held + taken].copy_from_slice(&octets[..taken]);
-            self.held += taken;
-            octets = &octets[taken..];
-            if self.held == self.wanted() {
-                seen(self.begin())?;
-            }
-        }
-    }
-
-    /// Octets of the frame that have to be seen.
-    fn wanted(&self) -> usize {
-        if self.held >= HEAD && self.head[3] == RST_STREAM && self.length() >= RESET - HEAD { RESET } else { HEAD }
-    }
-
-    fn length(&self) -> usize {
-        usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2])
-    }
-
-    fn begin(&mut self) -> Frame {
-        let [.., kind, flags, a, b, c, d, e, f, g, h] = self.head;
-        let reset = self.held == RESET;
-        self.skip = self.length() - (self.held - HEAD);
-        self.held = 0;
-        Frame {
-            kind,
-            flags,
-            // The highest bit is reserved.
-            stream: u32::from_be_bytes([a & 0x7f, b, c, d]),
-            code: reset.then(|| u32::from_be_bytes([e, f, g, h])),
-        }
-    }
-}
+/// What reading from an upstream that floods ends with; no socket does. The crate passes on no more of an error than its kind.
+pub const FLOOD: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
 /// Whose frames come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,6 +229,8 @@ pub struct Watched<C> {
     streams: Streams,
     inbound: Frames,
     outbound: Frames,
+    allowance: Allowance,
+    flooded: bool,
     turns: Turns,
 }
 
@@ -304,7 +244,8 @@ impl<C> Watched<C> {
     }
 
     fn new(io: C, peer: Peer, streams: Streams, inbound: Frames, outbound: Frames) -> Self {
-        Self { io, peer, streams, inbound, outbound, turns: Turns::default() }
+        let (allowance, turns) = (Allowance::new(), Turns::default());
+        Self { io, peer, streams, inbound, outbound, allowance, flooded: false, turns }
     }
 
     /// The boundaries behind `slices`, unless a frame among them has to wait.
@@ -316,16 +257,18 @@ impl<C> Watched<C> {
     }
 
     fn sent(&mut self, slices: &[IoSlice<'_>], octets: usize, ahead: Frames) {
+        let before = self.outbound.messages;
         if octets == slices.iter().map(|slice| slice.len()).sum::<usize>() {
             self.outbound = ahead;
-            return;
+        } else {
+            let mut left = octets;
+            for slice in slices {
+                let part = left.min(slice.len());
+                let _ = self.outbound.feed(&slice[..part], |_| ControlFlow::Continue(()));
+                left -= part;
+            }
         }
-        let mut left = octets;
-        for slice in slices {
-            let part = left.min(slice.len());
-            let _ = self.outbound.feed(&slice[..part], |_| ControlFlow::Continue(()));
-            left -= part;
-        }
+        self.allowance.earn(self.outbound.messages.wrapping_sub(before));
     }
 }
 
@@ -333,6 +276,13 @@ impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         ready!(this.turns.poll(cx));
+        if this.flooded {
+            return match this.peer {
+                // As a write waits: until the relay ends the connection.
+                Peer::Client => Poll::Pending,
+                Peer::Upstream => Poll::Ready(Err(FLOOD.into())),
+            };
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
         if let Some(read) = buf.filled().get(before..).filter(|read| !read.is_empty()) {
@@ -341,9 +291,14 @@ impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
             let _ = this.inbound.feed(read, |frame| {
                 this.turns.did(FRAME);
                 ledger.received(frame, this.peer);
+                match frame.is_idle() {
+                    true => this.flooded |= !this.allowance.spend(),
+                    false => this.allowance.earn(u32::from(frame.kind == HEADERS)),
+                }
                 ControlFlow::Continue(())
             });
-            ledger.paused(this.inbound.skip > 0);
+            ledger.flooded = this.flooded && this.peer == Peer::Client;
+            ledger.paused(this.inbound.is_inside());
         }
         polled
     }

@@ -42,6 +42,11 @@ pub const UNSEEN_RESETS: usize = 20;
 pub const PROVOKED_RESETS: usize = 256;
 /// Streams a client may cancel, each answered stream giving one back: a slow rapid reset would burden the upstream (F01).
 pub const CANCELLED_STREAMS: usize = 256;
+/// Frames that carry nothing of a message, PING and WINDOW_UPDATE among them, that a peer may send at once (F04, F05); so many more for
+/// each HEADERS that it sends and each HEADERS and DATA that it is sent, of which its windows open; and so many in a second.
+pub const IDLE_FRAMES: u32 = 1000;
+pub const IDLE_FRAMES_OF_A_MESSAGE: u32 = 10;
+pub const IDLE_FRAMES_PER_SECOND: u32 = 100;
 /// Informational responses an upstream may send before one answer (E17).
 pub const INFORMATIONAL: usize = 16;
 /// How long a client that was told GOAWAY may keep a connection without streams.

@@ -352,6 +352,9 @@
 //! | resets a client may provoke on a connection | 256 | `src/inspect/h2_settings.rs` PROVOKED_RESETS |
 //! | HTTP/2 streams of ours whose late frames are still ignored | 64 | `src/inspect/h2_settings.rs` REMEMBERED_RESETS |
 //! | informational answers to one HTTP/2 request | 16 | `src/inspect/h2_settings.rs` INFORMATIONAL |
+//! | HTTP/2 frames that carry nothing of a message (PING, WINDOW_UPDATE, empty DATA), of either side | 1000 | `src/inspect/h2_settings.rs` IDLE_FRAMES |
+//! | so many more for each HEADERS and DATA that is sent, and each HEADERS that comes | 10 | `src/inspect/h2_settings.rs` IDLE_FRAMES_OF_A_MESSAGE |
+//! | and so many more a second | 100 | `src/inspect/h2_settings.rs` IDLE_FRAMES_PER_SECOND |
 //! | HTTP/2 streams a client may cancel without an answered one between | 256 | `src/inspect/h2_settings.rs` CANCELLED_STREAMS |
 //! | lines of the record that wait | 8192 | `src/record/queue.rs` CAPACITY |
 //! | octets of the record that wait | 16 << 20 | `src/record/queue.rs` CAPACITY_BYTES |

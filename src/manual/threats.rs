@@ -121,8 +121,8 @@
 //! | F01 | rapid reset | `UNSEEN_RESETS`, and `CANCELLED_STREAMS` for a patient one | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM; a record for each request |
 //! | F02 | resets that a client provokes (MadeYouReset) | `PROVOKED_RESETS` | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
 //! | F03 | CONTINUATION flood, a head that is never finished | the crate counts the frames; `timeouts.request_head` for the whole head | `rate_limited` or `request_head_timeout`, GOAWAY ENHANCE_YOUR_CALM |
-//! | F04 | SETTINGS, PING and PRIORITY floods, acknowledgements withheld | one answer at a time: who does not read it is not read; none is waited for | a stalled connection, ended by its deadlines |
-//! | F05 | empty DATA | the crate counts them: 100 unread | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
+//! | F04 | SETTINGS, PING and PRIORITY floods, acknowledgements withheld | one answer at a time: who does not read it is not read; none is waited for. `IDLE_FRAMES` for all that carry nothing of a message | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
+//! | F05 | empty DATA | the crate counts them: 100 unread; `IDLE_FRAMES` where they are read | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
 //! | F06 | HPACK bomb, cookie crumbs, answers held by zero windows | `HEADER_LIST`, `FIELDS`; `STREAM_WINDOW`, `CONNECTION_WINDOW`, `SEND_BUFFER`; `timeouts.body_progress` | `head_too_large`, 431, or `rate_limited`; `too_slow`, RST_STREAM CANCEL |
 //! | F07 | windows that open octet by octet, or never | `timeouts.body_progress` counts octets, not updates | `too_slow`, RST_STREAM CANCEL |
 //! | F08 | broken HPACK | the crate; `HEADER_TABLE` | `malformed_request`, GOAWAY PROTOCOL_ERROR |

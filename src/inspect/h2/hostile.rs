@@ -175,19 +175,72 @@ async fn f04_frames_that_must_be_answered_stall_the_client_that_does_not_read() 
         let taken = flood(&mut scene.client, &frames).await;
         // What lies in the two pipes and the crate's buffers, each counted generously.
         assert!(taken < 4 * PIPE, "{taken} of {}", frames.len());
-        // Nothing is asked on it, so that it ends as any other.
+        // Not even why it is sent away is read.
         let Scene { client: _stalled, upstream: _waiting, running, .. } = scene;
-        let ended = running.await.expect("no panic").expect("an upstream");
-        assert_eq!(ended, Ended { side: Side::Sekisho, reason: Some(Reason::IdleTimeout) });
+        assert_eq!(running.await.expect("no panic").expect("an upstream"), calm());
+    }
+}
+
+/// Frames of every type that carry nothing of a message.
+fn idle_frames() -> [(&'static str, Vec<u8>); 9] {
+    [
+        ("PING", frame(PING, 0, 0, b"12345678")),
+        ("PING that answers none", frame(PING, ACK, 0, b"12345678")),
+        ("SETTINGS", settings(&[(INITIAL_WINDOW, 65_535)])),
+        ("PRIORITY", frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 255])),
+        ("WINDOW_UPDATE", window(1, 1)),
+        ("WINDOW_UPDATE of the connection", window(0, 1)),
+        ("RST_STREAM of what is over", reset(1, CANCEL)),
+        ("PRIORITY_UPDATE", frame(0x10, 0, 0, &[0, 0, 0, 1])),
+        ("a type of its own", frame(0xbb, 0, 0, b"")),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn f04_frames_that_carry_nothing_are_few() {
+    for (name, one) in idle_frames() {
+        let mut scene = scene().await;
+        scene.still_works(1).await;
+        // As many as are let stop nothing.
+        scene.client.send(&one.repeat(900)).await;
+        scene.still_works(3).await;
+        flood(&mut scene.client, &one.repeat(100_000)).await;
+        sent_away(&mut scene.client, ENHANCE_YOUR_CALM).await;
+        assert_eq!(scene.ended().await, calm(), "{name}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn f04_priority_frames_cost_nothing_and_stop_nothing() {
+async fn f04_f11_an_upstream_that_floods_is_left() {
+    for (name, one) in idle_frames() {
+        let mut scene = scene().await;
+        scene.still_works(1).await;
+        scene.get(3, "/").await;
+        scene.upstream.head().await;
+        let taken = flood(&mut scene.upstream, &one.repeat(100_000)).await;
+        assert!(taken < 4 * PIPE, "{name}: {taken}");
+        let rest = scene.client.rest().await;
+        let page = |got: &Got| matches!(got, Got::Head { stream: 3, fields, .. } if get(fields, ":status") == "502");
+        assert!(rest.iter().any(page), "{name}: {rest:?}");
+        let (ended, records) = scene.ended_and_recorded().await;
+        assert_eq!(ended, Ended { side: Side::Upstream, reason: Some(Reason::UpstreamMalformed) }, "{name}");
+        assert!(
+            records.iter().any(|record| record.starts_with("502 failed upstream_malformed")),
+            "{name}: {records:?}"
+        );
+    }
+}
+
+/// A window is opened in small steps, and priorities change with each request.
+#[tokio::test(start_paused = true)]
+async fn f04_a_client_that_asks_and_is_answered_may_send_as_many_as_that_takes() {
     let mut scene = scene().await;
-    let frames = frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 255]).repeat(10_000);
-    assert_eq!(flood(&mut scene.client, &frames).await, frames.len());
-    scene.still_works(1).await;
+    for turn in 0..1_000 {
+        let stream = turn * 2 + 1;
+        let more = [window(0, 1).repeat(5), frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 9]).repeat(5)].concat();
+        scene.client.send(&more).await;
+        scene.still_works(stream).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -459,21 +512,6 @@ async fn f11_floods_of_an_upstream_end_its_connection() {
         let (ended, records) = scene.ended_and_recorded().await;
         assert_eq!(ended, Ended { side: Side::Upstream, reason: Some(Reason::UpstreamMalformed) }, "{name}");
         assert_eq!(records.len(), 2, "{name}: {records:?}");
-    }
-}
-
-/// F11: frames that must be answered stall an upstream that does not read the answers, and nothing grows.
-#[tokio::test(start_paused = true)]
-async fn f11_an_upstream_that_does_not_read_what_it_asks_for_is_stalled() {
-    for one in [frame(PING, 0, 0, b"12345678"), settings(&[(INITIAL_WINDOW, 65_535)])] {
-        let mut scene = scene().await;
-        scene.get(1, "/").await;
-        scene.upstream.head().await;
-        let frames = one.repeat(40_000);
-        let taken = flood(&mut scene.upstream, &frames).await;
-        assert!(taken < 4 * PIPE, "{taken} of {}", frames.len());
-        assert_eq!(scene.client.status().await, (1, "504".to_owned()));
-        assert!(scene.record().await.starts_with("504 failed upstream_timeout"));
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
+use super::super::h2_boundaries::{HEAD, PREFACE};
 use super::*;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -156,7 +157,7 @@ async fn a_head_in_part_is_told_from_a_whole_one_and_trailers_open_nothing() {
 fn a_last_header_block_of_more_than_a_frame_is_remembered_and_few_are() {
     let streams = Streams::default();
     let receive = |flags, stream| {
-        let frame = Frame { kind: HEADERS, flags, stream, code: None };
+        let frame = Frame { kind: HEADERS, flags, stream, length: 0, code: None };
         streams.ledger().received(frame, Peer::Upstream);
     };
     for (stream, flags) in [(1, END_STREAM | END_HEADERS), (3, END_HEADERS), (5, 0), (7, END_STREAM)] {
