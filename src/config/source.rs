@@ -3,9 +3,9 @@
 //! Relative paths are those of the file in every case, and the files that are named there are read as they are now: of the last good
 //! configuration the text is kept, not the CRLs, certificates and catalogue files.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -148,9 +148,13 @@ impl LastGood {
             text_sha256: hexadecimal(&config.text_sha256),
         };
         let temporary = self.path.with_extension("toml.new");
-        let mut new = File::create(&temporary)?;
-        // It may hold what only the service and its administrators may read.
-        new.set_permissions(Permissions::from_mode(0o600))?;
+        if let Err(error) = fs::remove_file(&temporary)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        // A file of its own, whatever stood there. It may hold what only the service and its administrators may read.
+        let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         new.write_all(&serde_json::to_vec(&head)?)?;
         new.write_all(b"\n")?;
         new.write_all(text)?;
@@ -209,6 +213,8 @@ pub fn hexadecimal(octets: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::super::load;
     use super::*;
 
@@ -240,7 +246,10 @@ mod tests {
         fs::write(&file, format!("\u{feff}{TEXT}")).expect("written");
         let (config, now) = (loaded(&file), SystemTime::now());
         let last = LastGood::new(state.path());
+        // What stands in the way is put aside, and what it points to is left alone.
+        std::os::unix::fs::symlink(&file, state.path().join("last-good.toml.new")).expect("linked");
         assert!(last.keep(&config, now).expect("kept"));
+        assert!(fs::read_to_string(&file).expect("there").contains(TEXT));
         assert!(!last.keep(&config, now).expect("kept"), "it is there already");
         let mode = fs::metadata(last.path()).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

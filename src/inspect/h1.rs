@@ -47,7 +47,9 @@ where
         let head = match next_request(scope, &mut reader, &mut client, &mut upstream, &terms, wait).await {
             Waited::Request(head) => head,
             Waited::Unreadable(reason, detail) => {
-                Box::pin(refuse_unreadable(scope, &mut client, reason, &detail, &Method::Get)).await;
+                // Whatever else is wrong with it: content is for no answer to a HEAD (RFC 9110 section 9.3.2).
+                let method = if client.buffer.starts_with(b"HEAD ") { Method::Head } else { Method::Get };
+                Box::pin(refuse_unreadable(scope, &mut client, reason, &detail, &method)).await;
                 break FINISHED;
             }
             Waited::Over(ended) => break ended,

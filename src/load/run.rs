@@ -58,8 +58,12 @@ pub struct Outcome {
 }
 
 enum Message {
-    Ready { sessions: usize },
+    Ready {
+        sessions: usize,
+    },
     Done,
+    /// It ends, and its result says why.
+    Failed,
 }
 
 /// One thread's part.
@@ -94,13 +98,11 @@ pub fn run(plan: &Plan, mut tell: impl FnMut(Event<'_>)) -> Result<Outcome, RunE
     }
     drop(messages);
     let mut collector = Collector::default();
-    let mut sessions = 0;
-    for _ in 0..threads {
-        match inbox.recv() {
-            Ok(Message::Ready { sessions: more }) => sessions += more,
-            Ok(Message::Done) | Err(_) => return Err(lost(handles)),
-        }
-    }
+    let Some(sessions) = opened(&inbox, threads) else {
+        // Those that did not fail wait for the start, which does not come.
+        drop(go);
+        return Err(lost(handles));
+    };
     collector.prepared(&tallies);
     tell(Event::Open { sessions });
     let cpu = cpu_time();
@@ -115,13 +117,23 @@ pub fn run(plan: &Plan, mut tell: impl FnMut(Event<'_>)) -> Result<Outcome, RunE
     Ok(Outcome { collector, elapsed, opening: start - begun, threads, cpu: cpu_time().saturating_sub(cpu) })
 }
 
+/// How many connections the threads have open when all are ready. `None`: one has failed.
+fn opened(inbox: &Receiver<Message>, threads: usize) -> Option<usize> {
+    let open = |_| match inbox.recv() {
+        Ok(Message::Ready { sessions }) => Some(sessions),
+        Ok(Message::Done | Message::Failed) | Err(_) => None,
+    };
+    (0..threads).map(open).sum()
+}
+
 /// Calls `second` each second after `start`, and once more when every thread is done.
 fn collect(inbox: &Receiver<Message>, threads: usize, start: Instant, mut second: impl FnMut()) -> Result<(), ()> {
     let mut due = start + SECOND;
     let mut working = threads;
     while working > 0 {
         match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Ok(_) => working -= 1,
+            Ok(Message::Ready { .. } | Message::Done) => working -= 1,
+            Ok(Message::Failed) => return Err(()),
             Err(RecvTimeoutError::Timeout) => {
                 second();
                 due += SECOND;
@@ -133,7 +145,7 @@ fn collect(inbox: &Receiver<Message>, threads: usize, start: Instant, mut second
     Ok(())
 }
 
-/// No thread says anything any more: all have ended, or are about to. One of them knows why.
+/// All threads have ended, or are about to. One of them knows why.
 fn lost(handles: Vec<JoinHandle<Result<(), RunError>>>) -> RunError {
     let mut errors = handles.into_iter().filter_map(|handle| handle.join().unwrap_or(Err(RunError::Lost)).err());
     errors.find(|error| !matches!(error, RunError::Lost)).unwrap_or(RunError::Lost)
@@ -151,14 +163,22 @@ fn spawn(
     going: watch::Receiver<Option<Instant>>,
 ) -> io::Result<JoinHandle<Result<(), RunError>>> {
     thread::Builder::new().name(format!("load-{}", share.number)).spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(part(share, messages, going))
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let ended = match runtime {
+            Ok(runtime) => runtime.block_on(part(share, &messages, going)),
+            Err(error) => Err(error.into()),
+        };
+        if ended.is_err() {
+            // Nobody listens where another has failed before.
+            let _ = messages.send(Message::Failed);
+        }
+        ended
     })
 }
 
 async fn part(
     share: Share,
-    messages: Sender<Message>,
+    messages: &Sender<Message>,
     mut going: watch::Receiver<Option<Instant>>,
 ) -> Result<(), RunError> {
     let dialer = Dialer::new(&share.plan).map_err(RunError::Setup)?;
@@ -261,4 +281,19 @@ pub fn raise_descriptor_limit() {
 fn cpu_time() -> Duration {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(u64::try_from(spent.tv_sec).unwrap_or_default(), u32::try_from(spent.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thread_that_fails_ends_the_wait_for_the_others() {
+        let (messages, inbox) = channel();
+        for message in [Message::Ready { sessions: 3 }, Message::Ready { sessions: 4 }, Message::Failed] {
+            messages.send(message).expect("heard");
+        }
+        assert_eq!(opened(&inbox, 2), Some(7));
+        assert_eq!(opened(&inbox, 2), None, "the other is there, and says nothing");
+    }
 }

@@ -10,6 +10,8 @@ mod upgrades;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use super::support::client::{Tls, Wire, alert_of};
 use super::support::netns::{CLIENT4, CLIENT6, GATE4, ORIGIN4, ORIGIN6, Office, have};
 use super::support::{Config, Origin, Sekisho, Service};
@@ -193,6 +195,48 @@ async fn steering_takes_ipv6_too() {
     record.says("allowed", "").with("source.ip", CLIENT6).with("destination.ip", ORIGIN6);
     record.with("sekisho.original_destination", &format!("[{FORGED6}]:443")).with("sekisho.listener", "[::]:8443");
     assert_eq!(origin.requests().len(), 1);
+}
+
+/// Opens so many as fast as it can, and waits for none.
+fn floods(office: &Office, from: &[&str], to: SocketAddr, connections: usize) -> Vec<Socket> {
+    let open = |from: &&str| {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        socket.bind(&at(from, 0).into()).expect("an address of the terminal");
+        socket.set_nonblocking(true).expect("a mode");
+        let _ = socket.connect(&to.into());
+        socket
+    };
+    office.client.enter(|| from.iter().cycle().take(connections).map(open).collect())
+}
+
+/// Who opens more than sekisho would serve is stopped where it costs hardly anything, and nobody else is.
+#[tokio::test]
+async fn h03_a_flood_of_connections_is_dropped_by_source_before_it_reaches_the_service() {
+    if !have("a flood of connections") {
+        return;
+    }
+    for rules in ["sekisho.nft", "sekisho-tproxy.nft"] {
+        let office = Office::new();
+        takes_what_is_marked(&office);
+        office.client.ip(&["addr", "add", "fd00:20::3/64", "dev", "eth0", "nodad"]);
+        office.load(rules);
+        let sekisho = Sekisho::start_inside(&config(""), &office.gate).await;
+        for (flooding, to, others) in [
+            (&[CLIENT4][..], at(GATE4, sekisho.addr().port()), at("fd00:20::1", 8443)),
+            (&[CLIENT6, "fd00:20::3"], at("fd00:20::1", 8443), at(GATE4, 8443)),
+        ] {
+            office.client.connect(others).expect("the neighbours know each other");
+            let (began, before) = (std::time::Instant::now(), office.gate.counted("flood_dropped"));
+            let held = floods(&office, flooding, to, 1_000);
+            let dropped = office.gate.counted("flood_dropped") - before;
+            let let_in = 400 + 200 * (began.elapsed().as_secs() + 1);
+            assert!(dropped >= 1_000 - let_in, "{rules}, {flooding:?}: {dropped}");
+            office.client.connect_within(others, std::time::Duration::from_millis(900)).expect("at the first attempt");
+            drop(held);
+            // By and by it is let again.
+            office.client.connect(to).expect("within some attempts");
+        }
+    }
 }
 
 async fn request(wire: &mut Wire<tokio::net::TcpStream>, head: &str) -> super::support::Response {

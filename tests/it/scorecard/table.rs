@@ -16,7 +16,7 @@ pub fn print(card: &Card) {
 fn attacks(rows: &[Row]) -> String {
     let mut text =
         "\n| attack | tried | tunnel p99, µs: alone, elsewhere, beside | inspected p99, µs: alone, elsewhere, beside \
-                    | peak MiB | descriptors back | memory back |\n|---|---|---|---|---|---|---|\n"
+                    | processor, %: alone, elsewhere, beside | peak MiB | descriptors back | memory back |\n|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     text.extend(rows.iter().map(attack));
     text
@@ -26,11 +26,12 @@ fn attacks(rows: &[Row]) -> String {
 pub fn attack(row: &Row) -> String {
     let back = |time: Option<Duration>| time.map_or("no".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
         row.what,
         row.tried,
         three(row, |figures| figures.tunnel_p99),
         three(row, |figures| figures.inspected_p99),
+        row.good().map(|figures| figures.processor.to_string()).collect::<Vec<_>>().join(", "),
         row.peak_kib / 1024,
         back(row.descriptors_back),
         back(row.memory_back),

@@ -39,6 +39,14 @@ impl Watch {
         Held { resident_kib: resident_kib(self.pid), descriptors }
     }
 
+    /// Ticks of processor time it has taken so far.
+    pub fn ticks(&self) -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        // Behind the name, which may have blanks in it: utime and stime are the 14th and 15th of all (proc(5)).
+        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+    }
+
     pub fn peak_kib(&self) -> u64 {
         self.peak_kib.load(Ordering::Relaxed)
     }

@@ -130,6 +130,14 @@ impl Namespace {
         self.run("nft", &["-f", file.to_str().expect("text")]);
     }
 
+    /// The same, of which `edit` makes what is loaded.
+    pub fn filters_with(&self, rules: &str, edit: impl FnOnce(&str) -> String) {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/nftables").join(rules);
+        let edited = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(edited.path(), edit(&std::fs::read_to_string(shipped).expect("the rules"))).expect("written");
+        self.run("nft", &["-f", edited.path().to_str().expect("text")]);
+    }
+
     /// Begins to count every packet of a terminal that comes here, by any means.
     pub fn counts_packets_of_clients(&self) {
         let watch = "table inet watch {\n counter past {}\n chain seen {\n type filter hook prerouting priority raw;\n\
