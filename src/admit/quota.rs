@@ -6,7 +6,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use crate::reason::Reason;
 
-/// What a limit is on, by its key in the configuration.
+/// What a limit is on, by its key in the configuration; one has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     Connections,
@@ -17,10 +17,12 @@ pub enum Limit {
     Handshakes,
     LeafMints,
     DnsLookups,
+    /// HTTP/2 connections that were flooded.
+    Floods,
 }
 
 impl Limit {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connections,
         Self::NewConnections,
         Self::Requests,
@@ -29,6 +31,7 @@ impl Limit {
         Self::Handshakes,
         Self::LeafMints,
         Self::DnsLookups,
+        Self::Floods,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -41,6 +44,7 @@ impl Limit {
             Self::Handshakes => "handshakes",
             Self::LeafMints => "leaf_mints_per_second",
             Self::DnsLookups => "dns_lookups",
+            Self::Floods => "floods",
         }
     }
 }
@@ -145,13 +149,20 @@ impl Whose {
 
 /// Why there is no leave: which limit is used up, and whose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("as many as {}.{} lets through", whose.section(), limit.as_str())]
+#[error("{}", self.in_words())]
 pub struct Refused {
     pub limit: Limit,
     pub whose: Whose,
 }
 
 impl Refused {
+    fn in_words(self) -> String {
+        match self.limit {
+            Limit::Floods => "the client floods one HTTP/2 connection after the other".to_owned(),
+            limit => format!("as many as {}.{} lets through", self.whose.section(), limit.as_str()),
+        }
+    }
+
     /// Of one client it is always that client's doing; of several only where it came too fast.
     pub fn reason(self) -> Reason {
         match (self.limit, self.whose) {
@@ -160,7 +171,7 @@ impl Refused {
             (Limit::Handshakes | Limit::DnsLookups, Whose::Group | Whose::Service | Whose::All) => Reason::Overloaded,
             (Limit::Handshakes | Limit::DnsLookups, Whose::Client)
             | (Limit::NewConnections | Limit::Requests | Limit::LeafMints, _)
-            | (Limit::Upload | Limit::Download, _) => Reason::RateLimited,
+            | (Limit::Upload | Limit::Download | Limit::Floods, _) => Reason::RateLimited,
         }
     }
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::Limits;
+use super::clients::STRANGERS;
 use super::ledger::{Ledger, Place};
-use super::quota::{Counted, Quotas, Rated, Refused, Settings, Way, Whose};
+use super::quota::{Counted, Limit, Quotas, Rated, Refused, Settings, Way, Whose};
 use super::rate::{Clock, Metered, Terms};
 
 /// Terms that a reload replaces under all who share them.
@@ -81,6 +82,15 @@ impl Subjects {
         self.charge_to(&NARROWEST_FIRST, what)
     }
 
+    /// The client has flooded a connection, which ends; when it does so again and again it is let open no other for a second. Of those who
+    /// are not told apart nobody knows which one it was.
+    pub fn has_flooded(&self) {
+        let client = &self.client.meter.0;
+        if client.key() != STRANGERS {
+            client.has_flooded(self.limits.clock.tick());
+        }
+    }
+
     pub(super) fn hold_with(self: &Arc<Self>, those: &[Whose], what: Counted) -> Result<Slots, Refused> {
         let mut slots = Slots { subjects: Arc::clone(self), what, with: 0 };
         for whose in those {
@@ -113,6 +123,9 @@ impl Subjects {
     }
 
     pub(super) fn charge_to(&self, those: &[Whose], what: Rated) -> Result<(), Refused> {
+        if what == Rated::NewConnections && self.client.meter.0.floods(|| self.limits.clock.tick()) {
+            return Err(self.limits.refuse(Limit::Floods, Whose::Client));
+        }
         for whose in those {
             if let Some(subject) = self.get(*whose)
                 && !subject.terms.0.load().charge(what, &subject.meter)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, advance, timeout};
 
 use super::clients::MAX_KEYS;
+use super::meter::FLOODS;
 use super::rate::Tick;
 use super::*;
 use crate::reason::Reason;
@@ -222,6 +223,43 @@ fn a_group_that_is_gone_is_no_limit_to_who_was_in_it() {
 
 /// Ten million clients that each used something up, within one second: the store neither grows past its bound nor forgets the
 /// abuser, and those for whom there is no room are one client. Each costs one look-up.
+/// A flood on an HTTP/2 connection costs a handshake: who goes on with them waits before the next.
+#[tokio::test(start_paused = true)]
+async fn f01_h04_who_floods_again_and_again_opens_nothing_for_a_second_and_is_not_forgotten() {
+    let limits = Limits::new(&Settings::unlimited());
+    let come = |ip| limits.admit(client(ip), None);
+    let held = come("10.0.0.1").expect("admitted");
+    let meter = Arc::clone(&held.subjects().client.meter.0);
+    for _ in 0..FLOODS {
+        assert!(come("10.0.0.1").is_ok(), "a few are let");
+        held.subjects().has_flooded();
+    }
+    // However many more: the wait is the same.
+    for _ in 0..100 {
+        held.subjects().has_flooded();
+    }
+    for (after, barred) in [(0, true), (999, true), (1, false)] {
+        advance(Duration::from_millis(after)).await;
+        let refused = barred.then_some(Refused { limit: Limit::Floods, whose: Whose::Client });
+        assert_eq!(come("10.0.0.1").err(), refused);
+        assert_eq!(held.visit("Files", Rated::NewConnections).err(), refused, "what is open goes no further");
+        assert!(held.visit("Files", Rated::Requests).is_ok(), "and what is established goes on");
+        assert!(come("10.0.0.2").is_ok());
+    }
+    held.subjects().has_flooded();
+    assert!(come("10.0.0.1").is_err(), "one a second");
+    drop(held);
+    advance(Duration::from_secs(10)).await;
+    assert!(!meter.is_as_new(limits.clock.tick()), "not even where nothing is held");
+    advance(Duration::from_secs(1)).await;
+    assert!(meter.is_as_new(limits.clock.tick()));
+    // Of those who are not told apart one does not bar the others.
+    let client = Subject::new(&Quotas::default(), limits.clock);
+    let strangers = Subjects { limits: Arc::clone(&limits), client, group: None, service: None };
+    (0..2 * FLOODS).for_each(|_| strangers.has_flooded());
+    assert!(strangers.charge(Rated::NewConnections).is_ok());
+}
+
 #[test]
 fn h04_ten_million_keys_are_bounded_and_an_abuser_is_not_forgotten() {
     const LATER: u64 = 3_000_000_000;

@@ -46,6 +46,9 @@ where
     };
     let mut relay = Relay::new(scope, client, opened, upstream, request_head);
     let ended = relay.run().await;
+    if ended == (Ended { side: Side::Client, reason: Some(Reason::RateLimited) }) {
+        relay.shared.scope.subjects.has_flooded();
+    }
     let _ = timeout(GOODBYE, Box::pin(relay.wind_up())).await;
     ended
 }

@@ -356,6 +356,7 @@
 //! | so many more for each HEADERS and DATA that is sent, and each HEADERS that comes | 10 | `src/inspect/h2_settings.rs` IDLE_FRAMES_OF_A_MESSAGE |
 //! | and so many more a second | 100 | `src/inspect/h2_settings.rs` IDLE_FRAMES_PER_SECOND |
 //! | HTTP/2 streams a client may cancel without an answered one between | 256 | `src/inspect/h2_settings.rs` CANCELLED_STREAMS |
+//! | HTTP/2 connections a client may flood, and one more a second, before it opens no other for a second | 10 | `src/admit/meter.rs` FLOODS |
 //! | lines of the record that wait | 8192 | `src/record/queue.rs` CAPACITY |
 //! | octets of the record that wait | 16 << 20 | `src/record/queue.rs` CAPACITY_BYTES |
 //! | refusals of a client, action and reason in lines of their own, in 0.9 s | 50 | `src/record/flood.rs` WHOLE |

@@ -152,7 +152,7 @@
 //! |---|---|---|---|
 //! | H01 | heads, fields, targets and trailers without end | [`http1::Limits`](crate::http1::Limits), `HEADER_LIST` of HTTP/2 | `head_too_large`, 431 |
 //! | H02 | slow heads, hellos, contents and readers | [deadlines](super::operations#slow-peers) for the whole of each: [`Patience`](crate::exchange::patience::Patience) for content; `limits.per_client` | `request_head_timeout`, `client_hello_timeout`, `too_slow` |
-//! | H03 | half-open handshakes, idle and half-closed tunnels | `timeouts.client_handshake`, `timeouts.tunnel_idle`, `timeouts.tunnel_half_closed`, `timeouts.connection_life` | `tls_failed`, `idle_timeout`, `connection_expired` |
+//! | H03 | half-open handshakes, idle and half-closed tunnels | `timeouts.client_handshake`, `timeouts.tunnel_idle`, `timeouts.tunnel_half_closed`, `timeouts.connection_life`; a source's flood of connections by the shipped rules, before it costs anything | counter `flood_dropped`; `tls_failed`, `idle_timeout`, `connection_expired` |
 //! | H04 | more addresses than a limiter can remember | a bounded store of [`admit`](crate::admit), `MAX_KEYS`: who is as good as new is forgotten, nobody else | one shared limit for the rest |
 //! | H05 | descriptors run out | `limits.connections` is lowered to what they carry; some are kept for record, admin and reload, and [`pressure`](crate::pressure) sheds before they are needed; 256 of balancers may wait for their header, for 5 s; a process that holds half of its descriptors before the first connection does not start, and takes no other's place | `too_many_connections`, `overloaded` |
 //! | H06 | leaves minted for random names | `leaf_mints_per_second` of [`Rated`](crate::admit::Rated); [`LeafCache`](crate::inspect::leaf::LeafCache): bounded, one work per name | `rate_limited`, alert |
@@ -293,7 +293,8 @@
 //! attackers try as much as proxy and clients leave of the processors. Each attack is met twice and the clients' 99th percentiles stand
 //! three abreast: *alone*; *elsewhere*, the attack aimed at a decoy, a second proxy of the same configuration; *beside*, aimed at the proxy
 //! the clients use. In parentheses: *beside* by *alone*, and by *elsewhere*, which is what sharing one process with the attack costs.
-//! *Tried* is what was tried at the clients' proxy.
+//! *Tried* is what was tried at the clients' proxy, *processor* what that took of one, with the clients' own requests. All of it runs in a
+//! network of its own behind `sekisho-tproxy.nft` as it is shipped, with the loopback for the clients' side.
 //!
 //! Then tunnels are held under reloads, half of them broken; the fuzzers' seeds that a client can send are sent to the running proxy: heads
 //! to the listener, hellos in a tunnel, requests, frames and chunks inside an inspected connection; and every fault of a line, a

@@ -32,6 +32,24 @@ pub struct Figures {
     pub processor: u64,
 }
 
+impl Figures {
+    /// Of several runs: all requests, and the middle one's figures.
+    pub fn of(runs: &[Self]) -> Self {
+        let middle = |of: fn(&Self) -> u64| {
+            let mut all: Vec<u64> = runs.iter().map(of).collect();
+            all.sort_unstable();
+            all[all.len() / 2]
+        };
+        Self {
+            requests: runs.iter().map(|run| run.requests).sum(),
+            failed: runs.iter().map(|run| run.failed).sum(),
+            tunnel_p99: middle(|run| run.tunnel_p99),
+            inspected_p99: middle(|run| run.inspected_p99),
+            processor: middle(|run| run.processor),
+        }
+    }
+}
+
 /// Both at once for so long.
 pub async fn run(sekisho: &Sekisho, origin: &LoadOrigin, seconds: u64, inspected: u32) -> Figures {
     let root = origin.root().display().to_string();
