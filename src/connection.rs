@@ -151,13 +151,14 @@ async fn journey(
                 let _room = trip.room()?;
                 let hello = trip.hello(client).await?;
                 let agreed = reconcile_inspect(permit, &hello.sni)?;
+                let leave = trip.leave_to_mint(agreed.destination(), &visit)?;
                 let upstream = match Box::pin(trip.dial(agreed.destination(), &visit)).await {
                     Ok(connection) => Box::pin(trip.handshake(agreed.destination(), connection, &hello)).await,
                     Err(ended) => Err(ended),
                 };
                 match upstream {
-                    Ok(upstream) => trip.inspect(agreed, client, &hello, upstream, &visit).await,
-                    Err(ended) => Box::pin(trip.page(agreed, client, &hello, ended, &visit)).await,
+                    Ok(upstream) => trip.inspect(agreed, client, &hello, upstream, (&visit, &leave)).await,
+                    Err(ended) => Box::pin(trip.page(agreed, client, &hello, ended, (&visit, &leave))).await,
                 }
             });
             inspecting.await.map(Arrived::Over)
@@ -182,6 +183,7 @@ mod tests {
     use crate::client::Prefixed;
     use crate::forward::Leg;
     use crate::identify::client_hello::ClientHello;
+    use crate::inspect::leaf::Leave;
     use crate::inspect::scope::Scope;
     use crate::inspect::{h1, h2};
     use crate::policy::{Agreed, Inspect};
@@ -212,9 +214,13 @@ mod tests {
         fn of_h2<F>(_: fn(Arc<Scope>, Near, h2::Upstream, Duration) -> F) -> usize {
             size_of::<F>()
         }
-        let inspect = of_inspect::<&'static mut Trip, &'static mut Client, &'static ClientHello, &'static Visit, _>(
-            Trip::inspect,
-        );
+        let inspect = of_inspect::<
+            &'static mut Trip,
+            &'static mut Client,
+            &'static ClientHello,
+            (&'static Visit, &'static Leave),
+            _,
+        >(Trip::inspect);
         assert!(inspect <= 1024, "{inspect}");
         let of_h1 = of_h1::<&'static Scope, _>(h1::run);
         assert!(of_h1 <= 3328, "{of_h1}");

@@ -25,7 +25,7 @@ use crate::exchange::{ConnectionState, Exchange};
 use crate::forward::{self, Hop, Leg, Terms, forward};
 use crate::http1::{Limits, RequestHead};
 use crate::identify::client_hello::ClientHello;
-use crate::inspect::leaf::{Alpn, LeafError};
+use crate::inspect::leaf::{Alpn, LeafCache, LeafError, Leave};
 use crate::inspect::scope::Scope;
 use crate::inspect::{self, h1, h2, page};
 use crate::policy::{Agreed, Destination, Inspect, Permit, Plain};
@@ -35,6 +35,19 @@ use crate::upstream;
 use crate::upstream::verify::{ClientCertificate, VerifiedUpstream};
 
 impl Trip {
+    /// Leave to make a leaf for the destination, where none is kept: before it is resolved and dialled, so that a flood of names
+    /// costs neither (H06). Whatever comes of that, the client is answered under the leaf.
+    pub fn leave_to_mint(&self, destination: &Destination, visit: &Visit) -> Result<Leave, Ended> {
+        let may_mint = || visit.subjects().charge(Rated::LeafMints);
+        let leave = self.leaves()?.leave(destination.name(), may_mint);
+        leave.map_err(|refused| Ended::limited(Stage::Relay, refused))
+    }
+
+    fn leaves(&self) -> Result<&LeafCache, Ended> {
+        let none = || Ended::new(Side::Sekisho, Stage::Relay, Reason::IssuingFailed);
+        self.live.leaves.as_deref().ok_or_else(none)
+    }
+
     /// The client's handshake, last, with a leaf for a destination that has been verified; then the request loop.
     pub async fn inspect(
         &mut self,
@@ -42,18 +55,18 @@ impl Trip {
         client: &mut Client,
         hello: &ClientHello,
         upstream: VerifiedUpstream<Inspect>,
-        visit: &Visit,
+        (visit, leave): (&Visit, &Leave),
     ) -> Result<Next, Ended> {
         let asked = upstream.client_certificate() == ClientCertificate::Asked;
         let (alpn, upstream) = match Box::pin(self.speak(hello, upstream)).await {
             Ok(spoken) => spoken,
             Err(ended) if asked && ended.reason == Reason::UpstreamClosed => {
                 let ended = Ended { reason: Reason::ClientCertificateRequired, ..ended };
-                return Box::pin(self.page(agreed, client, hello, ended, visit)).await;
+                return Box::pin(self.page(agreed, client, hello, ended, (visit, leave))).await;
             }
-            Err(ended) => return Box::pin(self.page(agreed, client, hello, ended, visit)).await,
+            Err(ended) => return Box::pin(self.page(agreed, client, hello, ended, (visit, leave))).await,
         };
-        let stream = Box::pin(self.accept(client, agreed.destination(), alpn, visit.subjects())).await?;
+        let stream = Box::pin(self.accept(client, agreed.destination(), alpn, (visit.subjects(), leave))).await?;
         self.begin_relay();
         client.spread_probes();
         self.attempt.established();
@@ -125,7 +138,7 @@ impl Trip {
         client: &mut Client,
         hello: &ClientHello,
         ended: Ended,
-        visit: &Visit,
+        (visit, leave): (&Visit, &Leave),
     ) -> Result<Next, Ended> {
         let Some(alpn) = page_protocol(hello) else { return Err(ended) };
         if matches!(ended.reason, Reason::NoApplicationProtocol | Reason::ClientClosed) {
@@ -136,7 +149,7 @@ impl Trip {
         let scope = Arc::new(self.scope(&agreed, visit, Some(ended.reason)));
         self.attempt.conclude(ended.reason.outcome(), Some(ended.reason));
         self.attempt.commit();
-        let stream = match Box::pin(self.accept(client, agreed.destination(), alpn, visit.subjects())).await {
+        let stream = match Box::pin(self.accept(client, agreed.destination(), alpn, (visit.subjects(), leave))).await {
             Ok(stream) => stream,
             Err(unseen) => return Ok(self.alert(unseen.reason, client).await),
         };
@@ -156,11 +169,12 @@ impl Trip {
         client: &mut Client,
         destination: &Destination,
         alpn: Option<Alpn>,
-        subjects: &Subjects,
+        (subjects, leave): (&Subjects, &Leave),
     ) -> Result<Box<TlsStream<Prefixed>>, Ended> {
         let sekisho = |reason| Ended::new(Side::Sekisho, Stage::Relay, reason);
-        let leaves = self.live.leaves.as_ref().ok_or_else(|| sekisho(Reason::IssuingFailed))?;
-        let may_mint = || subjects.charge(Rated::LeafMints);
+        let leaves = self.leaves()?;
+        // One that was kept may be old, or gone by now.
+        let may_mint = || if leave.take() { Ok(()) } else { subjects.charge(Rated::LeafMints) };
         let config = leaves.server_config(destination.name(), alpn, SystemTime::now(), may_mint).await;
         let config = config.map_err(|error| match error {
             LeafError::Mint(error) => sekisho(Reason::IssuingFailed).because(error),

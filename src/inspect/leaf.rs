@@ -13,6 +13,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use lru::LruCache;
@@ -58,6 +59,17 @@ pub enum LeafError {
     /// Nobody has asked for the name lately, and making a leaf for it was not permitted.
     #[error("no leaf was made for the name: {0}")]
     Limited(Refused),
+}
+
+/// Leave that was asked for before anything was done for a connection. It holds once.
+#[derive(Debug)]
+pub struct Leave(AtomicBool);
+
+impl Leave {
+    /// Whether there is leave for a leaf; where not, it is to be asked for.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
 }
 
 /// What is kept, and the CA that makes what is not.
@@ -113,6 +125,19 @@ impl LeafCache {
     /// Whether no name is kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Leave to make a leaf for `name`, if one has to be made; nothing is made or kept yet.
+    ///
+    /// # Errors
+    /// Whatever `may_mint` says.
+    pub fn leave(&self, name: &DnsName, may_mint: impl Fn() -> Result<(), Refused>) -> Result<Leave, Refused> {
+        let names = self.names.lock();
+        if names.newcomers.contains(name) || names.known.contains(name) {
+            return Ok(Leave(false.into()));
+        }
+        drop(names);
+        may_mint().map(|()| Leave(true.into()))
     }
 
     /// The configuration to answer a client with that wants `name`: TLS 1.2 and 1.3, `alpn` and no other protocol (none:

@@ -118,7 +118,7 @@
 //!
 //! | row | attack | stopped by | seen |
 //! |---|---|---|---|
-//! | F01 | rapid reset | `UNSEEN_RESETS`, and `CANCELLED_STREAMS` for a patient one | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM; a record for each request |
+//! | F01 | rapid reset | `UNSEEN_RESETS`, and `CANCELLED_STREAMS` for a patient one; `FLOODS` for who comes again and again | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM; a record for each request |
 //! | F02 | resets that a client provokes (MadeYouReset) | `PROVOKED_RESETS` | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
 //! | F03 | CONTINUATION flood, a head that is never finished | the crate counts the frames; `timeouts.request_head` for the whole head | `rate_limited` or `request_head_timeout`, GOAWAY ENHANCE_YOUR_CALM |
 //! | F04 | SETTINGS, PING and PRIORITY floods, acknowledgements withheld | one answer at a time: who does not read it is not read; none is waited for. `IDLE_FRAMES` for all that carry nothing of a message | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |

@@ -9,7 +9,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::support::client::{Tls, Wire};
 use super::support::h2c::{self, H2};
-use super::support::{Config, Origin, Reply, Sekisho, Service};
+use super::support::{Config, Origin, Reply, Sekisho, Service, within};
 
 async fn wire(sekisho: &Sekisho, origin: &Origin, host: &str) -> Wire<TlsStream<TcpStream>> {
     let wire =
@@ -453,6 +453,37 @@ async fn f01_f02_a_reset_flood_ends_the_connection_and_leaves_a_record_of_each()
     sekisho.next_connection().await;
     let begun = sekisho.terminals("request", 0).await;
     assert!(begun.iter().all(|record| record.has("event.id")));
+}
+
+/// Each flood costs a handshake: who goes on with them is let open nothing for a while, and then again.
+#[tokio::test]
+async fn f01_f04_who_floods_one_connection_after_the_other_has_to_wait() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let mut sekisho = stage(&origin).await;
+    let at = origin.at("allowed.test");
+    let pings = h2c::frame(6, 0, 0, &[0; 8]).repeat(3_000);
+    let mut floods = 0;
+    let refused = within("a refusal", async {
+        loop {
+            let (tunnel, answer) = sekisho.connect(&at).await;
+            if answer.status != 200 {
+                return answer;
+            }
+            let mut wire = Tls::named("allowed.test").trusting(&sekisho.ca()).alpn(&["h2"]).over(tunnel).await;
+            wire.send(h2c::preface()).await;
+            let _ = wire.try_send(&pings).await;
+            let _ = wire.rest().await;
+            floods += 1;
+            sekisho.next_connection().await.says("allowed", "rate_limited");
+        }
+    })
+    .await;
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert!(floods > 10, "a few are let: {floods}");
+    let record = sekisho.next_connection().await;
+    record.says("denied", "rate_limited");
+    record.with("sekisho.detail", "the client floods one HTTP/2 connection after the other");
+    within("another connection", async { while sekisho.connect(&at).await.1.status != 200 {} }).await;
 }
 
 #[tokio::test]

@@ -207,6 +207,7 @@ async fn h06_new_inspected_names_come_at_a_rate_and_known_ones_do_not_count() {
         }
     }
     assert!(!served.is_empty() && refused >= 1, "{served:?}");
+    assert_eq!(origin.connects(), served.len(), "nobody is dialled for a name that gets no leaf");
     for name in served {
         let wire = sekisho.tunnel(&origin.at(name)).await;
         Tls::named(name).trusting(&ca).over(wire).await.bye().await;
