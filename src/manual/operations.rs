@@ -252,8 +252,8 @@
 //! one, so give such a group its own `per_client`.
 //!
 //! What is over a limit is refused before a name is looked up or an upstream is spoken to, and the record's `sekisho.detail` names the
-//! limit; octets wait. `sekisho_limit_reached_total` counts both by limit and by whose it is (`floods` is no key: a client that floods one HTTP/2 connection after
-//! the other), `sekisho_limit_held` is what is held now.
+//! limit; octets wait. `sekisho_limit_reached_total` counts both by limit and by whose it is, `sekisho_limit_held` is what is held now.
+//! Its limit `floods` is no key: it is of a client that floods one HTTP/2 connection after the other.
 //! The refusal of a connection, a CONNECT or a plain request that came too fast (`rate_limited`) is held back for a second, so that
 //! who begins again with each refusal is slowed to one a second on each of its connections; where 4096 are held back already, or 32 of
 //! connections that got no slot, the next is answered at once. Requests on an inspected connection are answered at once: the
