@@ -221,8 +221,6 @@ fn a_group_that_is_gone_is_no_limit_to_who_was_in_it() {
     assert_eq!(limits.held(Counted::Connections), 0);
 }
 
-/// Ten million clients that each used something up, within one second: the store neither grows past its bound nor forgets the
-/// abuser, and those for whom there is no room are one client. Each costs one look-up.
 /// A flood on an HTTP/2 connection costs a handshake: who goes on with them waits before the next.
 #[tokio::test(start_paused = true)]
 async fn f01_h04_who_floods_again_and_again_opens_nothing_for_a_second_and_is_not_forgotten() {
@@ -260,6 +258,8 @@ async fn f01_h04_who_floods_again_and_again_opens_nothing_for_a_second_and_is_no
     assert!(strangers.charge(Rated::NewConnections).is_ok());
 }
 
+/// Ten million clients that each used something up, within one second: the store neither grows past its bound nor forgets the
+/// abuser, and those for whom there is no room are one client. Each costs one look-up.
 #[test]
 fn h04_ten_million_keys_are_bounded_and_an_abuser_is_not_forgotten() {
     const LATER: u64 = 3_000_000_000;

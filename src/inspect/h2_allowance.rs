@@ -3,7 +3,11 @@
 
 use tokio::time::Instant;
 
-use super::h2_settings::{IDLE_FRAMES, IDLE_FRAMES_OF_A_MESSAGE, IDLE_FRAMES_PER_SECOND};
+use super::h2_boundaries::Passed;
+use super::h2_settings::{
+    IDLE_FRAMES, IDLE_FRAMES_EARNED, IDLE_FRAMES_OF_A_HEAD, IDLE_FRAMES_OF_DATA, IDLE_FRAMES_PER_SECOND,
+    OCTETS_OF_AN_IDLE_FRAME,
+};
 
 /// What a peer may still send. It grows with what is asked and answered, for which windows open and priorities change, and with time.
 #[derive(Debug)]
@@ -18,9 +22,15 @@ impl Allowance {
         Self { left: IDLE_FRAMES, since: Instant::now() }
     }
 
-    /// So many frames of messages have passed that were asked for, or that we sent.
-    pub fn earn(&mut self, frames: u32) {
-        self.left = self.left.saturating_add(frames.saturating_mul(IDLE_FRAMES_OF_A_MESSAGE)).min(IDLE_FRAMES);
+    /// This has passed: what came, heads alone, or what we sent.
+    pub fn earn(&mut self, passed: Passed) {
+        let octets = u32::try_from(passed.octets / OCTETS_OF_AN_IDLE_FRAME).unwrap_or(u32::MAX);
+        let frames = [
+            passed.heads.saturating_mul(IDLE_FRAMES_OF_A_HEAD),
+            passed.data.saturating_mul(IDLE_FRAMES_OF_DATA),
+            octets,
+        ];
+        self.left = frames.into_iter().fold(self.left, u32::saturating_add).min(IDLE_FRAMES_EARNED);
     }
 
     /// A frame has come that carries nothing. False: it is one too many.
@@ -49,17 +59,22 @@ mod tests {
     use super::*;
 
     fn spent(allowance: &mut Allowance) -> u32 {
-        (0..=10 * IDLE_FRAMES).take_while(|_| allowance.spend()).count().try_into().expect("few")
+        (0..=2 * IDLE_FRAMES_EARNED).take_while(|_| allowance.spend()).count().try_into().expect("few")
     }
 
     #[tokio::test(start_paused = true)]
     async fn f04_frames_are_allowed_for_messages_and_for_time_and_no_others() {
         let mut allowance = Allowance::new();
         assert_eq!(spent(&mut allowance), IDLE_FRAMES);
-        allowance.earn(3);
-        assert_eq!(spent(&mut allowance), 3 * IDLE_FRAMES_OF_A_MESSAGE);
-        allowance.earn(u32::MAX);
-        assert_eq!(spent(&mut allowance), IDLE_FRAMES);
+        for (passed, earned) in [
+            (Passed { heads: 3, ..Passed::default() }, 3 * IDLE_FRAMES_OF_A_HEAD),
+            (Passed { data: 2, octets: 2, ..Passed::default() }, 2 * IDLE_FRAMES_OF_DATA),
+            (Passed { data: 1, octets: 16 * 1024, ..Passed::default() }, IDLE_FRAMES_OF_DATA + 32),
+            (Passed { heads: u32::MAX, data: u32::MAX, octets: usize::MAX }, IDLE_FRAMES_EARNED),
+        ] {
+            allowance.earn(passed);
+            assert_eq!(spent(&mut allowance), earned, "{passed:?}");
+        }
         advance(Duration::from_secs(1)).await;
         assert_eq!(spent(&mut allowance), IDLE_FRAMES_PER_SECOND);
         // What is left of a frame's time is not lost.

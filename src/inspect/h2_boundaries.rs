@@ -37,6 +37,26 @@ impl Frame {
     }
 }
 
+/// Frames that carry parts of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Passed {
+    /// HEADERS.
+    pub heads: u32,
+    /// DATA, and the octets of their payloads.
+    pub data: u32,
+    pub octets: usize,
+}
+
+impl Passed {
+    pub fn count(&mut self, frame: Frame) {
+        match frame.kind {
+            HEADERS => self.heads += 1,
+            DATA => (self.data, self.octets) = (self.data + 1, self.octets + frame.length),
+            _ => {}
+        }
+    }
+}
+
 /// Follows the boundaries of frames through octets that are cut anywhere.
 #[derive(Debug, Clone, Default)]
 pub struct Frames {
@@ -44,8 +64,6 @@ pub struct Frames {
     skip: usize,
     head: [u8; RESET],
     held: usize,
-    /// HEADERS and DATA that have begun.
-    pub messages: u32,
 }
 
 impl Frames {
@@ -89,7 +107,6 @@ impl Frames {
         let [.., kind, flags, a, b, c, d, e, f, g, h] = self.head;
         let reset = self.held == RESET;
         let length = self.length();
-        self.messages = self.messages.wrapping_add(u32::from(kind <= HEADERS));
         self.skip = length - (self.held - HEAD);
         self.held = 0;
         Frame {

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::h2_allowance::Allowance;
-use super::h2_boundaries::{CONTINUATION, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, RST_STREAM};
+use super::h2_boundaries::{CONTINUATION, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, Passed, RST_STREAM};
 use crate::locks::Mutex;
 use crate::reason::Reason;
 use crate::turns::Turns;
@@ -248,27 +248,34 @@ impl<C> Watched<C> {
         Self { io, peer, streams, inbound, outbound, allowance, flooded: false, turns }
     }
 
-    /// The boundaries behind `slices`, unless a frame among them has to wait.
-    fn look_ahead(&self, slices: &[IoSlice<'_>]) -> Option<Frames> {
-        let mut ahead = self.outbound.clone();
+    /// The boundaries behind `slices`, and what is between them, unless a frame among them has to wait.
+    fn look_ahead(&self, slices: &[IoSlice<'_>]) -> Option<(Frames, Passed)> {
+        let (mut ahead, mut passing) = (self.outbound.clone(), Passed::default());
         let mut ledger = self.streams.ledger();
-        let waits = slices.iter().any(|slice| ahead.feed(slice, |frame| ledger.sending(frame)).is_break());
-        (!waits).then_some(ahead)
+        let mut look = |frame| {
+            passing.count(frame);
+            ledger.sending(frame)
+        };
+        let waits = slices.iter().any(|slice| ahead.feed(slice, &mut look).is_break());
+        (!waits).then_some((ahead, passing))
     }
 
-    fn sent(&mut self, slices: &[IoSlice<'_>], octets: usize, ahead: Frames) {
-        let before = self.outbound.messages;
+    fn sent(&mut self, slices: &[IoSlice<'_>], octets: usize, (ahead, passing): (Frames, Passed)) {
         if octets == slices.iter().map(|slice| slice.len()).sum::<usize>() {
             self.outbound = ahead;
-        } else {
-            let mut left = octets;
-            for slice in slices {
-                let part = left.min(slice.len());
-                let _ = self.outbound.feed(&slice[..part], |_| ControlFlow::Continue(()));
-                left -= part;
-            }
+            self.allowance.earn(passing);
+            return;
         }
-        self.allowance.earn(self.outbound.messages.wrapping_sub(before));
+        let (mut left, mut passed) = (octets, Passed::default());
+        for slice in slices {
+            let part = left.min(slice.len());
+            let _ = self.outbound.feed(&slice[..part], |frame| {
+                passed.count(frame);
+                ControlFlow::Continue(())
+            });
+            left -= part;
+        }
+        self.allowance.earn(passed);
     }
 }
 
@@ -293,7 +300,9 @@ impl<C: AsyncRead + Unpin> AsyncRead for Watched<C> {
                 ledger.received(frame, this.peer);
                 match frame.is_idle() {
                     true => this.flooded |= !this.allowance.spend(),
-                    false => this.allowance.earn(u32::from(frame.kind == HEADERS)),
+                    false => {
+                        this.allowance.earn(Passed { heads: u32::from(frame.kind == HEADERS), ..Passed::default() })
+                    }
                 }
                 ControlFlow::Continue(())
             });

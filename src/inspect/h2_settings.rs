@@ -42,11 +42,18 @@ pub const UNSEEN_RESETS: usize = 20;
 pub const PROVOKED_RESETS: usize = 256;
 /// Streams a client may cancel, each answered stream giving one back: a slow rapid reset would burden the upstream (F01).
 pub const CANCELLED_STREAMS: usize = 256;
-/// Frames that carry nothing of a message, PING and WINDOW_UPDATE among them, that a peer may send at once (F04, F05); so many more for
-/// each HEADERS that it sends and each HEADERS and DATA that it is sent, of which its windows open; and so many in a second.
+/// Frames that carry nothing of a message, PING and WINDOW_UPDATE among them, that a peer may send at once (F04, F05), and so many a second
+/// when those are used up.
 pub const IDLE_FRAMES: u32 = 1000;
-pub const IDLE_FRAMES_OF_A_MESSAGE: u32 = 10;
 pub const IDLE_FRAMES_PER_SECOND: u32 = 100;
+/// So many more for each HEADERS of either side.
+pub const IDLE_FRAMES_OF_A_HEAD: u32 = 10;
+/// And for each DATA that the peer is sent, with one more for so many octets of it: windows are opened in steps of 4 KiB and more, for the
+/// stream and for the connection, and some peers measure the line by a PING beside.
+pub const IDLE_FRAMES_OF_DATA: u32 = 2;
+pub const OCTETS_OF_AN_IDLE_FRAME: usize = 512;
+/// What may have been earned and not been used: a peer that pauses opens a window of 32 MiB afterwards.
+pub const IDLE_FRAMES_EARNED: u32 = 65_536;
 /// Informational responses an upstream may send before one answer (E17).
 pub const INFORMATIONAL: usize = 16;
 /// How long a client that was told GOAWAY may keep a connection without streams.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::h2_fault::is_flood;
 use super::h2_frames::{Streams, Watched};
 use super::h2_settings::{self as settings, BEFORE_SETTINGS, ExtendedConnect};
 use crate::reason::Reason;
@@ -60,8 +61,10 @@ pub async fn open_upstream<U>(io: U) -> Result<Upstream, UpstreamError>
 where
     U: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let broken =
-        |error: h2::Error| if error.is_io() { UpstreamError::Broken(error) } else { UpstreamError::Malformed(error) };
+    let broken = |error: h2::Error| match error.is_io() && !is_flood(&error) {
+        true => UpstreamError::Broken(error),
+        false => UpstreamError::Malformed(error),
+    };
     let streams = Streams::default();
     let io = Watched::upstream(io, streams.clone());
     let (requests, connection) = settings::client().handshake::<_, Bytes>(io).await.map_err(broken)?;

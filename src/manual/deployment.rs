@@ -46,7 +46,7 @@
 //! | `systemd/nftables.service.d/sekisho.conf` | as above | loads them again where Debian's own `nftables.service` has emptied the rule set |
 //! | `systemd/sekisho-crl-fetch.*`, `crl/crl-fetch` | as above, `/usr/lib/sekisho` | fetches revocation lists [through the proxy](#revocation-lists) |
 //! | `systemd/sekisho-catalog-fetch.*` | as above, not enabled | looks for a newer endpoint list ([`feeds`](super::feeds)) |
-//! | `nftables/sekisho.nft`, `sekisho-tproxy.nft` | `/etc/sekisho` | steering, default-deny forwarding, refusal of QUIC |
+//! | `nftables/sekisho.nft`, `sekisho-tproxy.nft` | `/etc/sekisho` | steering, default-deny forwarding, refusal of QUIC, a limit of new connections by source |
 //! | `sysctl.d/60-sekisho.conf`, `modules-load.d/sekisho.conf` | `/etc/sysctl.d`, `/usr/lib/modules-load.d` | forwarding off, queues, ports, connection tracking; each with its reason |
 //! | `sysusers.d`, `tmpfiles.d` | `/usr/lib` | users and directories |
 //! | `logrotate/sekisho` | `/etc/logrotate.d` | daily, 400 files |

@@ -353,9 +353,12 @@
 //! | resets a client may provoke on a connection | 256 | `src/inspect/h2_settings.rs` PROVOKED_RESETS |
 //! | HTTP/2 streams of ours whose late frames are still ignored | 64 | `src/inspect/h2_settings.rs` REMEMBERED_RESETS |
 //! | informational answers to one HTTP/2 request | 16 | `src/inspect/h2_settings.rs` INFORMATIONAL |
-//! | HTTP/2 frames that carry nothing of a message (PING, WINDOW_UPDATE, empty DATA), of either side | 1000 | `src/inspect/h2_settings.rs` IDLE_FRAMES |
-//! | so many more for each HEADERS and DATA that is sent, and each HEADERS that comes | 10 | `src/inspect/h2_settings.rs` IDLE_FRAMES_OF_A_MESSAGE |
-//! | and so many more a second | 100 | `src/inspect/h2_settings.rs` IDLE_FRAMES_PER_SECOND |
+//! | HTTP/2 frames that carry nothing of a message (PING, SETTINGS, WINDOW_UPDATE), of either side | 1000 | `src/inspect/h2_settings.rs` IDLE_FRAMES |
+//! | so many more a second when those are used up | 100 | `src/inspect/h2_settings.rs` IDLE_FRAMES_PER_SECOND |
+//! | so many more for each HEADERS | 10 | `src/inspect/h2_settings.rs` IDLE_FRAMES_OF_A_HEAD |
+//! | so many more for each DATA that is sent to that side | 2 | `src/inspect/h2_settings.rs` IDLE_FRAMES_OF_DATA |
+//! | and one more for so many octets of it | 512 | `src/inspect/h2_settings.rs` OCTETS_OF_AN_IDLE_FRAME |
+//! | of these, not used yet | 65536 | `src/inspect/h2_settings.rs` IDLE_FRAMES_EARNED |
 //! | HTTP/2 streams a client may cancel without an answered one between | 256 | `src/inspect/h2_settings.rs` CANCELLED_STREAMS |
 //! | HTTP/2 connections a client may flood, and one more a second, before it opens no other for a second | 10 | `src/admit/meter.rs` FLOODS |
 //! | lines of the record that wait | 8192 | `src/record/queue.rs` CAPACITY |

@@ -122,7 +122,7 @@
 //! | F02 | resets that a client provokes (MadeYouReset) | `PROVOKED_RESETS` | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
 //! | F03 | CONTINUATION flood, a head that is never finished | the crate counts the frames; `timeouts.request_head` for the whole head | `rate_limited` or `request_head_timeout`, GOAWAY ENHANCE_YOUR_CALM |
 //! | F04 | SETTINGS, PING and PRIORITY floods, acknowledgements withheld | one answer at a time: who does not read it is not read; none is waited for. `IDLE_FRAMES` for all that carry nothing of a message | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
-//! | F05 | empty DATA | the crate counts them: 100 unread; `IDLE_FRAMES` where they are read | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
+//! | F05 | empty DATA | the crate counts them: 100 in a connection's life | `rate_limited`, GOAWAY ENHANCE_YOUR_CALM |
 //! | F06 | HPACK bomb, cookie crumbs, answers held by zero windows | `HEADER_LIST`, `FIELDS`; `STREAM_WINDOW`, `CONNECTION_WINDOW`, `SEND_BUFFER`; `timeouts.body_progress` | `head_too_large`, 431, or `rate_limited`; `too_slow`, RST_STREAM CANCEL |
 //! | F07 | windows that open octet by octet, or never | `timeouts.body_progress` counts octets, not updates | `too_slow`, RST_STREAM CANCEL |
 //! | F08 | broken HPACK | the crate; `HEADER_TABLE` | `malformed_request`, GOAWAY PROTOCOL_ERROR |
@@ -372,5 +372,8 @@
 //! * **The last good configuration** is kept by the process that serves, and nothing else vouches for it (J07): an attacker in that process
 //!   can write another one, and whoever starts with `--last-good` obeys it. Read `last-good.toml` in the state directory before, or repair
 //!   the file instead.
+//! * **One client among those who share an address.** Who floods uses up what all behind his address, or in his `limits.ipv6_prefix`, may open;
+//!   and who can forge the addresses of others in SYNs uses up theirs with the packet filter (`flood_dropped`). Switches that keep each
+//!   terminal to its own address stop the second.
 //! * **Loops over other proxies.** A loop is seen by address and port, and on plain HTTP by `Via`. A CONNECT that comes back over
 //!   another proxy or address translation is not seen; the limits of connections end it.

@@ -230,7 +230,8 @@ async fn h03_a_flood_of_connections_is_dropped_by_source_before_it_reaches_the_s
             let held = floods(&office, flooding, to, 1_000);
             let dropped = office.gate.counted("flood_dropped") - before;
             let let_in = 400 + 200 * (began.elapsed().as_secs() + 1);
-            assert!(dropped >= 1_000 - let_in, "{rules}, {flooding:?}: {dropped}");
+            // Here it takes some 20 ms; where it took two seconds, as many would be let in.
+            assert!(dropped > 0 && dropped >= 1_000_u64.saturating_sub(let_in), "{rules}, {flooding:?}: {dropped}");
             office.client.connect_within(others, std::time::Duration::from_millis(900)).expect("at the first attempt");
             drop(held);
             // By and by it is let again.

@@ -231,6 +231,74 @@ async fn f04_f11_an_upstream_that_floods_is_left() {
     }
 }
 
+/// As Go's transport does that was handed 4 MiB and reads it 4 KiB at a time when it comes to it.
+#[tokio::test(start_paused = true)]
+async fn f04_who_takes_a_body_late_and_in_small_steps_is_no_flood() {
+    const STEP: u32 = 4096;
+    const STEPS: usize = 1024;
+    let mut scene = with(&[(INITIAL_WINDOW, STEP * STEPS as u32)], &[]).await;
+    scene.client.send(&window(0, STEP * STEPS as u32)).await;
+    scene.get(1, "/").await;
+    let (at, ..) = scene.upstream.head().await;
+    scene.upstream.send(&headers(at, 0, OK)).await;
+    let (mut sent, mut taken, body) = (0, 0, STEP as usize * STEPS);
+    while taken < body {
+        if sent < body {
+            scene.upstream.send(&frame(DATA, 0, at, &[b'x'; 16 * 1024])).await;
+            sent += 16 * 1024;
+        }
+        match scene.client.next().await {
+            Got::Data { octets, .. } => taken += octets.len(),
+            Got::Head { .. } => {}
+            other => panic!("{other:?} behind {taken}"),
+        }
+    }
+    scene.client.send(&[window(0, STEP), window(1, STEP)].concat().repeat(STEPS)).await;
+    scene.upstream.send(&frame(DATA, END_STREAM, at, b"y")).await;
+    assert_eq!(scene.client.next().await, Got::Data { stream: 1, octets: b"y".into(), end: true });
+    scene.still_works(3).await;
+}
+
+/// The same the other way: an upstream opens windows for what it is sent.
+#[tokio::test(start_paused = true)]
+async fn f04_an_upstream_that_takes_content_in_small_steps_is_no_flood() {
+    let mut scene = scene().await;
+    scene.post(1, &[]).await;
+    let (at, ..) = scene.upstream.head().await;
+    for _ in 0..2_000 {
+        scene.client.send(&frame(DATA, 0, 1, &[b'x'; 1024])).await;
+        while !matches!(scene.upstream.next().await, Got::Data { .. }) {}
+        scene.upstream.send(&[window(0, 512), window(at, 512)].concat().repeat(2)).await;
+    }
+    scene.upstream.send(&headers(at, END_STREAM, OK)).await;
+    assert_eq!(scene.client.status().await, (1, "200".to_owned()));
+}
+
+/// A body given octet by octet pays for no flood beside it.
+#[tokio::test(start_paused = true)]
+async fn f04_a_window_opened_octet_by_octet_earns_no_flood() {
+    let mut scene = with(&[(INITIAL_WINDOW, 0)], &[]).await;
+    scene.get(1, "/").await;
+    let (at, ..) = scene.upstream.head().await;
+    scene.upstream.send(&[headers(at, 0, OK), frame(DATA, 0, at, &[b'x'; 16 * 1024])].concat()).await;
+    scene.client.head().await;
+    let turn = [window(1, 1), frame(PING, 0, 0, b"12345678").repeat(9)].concat();
+    flood(&mut scene.client, &turn.repeat(10_000)).await;
+    sent_away(&mut scene.client, ENHANCE_YOUR_CALM).await;
+    assert_eq!(scene.ended().await, calm());
+}
+
+/// Before its SETTINGS, which are waited for.
+#[tokio::test(start_paused = true)]
+async fn f04_f11_an_upstream_that_floods_before_its_settings_is_malformed() {
+    let (near, far) = duplex(PIPE);
+    let mut upstream = Raw::new(far);
+    let opening = tokio::spawn(async move { open_upstream(near).await.map(drop) });
+    flood(&mut upstream, &frame(PING, 0, 0, b"12345678").repeat(5_000)).await;
+    let error = opening.await.expect("no panic").expect_err("left");
+    assert_eq!(error.reason(), Reason::UpstreamMalformed, "{error}");
+}
+
 /// A window is opened in small steps, and priorities change with each request.
 #[tokio::test(start_paused = true)]
 async fn f04_a_client_that_asks_and_is_answered_may_send_as_many_as_that_takes() {

@@ -24,7 +24,9 @@ pub fn behind_the_rules(work: impl FnOnce() + Send) {
     let machine = Namespace::new("scorecard");
     machine.filters_with("sekisho-tproxy.nft", |rules| rules.replace("\"lan0\"", "\"lo\""));
     machine.enter(work);
-    say(&format!("connections dropped by source: {}", machine.counted("flood_dropped")));
+    let dropped = machine.counted("flood_dropped");
+    say(&format!("connections dropped by source: {dropped}"));
+    assert!(dropped > 1_000, "they were not in force: {dropped}");
 }
 
 /// Whether they may be told apart here.
