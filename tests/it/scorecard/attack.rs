@@ -137,20 +137,37 @@ impl Field {
     }
 }
 
-/// `attempt` again and again, so many at a time.
+/// `attempt` again and again, so many at a time. One that was turned away does not spin on this machine's two processors.
 async fn each<F>(field: Arc<Field>, at_a_time: usize, attempt: fn(Arc<Field>) -> F)
 where
     F: Future<Output = Option<()>> + Send + 'static,
 {
+    again_and_again(field, at_a_time, Duration::from_millis(1), attempt).await;
+}
+
+/// As many as an attacker holds, each begun anew when it was ended: a thousand attempts a second.
+async fn held<F>(field: Arc<Field>, attempt: fn(Arc<Field>) -> F)
+where
+    F: Future<Output = Option<()>> + Send + 'static,
+{
+    let at_a_time = field.connections;
+    let pause = Duration::from_millis(at_a_time.try_into().expect("few"));
+    again_and_again(field, at_a_time, pause, attempt).await;
+}
+
+async fn again_and_again<F>(field: Arc<Field>, at_a_time: usize, pause: Duration, attempt: fn(Arc<Field>) -> F)
+where
+    F: Future<Output = Option<()>> + Send + 'static,
+{
     let mut tasks = JoinSet::new();
-    // Ten thousand attempts a second, and never more often than each millisecond.
-    let pause = Duration::from_millis((at_a_time as u64 / 10).max(1));
-    for _ in 0..at_a_time {
+    for number in 0..at_a_time {
         let field = Arc::clone(&field);
         tasks.spawn(async move {
+            // Not all in one moment.
+            tokio::time::sleep(pause * u32::try_from(number).expect("few") / u32::try_from(at_a_time).expect("few"))
+                .await;
             loop {
                 field.tries();
-                // One that was turned away does not spin on this machine's two processors.
                 if attempt(Arc::clone(&field)).await.is_none() {
                     tokio::time::sleep(pause).await;
                 }
@@ -158,15 +175,6 @@ where
         });
     }
     while tasks.join_next().await.is_some() {}
-}
-
-/// As many as an attacker holds, each begun anew when it was ended.
-async fn held<F>(field: Arc<Field>, attempt: fn(Arc<Field>) -> F)
-where
-    F: Future<Output = Option<()>> + Send + 'static,
-{
-    let at_a_time = field.connections;
-    each(field, at_a_time, attempt).await;
 }
 
 /// Nobody waits for an answer: one that was dropped on the way keeps no attacker from the next.
