@@ -4,7 +4,8 @@
 //!
 //! Each attack is met twice: first aimed at a decoy, a second proxy that the clients do not use, then at theirs. What it costs them
 //! elsewhere is the machine's share, which clients, origin and proxies have in common; what it costs beyond that is the price of
-//! sharing one process with it. `machines` plays that clients, origin and attackers have machines of their own.
+//! sharing one process with it. `machines` plays that clients, origin, attackers and the origin they are relayed to have machines of
+//! their own.
 //!
 //! It measures, so that it runs alone: `tests/run` starts it behind the other tests, `tests/run --long` at full length. What holds
 //! on any machine is asserted (memory, descriptors, records, recovery, no failed request of the good clients); latencies are printed.
@@ -122,10 +123,12 @@ async fn everything() {
     let length = Length::asked();
     let origin = LoadOrigin::named(&["inspected.test", inputs::TUNNELLED, inputs::INSPECTED]);
     machines::hurry(origin.child.id());
+    let theirs = LoadOrigin::named(&[attack::INSPECTED, attack::TUNNELLED]);
+    machines::hold_back(theirs.child.id());
     let dns = Dns::answering(|_| Says::Addresses(vec!["127.0.0.1"])).await;
-    let config = config(&origin, &dns);
-    let mut proxy = Target::start(&config, &origin, length).await;
-    let mut decoy = Target::start(&config, &origin, length).await;
+    let config = config(&origin, &theirs, &dns);
+    let mut proxy = Target::start(&config, &theirs, length).await;
+    let mut decoy = Target::start(&config, &theirs, length).await;
     let mut rows = Vec::new();
     // Twice: what the first run leaves in caches is not what an attack takes.
     good::run(&proxy.sekisho, &origin, length.seconds, good::QUIET).await;
@@ -180,9 +183,9 @@ impl Row {
 }
 
 impl Target {
-    async fn start(config: &Config, origin: &LoadOrigin, length: Length) -> Self {
+    async fn start(config: &Config, attacked: &LoadOrigin, length: Length) -> Self {
         let sekisho = Sekisho::start(config).await;
-        let field = Arc::new(Field::new(&sekisho, origin, length.connections));
+        let field = Arc::new(Field::new(&sekisho, attacked, length.connections));
         Self { sekisho, field }
     }
 
@@ -210,13 +213,16 @@ impl Target {
 }
 
 /// The limits are those of the defaults, as an abuser would meet them.
-fn config(origin: &LoadOrigin, dns: &Dns) -> Config {
+fn config(origin: &LoadOrigin, attacked: &LoadOrigin, dns: &Dns) -> Config {
     let defaults = [("connections", "512"), ("new_connections_per_second", "100"), ("burst", "200")];
     let config = origin
         .config()
-        .service(Service::inspect("Inspected", &["inspected.test", inputs::INSPECTED, "*.mint.test"], origin.port))
+        .service(Service::inspect("Inspected", &["inspected.test", inputs::INSPECTED], origin.port))
         .service(Service::tunnel("Tunnelled", &[inputs::TUNNELLED], origin.port))
-        .hosts(&["inspected.test", inputs::INSPECTED, inputs::TUNNELLED])
+        .service(Service::inspect("Attacked", &[attack::INSPECTED, "*.mint.test"], attacked.port))
+        .service(Service::tunnel("Attacked tunnels", &[attack::TUNNELLED], attacked.port))
+        .hosts(&["inspected.test", inputs::INSPECTED, inputs::TUNNELLED, attack::INSPECTED, attack::TUNNELLED])
+        .set("upstream", "extra_roots", &format!("{:?}", [origin.root(), attacked.root()]))
         .set("resolver", "servers", &dns.servers())
         .set("limits", "memory", &format!("\"{CEILING_MIB}MiB\""))
         .set("limits.per_client", "requests_per_second", "500");

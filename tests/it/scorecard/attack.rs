@@ -21,6 +21,9 @@ use super::super::support::h2c::{frame, headers, preface};
 use super::super::support::load_origin::LoadOrigin;
 use super::machines;
 
+/// Whom attacks are relayed to: an origin of their own, so that what it has to do for them keeps nobody else waiting.
+pub const INSPECTED: &str = "inspected.attacked.test";
+pub const TUNNELLED: &str = "tunnelled.attacked.test";
 /// Where every attack but one comes from.
 const ABUSER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 /// Between two octets of those that are slow.
@@ -131,8 +134,8 @@ impl Field {
     }
 
     async fn inspected(&self, alpn: &[&str]) -> Option<tokio_rustls::client::TlsStream<TcpStream>> {
-        let wire = self.tunnel("inspected.test").await?;
-        let tls = Tls::named("inspected.test").trusting(&self.issuing).alpn(alpn);
+        let wire = self.tunnel(INSPECTED).await?;
+        let tls = Tls::named(INSPECTED).trusting(&self.issuing).alpn(alpn);
         Some(timeout(PATIENCE, tls.try_over(wire)).await.ok()?.ok()?.io)
     }
 }
@@ -207,7 +210,7 @@ async fn dribble(stream: &mut (impl AsyncWriteExt + Unpin), octets: impl IntoIte
 }
 
 async fn dribbled_hello(field: Arc<Field>) -> Option<()> {
-    let mut wire = field.tunnel("load.test").await?;
+    let mut wire = field.tunnel(TUNNELLED).await?;
     // A record of a ClientHello that announces 16 MB.
     let hello = [22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff, 3, 3];
     dribble(&mut wire.io, hello.into_iter().chain(std::iter::repeat(0))).await
@@ -215,20 +218,20 @@ async fn dribbled_hello(field: Arc<Field>) -> Option<()> {
 
 async fn slow_head(field: Arc<Field>) -> Option<()> {
     let mut stream = field.connect(ABUSER).await?;
-    stream.write_all(b"CONNECT load.test:443 HTTP/1.1\r\nX-Slow: ").await.ok()?;
+    stream.write_all(b"CONNECT tunnelled.attacked.test:443 HTTP/1.1\r\nX-Slow: ").await.ok()?;
     dribble(&mut stream, std::iter::repeat(b'x')).await
 }
 
 async fn slow_body(field: Arc<Field>) -> Option<()> {
     let mut stream = field.inspected(&["http/1.1"]).await?;
-    let head = format!("POST /sink HTTP/1.1\r\nHost: inspected.test:{}\r\nContent-Length: 1000000\r\n\r\n", field.port);
+    let head = format!("POST /sink HTTP/1.1\r\nHost: {INSPECTED}:{}\r\nContent-Length: 1000000\r\n\r\n", field.port);
     stream.write_all(head.as_bytes()).await.ok()?;
     dribble(&mut stream, std::iter::repeat(b'x')).await
 }
 
 async fn slow_read(field: Arc<Field>) -> Option<()> {
     let mut stream = field.inspected(&["http/1.1"]).await?;
-    let head = format!("GET /bytes/50000000 HTTP/1.1\r\nHost: inspected.test:{}\r\n\r\n", field.port);
+    let head = format!("GET /bytes/50000000 HTTP/1.1\r\nHost: {INSPECTED}:{}\r\n\r\n", field.port);
     stream.write_all(head.as_bytes()).await.ok()?;
     loop {
         if stream.read(&mut [0]).await.ok()? == 0 {
@@ -321,7 +324,7 @@ async fn flood(field: &Field, settings: &[u8], turns: &Turns, octets: impl FnMut
 }
 
 fn get(field: &Field, stream: u32, path: &str, ends: bool) -> Vec<u8> {
-    let authority = format!("inspected.test:{}", field.port);
+    let authority = format!("{INSPECTED}:{}", field.port);
     let method = if ends { "GET" } else { "POST" };
     headers(stream, ends, &[(":method", method), (":scheme", "https"), (":authority", &authority), (":path", path)])
 }

@@ -1,7 +1,8 @@
 //! Only what stands in for machines of their own belongs here. Clients, origin, proxy and attackers share this one's processors; so
 //! that what is measured is the proxy's delay, and not the wait of a client or the origin for a processor that an attacker has, the
-//! well-behaved clients and the origin run at once when they have something to do (`SCHED_FIFO`), and attackers when nobody else
-//! does (`SCHED_IDLE`). Where that may not be set, all wait for each other, and the figures say less.
+//! well-behaved clients and their origin run at once when they have something to do (`SCHED_FIFO`), and attackers and theirs when
+//! nobody else does (`SCHED_IDLE`): one origin for both, before everybody else, would fill the sockets of sixty slow readers before
+//! the proxy has a turn, and that wait be taken for the proxy's. Where that may not be set, all wait for each other, and the figures say less.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -52,6 +53,11 @@ pub fn at_once(program: &Path) -> Command {
 /// All threads of a process run before everybody else from here on.
 pub fn hurry(process: u32) {
     set(&["--all-tasks", "--fifo", "--pid", "1"], process);
+}
+
+/// All threads of a process run when nobody else does from here on.
+pub fn hold_back(process: u32) {
+    set(&["--all-tasks", "--idle", "--pid", "0"], process);
 }
 
 /// This thread runs when nobody else does from here on.
