@@ -59,6 +59,7 @@ pub const SCENES: &[Scene] = &[
     Scene { name: "disk read-only", rows: "K03", run: |rounds| Box::pin(disk::read_only(rounds)) },
     Scene { name: "clock set", rows: "O01", run: |rounds| Box::pin(process::clock(rounds)) },
     Scene { name: "process stopped", rows: "O03", run: |rounds| Box::pin(process::stopped(rounds)) },
+    Scene { name: "reload storm", rows: "L07", run: |rounds| Box::pin(process::reload_storm(rounds)) },
     Scene { name: "no descriptors", rows: "H05, O04", run: |rounds| Box::pin(process::descriptors(rounds)) },
 ];
 

@@ -19,6 +19,7 @@ mod survival;
 mod table;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -81,6 +82,8 @@ struct Row {
     what: String,
     /// At the proxy that the clients use.
     tried: u64,
+    /// Attempts that the decoy counted, which nobody but the attackers comes to.
+    arrived: u64,
     alone: Figures,
     /// With the attack aimed at the decoy.
     elsewhere: Figures,
@@ -167,6 +170,9 @@ impl Card {
         assert!(descriptors.is_empty(), "descriptors not given back: {descriptors:?}");
         let memory = of(|row| row.memory_back.is_none());
         assert!(memory.is_empty(), "memory not given back: {memory:?}");
+        // An attack that fails before the proxy disturbs nobody either.
+        let absent = of(|row| row.arrived == 0);
+        assert!(absent.is_empty(), "never arrived: {absent:?}");
         let above = of(|row| row.peak_kib > CEILING_MIB * 1024);
         assert!(above.is_empty(), "above the ceiling of {CEILING_MIB} MiB: {above:?}");
         let failed = of(|row| row.good().any(|figures| figures.failed > 0));
@@ -202,6 +208,10 @@ impl Target {
         Watch::over(self.sekisho.pid().as_raw_nonzero().get().unsigned_abs())
     }
 
+    async fn attempts(&self) -> u64 {
+        begun(&self.sekisho.metrics().await)
+    }
+
     async fn ready(&self) {
         super::support::within("readiness after an attack", async {
             while self.sekisho.admin("/readyz").await.status != 200 {
@@ -233,10 +243,12 @@ async fn ride_out(attack: &'static Attack, proxy: &Target, decoy: &Target, origi
     let good = || proxy.with_good_clients(origin, length.seconds);
     let before = proxy.field.tried.load(Ordering::Relaxed);
     let (mut alone, mut elsewhere, mut beside) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut peak_kib, mut backs) = (0, Vec::new());
+    let (mut arrived, mut peak_kib, mut backs) = (0, 0, Vec::new());
     for _ in 0..length.comes {
         alone.push(good().await);
+        let counted = decoy.attempts().await;
         elsewhere.push(under(attack, decoy, good()).await.0);
+        arrived += decoy.attempts().await - counted;
         let (figures, peak, back) = under(attack, proxy, good()).await;
         beside.push(figures);
         peak_kib = peak.max(peak_kib);
@@ -249,6 +261,7 @@ async fn ride_out(attack: &'static Attack, proxy: &Target, decoy: &Target, origi
     Row {
         what: format!("{} ({})", attack.name, attack.rows),
         tried: proxy.field.tried.load(Ordering::Relaxed) - before,
+        arrived,
         alone: Figures::of(&alone),
         elsewhere: Figures::of(&elsewhere),
         beside: Figures::of(&beside),
@@ -291,9 +304,15 @@ async fn given_back(watch: &Watch, before: Held) -> Back {
     (descriptors, memory)
 }
 
+fn begun(metrics: &BTreeMap<String, f64>) -> u64 {
+    let begun = metrics.iter().filter(|(name, _)| name.starts_with("sekisho_attempts_total"));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    begun.map(|(_, value)| *value as u64).sum()
+}
+
 /// Attempts by the counters, and by the record when the process has ended in order.
 async fn reconciled(sekisho: &mut Sekisho) -> (u64, u64) {
-    let open = |metrics: &std::collections::BTreeMap<String, f64>| -> f64 {
+    let open = |metrics: &BTreeMap<String, f64>| -> f64 {
         metrics
             .iter()
             .filter(|(name, _)| name.starts_with("sekisho_attempts_in_progress"))
@@ -307,9 +326,7 @@ async fn reconciled(sekisho: &mut Sekisho) -> (u64, u64) {
     })
     .await;
     let metrics = sekisho.metrics().await;
-    let begun = metrics.iter().filter(|(name, _)| name.starts_with("sekisho_attempts_total"));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-    let attempts = begun.map(|(_, value)| *value as u64).sum();
+    let attempts = begun(&metrics);
     sekisho.signal(Signal::TERM);
     let status = sekisho.exit().await;
     assert!(status.success(), "{status}: {}", sekisho.stderr());

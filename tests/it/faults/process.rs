@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use tokio::time::sleep;
 
-use super::{HOST, ROUNDS, Survived, Told, passes, recovered, settled};
+use super::{HOST, ROUNDS, Survived, Told, Tried, passes, recovered, settled};
 use crate::support::by_hand::{inside, inside_h2};
 use crate::support::client::{Tls, Wire, connect};
 use crate::support::{Config, Origin, Response, Sekisho, clock, until, within};
@@ -142,6 +142,53 @@ async fn l07_two_hundred_reloads_half_of_them_broken_disturb_nobody() {
     };
     assert_eq!((of("allowed"), of("denied")), (attempts.div_ceil(2), attempts / 2));
     sekisho.conserved().await;
+}
+
+#[tokio::test]
+async fn l07_a_storm_of_reloads_ends_with_the_last_one() {
+    passes(reload_storm(ROUNDS)).await;
+}
+
+/// None is waited for, half are broken: what was written last has to be in force in the end, and good requests pass meanwhile.
+pub async fn reload_storm(rounds: usize) -> Told {
+    const RELOADS: usize = 100;
+    let origin = Origin::https(&[HOST]).start().await;
+    let good = Config::new().tunnel(HOST, &origin);
+    let sekisho = Sekisho::start(&good).await;
+    let (authority, tls) = (origin.at(HOST), Tls::named(HOST));
+    let mut survived = Survived::new("half of them broken, none waited for", rounds);
+    for round in 0..rounds {
+        let last = format!("last-{round}.test");
+        let with = |name: &str| {
+            let service = crate::support::Service::tunnel("more", &[name], 443);
+            good.clone().service(service).render(&sekisho.listeners, sekisho.admin)
+        };
+        for reload in 0..RELOADS {
+            let text = if reload % 2 == 0 { "broken = [".to_owned() } else { with(&format!("passing-{reload}.test")) };
+            sekisho.replace_config(&text);
+            sekisho.signal(Signal::HUP);
+            if reload % 10 == 0 {
+                let tried = Tried::now(&sekisho, &authority, &tls).await;
+                assert!(tried.passed(), "reload {reload}: {:?}", tried.answer);
+                assert_eq!(sekisho.connect("denied.test:443").await.1.status, 403, "reload {reload}");
+            }
+        }
+        sekisho.replace_config(&with(&last));
+        sekisho.signal(Signal::HUP);
+        let over = Instant::now();
+        within("the last configuration", async {
+            // Permitted, it has no address.
+            while sekisho.connect(&format!("{last}:443")).await.1.status == 403 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        survived.after(over.elapsed());
+        survived.after(recovered("the storm", &sekisho, &authority, &tls).await);
+    }
+    let metrics = sekisho.metrics().await;
+    assert!(metrics["sekisho_reloads_total"] > 0.0 && metrics["sekisho_reloads_failed_total"] > 0.0, "{metrics:?}");
+    settled(&sekisho, vec![survived]).await
 }
 
 #[tokio::test]

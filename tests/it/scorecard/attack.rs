@@ -40,7 +40,10 @@ pub struct Field {
     issuing: String,
     port: u16,
     connections: usize,
+    /// Connections, and of HTTP/2 floods turns of up to 200 frames.
     pub tried: AtomicU64,
+    /// What is different each time: a name, an address, a head.
+    turn: AtomicU64,
 }
 
 type Run = fn(Arc<Field>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -108,12 +111,22 @@ impl Attacking {
 
 impl Field {
     pub fn new(sekisho: &Sekisho, origin: &LoadOrigin, connections: usize) -> Self {
-        Self { proxy: sekisho.addr(), issuing: sekisho.ca(), port: origin.port, connections, tried: AtomicU64::new(0) }
+        Self {
+            proxy: sekisho.addr(),
+            issuing: sekisho.ca(),
+            port: origin.port,
+            connections,
+            tried: AtomicU64::new(0),
+            turn: AtomicU64::new(0),
+        }
     }
 
-    /// The number of the attempt.
-    fn tries(&self) -> u64 {
-        self.tried.fetch_add(1, Ordering::Relaxed)
+    fn tries(&self) {
+        self.tried.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn next(&self) -> u64 {
+        self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
     #[expect(clippy::disallowed_methods, reason = "an attacker's destination is the proxy")]
@@ -252,12 +265,12 @@ async fn ask(field: &Field, from: Ipv4Addr, head: &[u8]) -> Option<()> {
 }
 
 async fn refused(field: Arc<Field>) -> Option<()> {
-    let head = format!("CONNECT n{}.denied.test:443 HTTP/1.1\r\nHost: denied.test:443\r\n\r\n", field.tries());
+    let head = format!("CONNECT n{}.denied.test:443 HTTP/1.1\r\nHost: denied.test:443\r\n\r\n", field.next());
     ask(&field, ABUSER, head.as_bytes()).await
 }
 
 async fn another_address(field: Arc<Field>) -> Option<()> {
-    let [_, a, b, c] = u32::try_from(field.tries() % 0x00ff_ffff).ok()?.to_be_bytes();
+    let [_, a, b, c] = u32::try_from(field.next() % 0x00ff_ffff).ok()?.to_be_bytes();
     let from = Ipv4Addr::new(127, a.wrapping_add(1), b, c);
     ask(&field, from, b"CONNECT denied.test:443 HTTP/1.1\r\nHost: denied.test:443\r\n\r\n").await
 }
@@ -278,7 +291,7 @@ const MALFORMED: [&[u8]; 12] = [
 ];
 
 async fn malformed(field: Arc<Field>) -> Option<()> {
-    let turn = usize::try_from(field.tries()).ok()? % MALFORMED.len();
+    let turn = usize::try_from(field.next()).ok()? % MALFORMED.len();
     ask(&field, ABUSER, MALFORMED[turn]).await
 }
 
@@ -287,8 +300,9 @@ async fn large_head(field: Arc<Field>) -> Option<()> {
     ask(&field, ABUSER, &head).await
 }
 
+/// The origin's certificate has none of these names: each visit ends with the page that says so, for which the leaf is minted.
 async fn mint(field: Arc<Field>) -> Option<()> {
-    let name = format!("n{}.mint.test", field.tries());
+    let name = format!("n{}.mint.test", field.next());
     let wire = field.tunnel(&name).await?;
     let tls = Tls::named(&name).trusting(&field.issuing);
     timeout(PATIENCE, tls.try_over(wire)).await.ok()?.ok().map(drop)

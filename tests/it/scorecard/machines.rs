@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::super::support::netns::{Namespace, have};
 use super::say;
@@ -15,6 +16,8 @@ use super::say;
 const CHRT: &str = "chrt";
 const AT_ONCE: [&str; 2] = ["--fifo", "1"];
 
+static FILTERED: AtomicBool = AtomicBool::new(false);
+
 /// Where networks can be made, runs it in one that has the packet filter's rules as they are shipped, with the loopback for the clients'
 /// side: who floods with connections meets them before the proxy. The rules are those that track no connection, as a network card's
 /// machine would for an explicit listener that nobody is steered to.
@@ -22,12 +25,18 @@ pub fn behind_the_rules(work: impl FnOnce() + Send) {
     if !have("the scorecard's packet filter") {
         return work();
     }
+    FILTERED.store(true, Ordering::Relaxed);
     let machine = Namespace::new("scorecard");
     machine.filters_with("sekisho-tproxy.nft", |rules| rules.replace("\"lan0\"", "\"lo\""));
     machine.enter(work);
     let dropped = machine.counted("flood_dropped");
     say(&format!("connections dropped by source: {dropped}"));
     assert!(dropped > 1_000, "they were not in force: {dropped}");
+}
+
+/// Whether the rules stand before the proxies.
+pub fn are_filtered() -> bool {
+    FILTERED.load(Ordering::Relaxed)
 }
 
 /// Whether they may be told apart here.

@@ -15,8 +15,8 @@ pub fn print(card: &Card) {
 
 fn attacks(rows: &[Row]) -> String {
     let mut text =
-        "\n| attack | tried | tunnel p99, µs: alone, elsewhere, beside | inspected p99, µs: alone, elsewhere, beside \
-                    | processor, %: alone, elsewhere, beside | peak MiB | descriptors back | memory back |\n|---|---|---|---|---|---|---|---|\n"
+        "\n| attack | tried | arrived | tunnel p99, µs: alone, elsewhere, beside | inspected p99, µs: alone, elsewhere, beside \
+                    | processor, %: alone, elsewhere, beside | peak MiB | descriptors back | memory back |\n|---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     text.extend(rows.iter().map(attack));
     text
@@ -26,9 +26,10 @@ fn attacks(rows: &[Row]) -> String {
 pub fn attack(row: &Row) -> String {
     let back = |time: Option<Duration>| time.map_or("no".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()));
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
         row.what,
         row.tried,
+        row.arrived,
         three(row, |figures| figures.tunnel_p99),
         three(row, |figures| figures.inspected_p99),
         row.good().map(|figures| figures.processor.to_string()).collect::<Vec<_>>().join(", "),
@@ -78,6 +79,10 @@ fn faults(rows: &[survival::Row]) -> String {
     text
 }
 
+fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
+
 fn summary(card: &Card) -> String {
     let Card { rows, elsewhere, held, inputs, faults, records } = card;
     let good: u64 = rows.iter().flat_map(Row::good).map(|figures| figures.requests).sum();
@@ -94,7 +99,7 @@ fn summary(card: &Card) -> String {
         "connections held: {} for {} s under {} reloads, half of them broken; unexpected ends: {}\n\
          faults survived: {} of {}, the slowest recovery {:.2} s; not run: {not_run}\n\
          attacks ridden out: {}, of {tried} connections, requests and frames; {elsewhere} more at the decoy\n\
-         clients and origin before all others, attackers behind them: {}\n\
+         clients and their origin before all others, attackers and theirs behind them: {}; behind the packet filter's rules: {}\n\
          beside by alone, the median and the worst: tunnel p99 {}; inspected p99 {}\n\
          good requests: {good} alone and beside the attacks, {} beside the reloads, failed: {failed}\n\
          bad inputs tried: {}, of {} seeds\n\
@@ -107,7 +112,8 @@ fn summary(card: &Card) -> String {
         faults.len() - not_run,
         recoveries.max().unwrap_or_default().as_secs_f64(),
         rows.len(),
-        if machines::are_apart() { "yes" } else { "no" },
+        yes(machines::are_apart()),
+        yes(machines::are_filtered()),
         disturbed(rows, |figures| figures.tunnel_p99),
         disturbed(rows, |figures| figures.inspected_p99),
         held.requests,
