@@ -162,6 +162,63 @@ fn a_service_is_counted_apart_from_the_connection() {
     assert!(admission.visit("Files", Rated::NewConnections).is_ok());
 }
 
+/// `quotas` for one of [`Whose`], and no limit for the others; a client in the group has that one's.
+fn only(whose: Whose, quotas: Quotas) -> Settings {
+    let of = |other| if whose == other { quotas.clone() } else { Quotas::default() };
+    Settings {
+        all: of(Whose::All),
+        per_client: of(Whose::Client),
+        groups: vec![group("office", of(Whose::Group), of(Whose::Client))],
+        services: vec![service("Files", of(Whose::Service))],
+        ..Settings::unlimited()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn h03_every_limit_is_there_for_a_client_a_group_a_service_and_all() {
+    let one = NonZeroU64::new(1);
+    let quotas = Quotas {
+        connections: Some(1),
+        new_connections: rate(1, 1),
+        requests: rate(1, 1),
+        upload: one,
+        download: one,
+        handshakes: Some(1),
+        leaf_mints: rate(1, 1),
+        dns_lookups: Some(1),
+    };
+    let come = |limits: &Arc<Limits>| {
+        let admission = limits.admit(client("10.0.0.1"), Some("office"))?;
+        let visit = admission.visit("Files", Rated::NewConnections)?;
+        Ok((admission, visit))
+    };
+    for whose in Whose::ALL {
+        let limited = |quotas| Limits::new(&only(whose, quotas));
+        let held = limited(connections(1));
+        let _held = come(&held).expect("the first");
+        assert_eq!(why(come(&held)), Some((Limit::Connections, whose)));
+        let fast = limited(Quotas { new_connections: rate(1, 1), ..Quotas::default() });
+        drop(come(&fast).expect("the first"));
+        assert_eq!(why(come(&fast)), Some((Limit::NewConnections, whose)));
+
+        let limits = limited(quotas.clone());
+        let (_admission, visit) = come(&limits).expect("the first");
+        let subjects = visit.subjects();
+        for what in [Counted::Handshakes, Counted::DnsLookups] {
+            let _slot = subjects.hold(what).expect("the first");
+            assert_eq!(why(subjects.hold(what)), Some((what.limit(), whose)));
+        }
+        for what in [Rated::Requests, Rated::LeafMints] {
+            subjects.charge(what).expect("the first");
+            assert_eq!(why(subjects.charge(what)), Some((what.limit(), whose)));
+        }
+        for way in Way::ALL {
+            let places = subjects.bill(way, 1_000_000);
+            assert_eq!(subjects.wait(way, &places).map(|(_, whose)| whose), Some(whose), "{way:?}");
+        }
+    }
+}
+
 #[test]
 fn h06_h11_mints_and_look_ups_are_limited_for_each_client() {
     let per_client = Quotas { leaf_mints: rate(1, 2), dns_lookups: Some(2), ..Quotas::default() };
