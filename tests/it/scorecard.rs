@@ -15,18 +15,17 @@ mod good;
 mod holding;
 mod inputs;
 mod machines;
+mod records;
 mod survival;
 mod table;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
 use std::future::Future;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-use rustix::process::Signal;
 
 use self::attack::{ATTACKS, Attack, Field};
 use self::good::Figures;
@@ -34,12 +33,14 @@ use self::watch::{Held, Watch};
 use super::faults::ROUNDS;
 use super::support::dns::{Dns, Says};
 use super::support::load_origin::LoadOrigin;
-use super::support::{Config, Record, Sekisho, Service};
+use super::support::{Config, Sekisho, Service};
 
 /// What the process may hold at most: `limits.memory`.
 const CEILING_MIB: u64 = 512;
 /// Within this time an attack's memory and descriptors have to be given back.
 const BACK: Duration = Duration::from_secs(10);
+/// More clients are not told apart (the manual's table of bounds).
+const MAX_KEYS: f64 = 65_536.0;
 
 /// How much of everything.
 #[derive(Clone, Copy)]
@@ -56,11 +57,21 @@ struct Length {
     reloads: usize,
     /// Of each fault.
     rounds: usize,
+    /// Addresses that have to come in the flood of them, beside the clients.
+    keys: u64,
 }
 
 /// Three seconds are some 240 tunnels: the 99th percentile is not the worst alone.
-const SHORT: Length =
-    Length { seconds: 3, comes: 1, connections: 1_500, tunnels: 1_000, hold_seconds: 5, reloads: 20, rounds: 1 };
+const SHORT: Length = Length {
+    seconds: 3,
+    comes: 1,
+    connections: 1_500,
+    tunnels: 1_000,
+    hold_seconds: 5,
+    reloads: 20,
+    rounds: 1,
+    keys: 50_000,
+};
 const LONG: Length = Length {
     seconds: 10,
     comes: 3,
@@ -69,6 +80,7 @@ const LONG: Length = Length {
     hold_seconds: 600,
     reloads: 1_000,
     rounds: ROUNDS,
+    keys: 10_000_000,
 };
 
 impl Length {
@@ -99,6 +111,8 @@ struct Row {
 struct Target {
     sekisho: Sekisho,
     field: Arc<Field>,
+    /// Attempts in the files that its record had before.
+    turned: Cell<u64>,
 }
 
 /// Everything that is told at the end.
@@ -143,13 +157,13 @@ async fn everything() {
         rows.push(row);
     }
     let elsewhere = decoy.field.tried.load(Ordering::Relaxed);
-    let decoys = reconciled(&mut decoy.sekisho).await;
+    let decoys = records::reconciled(&mut decoy).await;
     say("holding tunnels under reloads");
     let held = holding::run(&config, &mut proxy.sekisho, &origin, length).await;
     // The limits of the hold are still in force: no input is refused for coming too soon behind another.
     say("bad inputs");
     let inputs = inputs::run(&proxy.sekisho, origin.port).await;
-    let records = [reconciled(&mut proxy.sekisho).await, decoys];
+    let records = [records::reconciled(&mut proxy).await, decoys];
     let faults = survival::run(length.rounds).await;
     let card = Card { rows, elsewhere, held, inputs, faults, records };
     table::print(&card);
@@ -192,7 +206,7 @@ impl Target {
     async fn start(config: &Config, attacked: &LoadOrigin, length: Length) -> Self {
         let sekisho = Sekisho::start(config).await;
         let field = Arc::new(Field::new(&sekisho, attacked, length.connections));
-        Self { sekisho, field }
+        Self { sekisho, field, turned: Cell::new(0) }
     }
 
     /// The well-behaved clients for so long, and what they cost.
@@ -209,7 +223,7 @@ impl Target {
     }
 
     async fn attempts(&self) -> u64 {
-        begun(&self.sekisho.metrics().await)
+        records::begun(&self.sekisho.metrics().await)
     }
 
     async fn ready(&self) {
@@ -222,11 +236,13 @@ impl Target {
     }
 }
 
-/// The limits are those of the defaults, as an abuser would meet them.
+/// The limits are those of the defaults, as an abuser would meet them; but who comes from one of millions of addresses has used his up for a
+/// second, and not for a hundredth: as many of them as can be have to be remembered.
 fn config(origin: &LoadOrigin, attacked: &LoadOrigin, dns: &Dns) -> Config {
     let defaults = [("connections", "512"), ("new_connections_per_second", "100"), ("burst", "200")];
     let config = origin
         .config()
+        .clients(&clients())
         .service(Service::inspect("Inspected", &["inspected.test", inputs::INSPECTED], origin.port))
         .service(Service::tunnel("Tunnelled", &[inputs::TUNNELLED], origin.port))
         .service(Service::inspect("Attacked", &[attack::INSPECTED, "*.mint.test"], attacked.port))
@@ -239,18 +255,28 @@ fn config(origin: &LoadOrigin, attacked: &LoadOrigin, dns: &Dns) -> Config {
     defaults.iter().fold(config, |config, (key, value)| config.set("limits.per_client", key, value))
 }
 
+fn clients() -> String {
+    format!(
+        "[[clients]]\nname = \"office\"\nnetworks = [\"127.0.0.0/16\", \"::1/128\"]\n\
+         [[clients]]\nname = \"many\"\nnetworks = {:?}\n\
+         [clients.limits.per_client]\nnew_connections_per_second = 1\nburst = 200\n",
+        attack::MANY
+    )
+}
+
 async fn ride_out(attack: &'static Attack, proxy: &Target, decoy: &Target, origin: &LoadOrigin, length: Length) -> Row {
     let good = || proxy.with_good_clients(origin, length.seconds);
     let before = proxy.field.tried.load(Ordering::Relaxed);
     let (mut alone, mut elsewhere, mut beside) = (Vec::new(), Vec::new(), Vec::new());
     let (mut arrived, mut peak_kib, mut backs) = (0, 0, Vec::new());
-    for _ in 0..length.comes {
+    for come in 1..=length.comes {
         alone.push(good().await);
         let counted = decoy.attempts().await;
         elsewhere.push(under(attack, decoy, good()).await.0);
         arrived += decoy.attempts().await - counted;
-        let (figures, peak, back) = under(attack, proxy, good()).await;
-        beside.push(figures);
+        let tries = if come == length.comes { attack.tries(length) } else { 0 };
+        let (figures, peak, back) = under(attack, proxy, until_tried(before + tries, proxy, good)).await;
+        beside.extend(figures);
         peak_kib = peak.max(peak_kib);
         backs.push(back);
     }
@@ -274,8 +300,29 @@ async fn ride_out(attack: &'static Attack, proxy: &Target, decoy: &Target, origi
 /// How soon descriptors and memory were given back.
 type Back = (Option<Duration>, Option<Duration>);
 
-/// `good` while `attack` is aimed at `target`: its figures, the most memory, and how soon it was given back.
-async fn under(attack: &'static Attack, target: &Target, good: impl Future<Output = Figures>) -> (Figures, u64, Back) {
+/// `good`, and again until the attackers have tried so many: of each its figures. Behind each, what the limits remember; and the record's
+/// file is turned, which a flood of clients with a line of its own for most would make too large.
+async fn until_tried<F: Future<Output = Figures>>(tries: u64, proxy: &Target, good: impl Fn() -> F) -> Vec<Figures> {
+    let mut figures = vec![good().await];
+    loop {
+        let tried = proxy.field.tried.load(Ordering::Relaxed);
+        let remembered = proxy.sekisho.metrics().await["sekisho_limit_clients"];
+        assert!(remembered <= MAX_KEYS, "clients remembered: {remembered}");
+        if tried >= tries {
+            return figures;
+        }
+        let Figures { tunnel_p99, inspected_p99, processor, .. } = figures[figures.len() - 1];
+        let resident = proxy.watch().now().resident_kib / 1024;
+        say(&format!(
+            "{tried} tried, {remembered} clients remembered; p99 of tunnels {tunnel_p99} µs, inspected {inspected_p99} µs; {processor} %, {resident} MiB"
+        ));
+        records::turn(proxy).await;
+        figures.push(good().await);
+    }
+}
+
+/// `good` while `attack` is aimed at `target`: what it saw, the most memory, and how soon it was given back.
+async fn under<T>(attack: &'static Attack, target: &Target, good: impl Future<Output = T>) -> (T, u64, Back) {
     let watch = target.watch();
     let before = watch.now();
     let attacking = attack.start(&target.field);
@@ -302,36 +349,6 @@ async fn given_back(watch: &Watch, before: Held) -> Back {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     (descriptors, memory)
-}
-
-fn begun(metrics: &BTreeMap<String, f64>) -> u64 {
-    let begun = metrics.iter().filter(|(name, _)| name.starts_with("sekisho_attempts_total"));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-    begun.map(|(_, value)| *value as u64).sum()
-}
-
-/// Attempts by the counters, and by the record when the process has ended in order.
-async fn reconciled(sekisho: &mut Sekisho) -> (u64, u64) {
-    let open = |metrics: &BTreeMap<String, f64>| -> f64 {
-        metrics
-            .iter()
-            .filter(|(name, _)| name.starts_with("sekisho_attempts_in_progress"))
-            .map(|(_, value)| value)
-            .sum()
-    };
-    super::support::within("the last attempts", async {
-        while open(&sekisho.metrics().await) > 0.0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    let metrics = sekisho.metrics().await;
-    let attempts = begun(&metrics);
-    sekisho.signal(Signal::TERM);
-    let status = sekisho.exit().await;
-    assert!(status.success(), "{status}: {}", sekisho.stderr());
-    let recorded = sekisho.records().iter().filter(|record| record.is_terminal()).map(Record::count).sum();
-    (attempts, recorded)
 }
 
 fn say(text: &str) {

@@ -19,13 +19,26 @@ use super::super::support::Sekisho;
 use super::super::support::client::{Tls, Wire};
 use super::super::support::h2c::{frame, headers, preface};
 use super::super::support::load_origin::LoadOrigin;
-use super::machines;
+use super::{Length, machines};
 
 /// Whom attacks are relayed to: an origin of their own, so that what it has to do for them keeps nobody else waiting.
 pub const INSPECTED: &str = "inspected.attacked.test";
 pub const TUNNELLED: &str = "tunnelled.attacked.test";
 /// Where every attack but one comes from.
 const ABUSER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+/// Where the flood of addresses comes from: all of the loopback but the first 65,536, of which the others are.
+pub const MANY: [&str; 8] = [
+    "127.1.0.0/16",
+    "127.2.0.0/15",
+    "127.4.0.0/14",
+    "127.8.0.0/13",
+    "127.16.0.0/12",
+    "127.32.0.0/11",
+    "127.64.0.0/10",
+    "127.128.0.0/9",
+];
+/// So many are these.
+const ADDRESSES: u64 = 0x00ff_0000;
 /// Between two octets of those that are slow.
 const SLOW: Duration = Duration::from_millis(500);
 /// A connection that the packet filter drops is given up before this system tries it again, as a machine of the attacker's own would: the
@@ -45,6 +58,9 @@ pub struct Field {
     /// What is different each time: a name, an address, a head.
     turn: AtomicU64,
 }
+
+/// The row of the attack that is a number of addresses.
+const KEYS: &str = "H04";
 
 type Run = fn(Arc<Field>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -74,7 +90,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack { name: "HPACK bomb", rows: "F06", run: |field| Box::pin(each(field, 10, hpack_bomb)) },
     Attack { name: "window stall", rows: "F07, F10", run: |field| Box::pin(each(field, 20, zero_window)) },
     Attack { name: "mint flood", rows: "H06", run: |field| Box::pin(each(field, 8, mint)) },
-    Attack { name: "limiter keys", rows: "H04", run: |field| Box::pin(each(field, 8, another_address)) },
+    Attack { name: "limiter keys", rows: KEYS, run: |field| Box::pin(each(field, 8, another_address)) },
 ];
 
 /// An attack under way.
@@ -84,6 +100,11 @@ pub struct Attacking {
 }
 
 impl Attack {
+    /// How often it has to be tried, however long that takes; 0 where nobody asks for a number.
+    pub fn tries(&self, length: Length) -> u64 {
+        if self.rows == KEYS { length.keys } else { 0 }
+    }
+
     pub fn start(&self, field: &Arc<Field>) -> Attacking {
         let (stop, stopped) = oneshot::channel();
         let attack = (self.run)(Arc::clone(field));
@@ -231,7 +252,7 @@ async fn dribbled_hello(field: Arc<Field>) -> Option<()> {
 
 async fn slow_head(field: Arc<Field>) -> Option<()> {
     let mut stream = field.connect(ABUSER).await?;
-    stream.write_all(b"CONNECT tunnelled.attacked.test:443 HTTP/1.1\r\nX-Slow: ").await.ok()?;
+    stream.write_all(format!("CONNECT {TUNNELLED}:443 HTTP/1.1\r\nX-Slow: ").as_bytes()).await.ok()?;
     dribble(&mut stream, std::iter::repeat(b'x')).await
 }
 
@@ -270,8 +291,8 @@ async fn refused(field: Arc<Field>) -> Option<()> {
 }
 
 async fn another_address(field: Arc<Field>) -> Option<()> {
-    let [_, a, b, c] = u32::try_from(field.next() % 0x00ff_ffff).ok()?.to_be_bytes();
-    let from = Ipv4Addr::new(127, a.wrapping_add(1), b, c);
+    let [_, a, b, c] = u32::try_from(field.next() % ADDRESSES).ok()?.to_be_bytes();
+    let from = Ipv4Addr::new(127, a + 1, b, c);
     ask(&field, from, b"CONNECT denied.test:443 HTTP/1.1\r\nHost: denied.test:443\r\n\r\n").await
 }
 
