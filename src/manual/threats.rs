@@ -158,6 +158,7 @@
 //! | H06 | leaves minted for random names | `leaf_mints_per_second` of [`Rated`](crate::admit::Rated); [`LeafCache`](crate::inspect::leaf::LeafCache): bounded, one work per name | `rate_limited`, alert |
 //! | H07 | one side fast, the other slow | neither is read faster than the other takes: [`forward`](crate::forward), [`tunnel`](crate::tunnel), the windows of HTTP/2 | the fast side waits |
 //! | H08 | parsing that is quadratic or recursive | [`http1`](crate::http1) reads each octet once; small chunks go out together | nothing to see |
+//! | H09 | a list so long, or patterns such, that a look-up takes long | [`policy`](crate::policy): a hash walk over the labels of a name, no regular expressions; its steps do not grow with the list | nothing to see |
 //! | H10 | a flood of refusals fills the record | those of one client within a second are recorded as [counts](super::record#floods-of-refusals); a balancer's checks are a [metric](super::failover#its-own-checks) | `sekisho.count` |
 //! | H11 | more look-ups than a resolver takes | `dns_lookups` of [`Counted`](crate::admit::Counted); [`flight`](crate::flight): bounded runs | `rate_limited`, 429; `overloaded`, 503 |
 //! | H12 | compressed contents that unpack to much | nothing is unpacked | passes as it is |
@@ -237,6 +238,7 @@
 //! | O01 | the wall clock jumps | every limit and [`Attempt`](crate::record::Attempt) by the monotonic clock; the end of observing by both, the first of them ([`Observance`](crate::connection::Observance)); certificates and `@timestamp` by the wall clock | `certificate_invalid` (expired, not_yet_valid) while it is wrong |
 //! | O02 | memory ends: an allocation fails, or the kernel kills the process | the process ends, and with it every way out, as in O06; [`pressure`](crate::pressure)'s ceiling is there so that it does not come to that | connection refused |
 //! | O03 | the process is stopped and goes on, or killed | what was waiting is served; after a kill the next `start` line says what is missing: [`record`](crate::record) | nothing, or `sekisho.previous_end` |
+//! | O05 | what grows a little with each attempt, and is much after a day | bounded stores, guards that give back: in small, four hundred attempts of each kind and forty reloads leave no more behind than the first hundred; a whole day was not run | nothing to see |
 //! | O06 | packets past a proxy that is stopped, killed or starting | `deploy/nftables`: steered ports refuse where nobody listens, the forward chain passes nothing; a counter and a capture on the internet's side stay at 0 through a hundred kills, aborts, stops and starts (`tests/it/steered/siege.rs`) | connection refused |
 //! | O06 | packets past one box of a [pair](super::failover) that is dead, or attracted by it | `deploy/keepalived`: who is not ready gives the address up, both do where both are not; the same counter stays at 0 | the other box within 3 s, or nobody |
 //! | O04 | a thread that serves stands still | [`probe`](crate::probe) goes through each; the watchdog is fed by nothing else | `/readyz` 503 `self_probe_failed`; systemd restarts |
@@ -246,13 +248,11 @@
 //! | row | why |
 //! |---|---|
 //! | A20 | cannot be seen: see [residual risks](#residual-risks) |
-//! | H09 | a rule is found by a hash walk over the labels of a name, there are no regular expressions; what a look-up costs is measured ([`performance`](super::performance)), not asserted, and that the verdict is the same at any size is A18 |
 //! | K04 | there is no remote receiver: the record is a file, and a collector reads that |
 //! | M03 | there is no login |
 //! | M04 | there is no proxy authentication; `Proxy-Authorization` is removed and never recorded |
 //! | N01 | there is no ICAP |
 //! | N04 | there is no parent proxy, and so no way round one |
-//! | O05 | a day under load is measured, not tested |
 //!
 //! While a site [observes](super::learning) (`site.enforcement`, at most thirty days), A15 does not hold for port 443: a name that nothing
 //! lists is looked up and reached, and only the record says that it would have been refused. G09 does hold: the hosts of a tenant restriction stay closed.

@@ -647,8 +647,9 @@ mod tests {
         names.iter().map(cost).max().unwrap_or(0)
     }
 
+    /// A million rules: what a look-up costs is in its steps, and not in their number.
     #[test]
-    fn the_steps_of_a_look_up_do_not_grow_with_the_list() {
+    fn h09_the_steps_of_a_look_up_do_not_grow_with_the_list() {
         let kinds: [fn(usize) -> String; 6] = [
             |n| format!("host{n}.allowed.test"),
             |n| format!("*.host{n}.test"),
@@ -671,8 +672,8 @@ mod tests {
             let patterns: Vec<String> = (0..count).flat_map(|n| kinds.map(|kind| kind(n))).collect();
             steps(&table(&patterns), &names)
         };
-        // Numbers of one to four digits make four shapes for each partial kind; clusters of the hash index vary a little.
-        let (small, large) = (sized(1_001), sized(8_000));
+        // Each number of digits makes a shape for each partial kind; clusters of the hash index vary a little.
+        let (small, large) = (sized(1_001), sized(170_000));
         assert!(large <= small + small / 2, "{small} steps, then {large}");
         assert!(large < 150, "{large} steps");
     }

@@ -429,30 +429,40 @@ async fn pages_come_over_h2_too() {
     assert!(origin.requests().is_empty());
 }
 
+/// Resets that the client sends, and resets that it makes us send by a window beyond its bound (MadeYouReset).
 #[tokio::test]
-async fn f01_f02_a_reset_flood_ends_the_connection_and_leaves_a_record_of_each() {
-    let origin = Origin::https(&["allowed.test"]).answering(|_| Reply::Stall).start().await;
-    let mut sekisho = stage(&origin).await;
-    let at = origin.at("allowed.test");
-    let mut wire = wire(&sekisho, &origin, "allowed.test").await;
-    wire.send(h2c::preface()).await;
-    let fields = [(":method", "GET"), (":scheme", "https"), (":path", "/"), (":authority", &*at)];
-    let mut sent = 0;
-    for stream in (1..20_000).step_by(2) {
-        let bytes = [h2c::headers(stream, true, &fields), h2c::frame(3, 0, stream, &8_u32.to_be_bytes())].concat();
-        if wire.try_send(bytes).await.is_err() {
-            break;
+async fn f01_f02_a_reset_flood_ends_the_connection_and_each_request_has_its_record() {
+    for (kind, payload, ends) in [(3, 8_u32.to_be_bytes(), true), (8, 0x7fff_ffff_u32.to_be_bytes(), false)] {
+        let origin = Origin::https(&["allowed.test"]).answering(|_| Reply::Stall).start().await;
+        let mut sekisho = stage(&origin).await;
+        let at = origin.at("allowed.test");
+        let mut wire = wire(&sekisho, &origin, "allowed.test").await;
+        wire.send(h2c::preface()).await;
+        let method = if ends { "GET" } else { "POST" };
+        let fields = [(":method", method), (":scheme", "https"), (":path", "/"), (":authority", &*at)];
+        let mut sent = 0;
+        for stream in (1..20_000).step_by(2) {
+            let bytes = [h2c::headers(stream, ends, &fields), h2c::frame(kind, 0, stream, &payload)].concat();
+            if wire.try_send(bytes).await.is_err() {
+                break;
+            }
+            sent += 1;
         }
-        sent += 1;
+        let _ = wire.rest().await;
+        assert!(sent < 10_000, "ten thousand resets were taken without complaint");
+        let record = sekisho.next_connection().await;
+        record.says("allowed", "rate_limited").with("sekisho.side", "client");
+        let metrics = sekisho.quiet().await;
+        let begun = metrics["sekisho_attempts_total{action=\"request\"}"];
+        assert!(begun > 1.0, "{begun}");
+        let records = sekisho.terminals("request", begun as u64).await;
+        assert_eq!(records.iter().map(super::support::Record::count).sum::<u64>(), begun as u64);
+        for record in &records {
+            assert_ne!(record.outcome(), "allowed", "{record:?}");
+            record.with("sekisho.side", "client");
+        }
+        assert!(origin.requests().len() < 1_000, "hardly any goes to the origin: {}", origin.requests().len());
     }
-    let (rest, _) = wire.rest().await;
-    drop(rest);
-    assert!(sent < 10_000, "ten thousand resets were taken without complaint");
-    let other = H2::over(self::wire(&sekisho, &origin, "allowed.test").await).await;
-    drop(other);
-    sekisho.next_connection().await;
-    let begun = sekisho.terminals("request", 0).await;
-    assert!(begun.iter().all(|record| record.has("event.id")));
 }
 
 /// Each flood costs a handshake: who goes on with them is let open nothing for a while, and then again.

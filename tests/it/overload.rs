@@ -3,6 +3,7 @@
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use tokio::net::TcpStream;
 
+use super::support::by_hand::{inside, inside_h2};
 use super::support::client::{Response, Tls, Wire, connect, connect_from};
 use super::support::{Config, Origin, Sekisho, until, within};
 
@@ -137,6 +138,43 @@ async fn h01_h07_f10_a_flood_of_large_heads_stays_below_the_ceiling() {
     conserved(&sekisho).await;
 }
 
+/// While new work is shed, who holds the most of what there is gets no more of it; others are taken up, and what stands goes on.
+#[tokio::test]
+async fn h02_h05_while_shedding_who_has_its_share_is_turned_away_and_others_are_not() {
+    let origin = Origin::https(&["allowed.test"]).echoing().start().await;
+    let sekisho = Sekisho::start(&Config::new().tunnel("allowed.test", &origin)).await;
+    let at = origin.at("allowed.test");
+    let mut tunnels = Vec::new();
+    for _ in 0..40 {
+        let mut tunnel = Tls::named("allowed.test").over(sekisho.tunnel(&at).await).await;
+        echoes(&mut tunnel).await;
+        tunnels.push(tunnel);
+    }
+    let before = getrlimit(Resource::Nofile);
+    // An eighth is reserved; it sheds below twice as much, and refuses below five fourths.
+    let open = sekisho.descriptors();
+    let scarce = Rlimit { current: Some(open + open / 4), maximum: before.maximum };
+    prlimit(Some(sekisho.pid()), Resource::Nofile, scarce).expect("lowered");
+    ready(&sekisho, 200, "shedding: descriptors").await;
+    let answer = asks(&sekisho, &at).await.expect("an answer");
+    assert_eq!(answer.status, 503, "who has forty: {answer:?}");
+    answer.details("overloaded");
+    let mut other = connect_from("127.0.0.9", sekisho.addr()).await;
+    other.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
+    assert_eq!(other.response("CONNECT").await.status, 200, "who has none");
+    let mut other = Tls::named("allowed.test").over(other).await;
+    echoes(&mut other).await;
+    for tunnel in &mut tunnels {
+        echoes(tunnel).await;
+    }
+    let record = &sekisho.terminals("connection", 1).await[0];
+    record.says("denied", "overloaded").with("sekisho.stage", "admit").with("source.ip", "127.0.0.1");
+    prlimit(Some(sekisho.pid()), Resource::Nofile, before).expect("raised");
+    ready(&sekisho, 200, "ok").await;
+    assert_eq!(asks(&sekisho, &at).await.expect("an answer").status, 200);
+    conserved(&sekisho).await;
+}
+
 /// With hardly a descriptor left no connection is taken up, each has its record, and what stands goes on.
 #[tokio::test]
 async fn h05_while_refusing_connections_are_closed_and_recorded_and_tunnels_go_on() {
@@ -249,5 +287,47 @@ async fn h05_few_descriptors_are_enough_for_record_admin_and_reload_under_a_floo
     .await;
     assert_eq!(count(&records, "internal_error"), 0);
     assert!(!sekisho.stderr().contains("accept failed"), "{}", sekisho.stderr());
+    conserved(&sekisho).await;
+}
+
+/// A day's work in small: the same again and again, of every kind, leaves no more behind after forty times than after ten.
+#[tokio::test]
+async fn o05_the_same_again_and_again_leaves_nothing_behind() {
+    let origin = Origin::https(&["allowed.test", "inspected.test"]).start().await;
+    let config = Config::new().tunnel("allowed.test", &origin).inspect("inspected.test", &origin);
+    let roomy = ["connections", "new_connections_per_second", "burst", "requests_per_second"];
+    let config = roomy.iter().fold(config, |config, key| config.set("limits.per_client", key, "5000"));
+    let sekisho = Sekisho::start(&config).await;
+    let (at, inspected) = (origin.at("allowed.test"), origin.at("inspected.test"));
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        for _ in 0..10 {
+            let mut wire = Tls::named("allowed.test").over(sekisho.tunnel(&at).await).await;
+            assert_eq!(wire.get(&at, "/").await.expect("an answer").status, 200);
+            wire.bye().await;
+            let mut wire = inside(&sekisho, "inspected.test", origin.port()).await;
+            assert_eq!(wire.get(&inspected, "/").await.expect("an answer").status, 200);
+            wire.bye().await;
+            let mut h2 = inside_h2(&sekisho, "inspected.test", origin.port()).await;
+            assert_eq!(h2.get(&format!("https://{inspected}/")).await.expect("an answer").status, 200);
+            drop(h2);
+            assert_eq!(asks(&sekisho, "denied.test:443").await.expect("an answer").status, 403);
+            let mut wire = connect(sekisho.addr()).await.expect("accepted");
+            wire.send("CONNECT  \r\n\r\n").await;
+            assert_eq!(wire.response("CONNECT").await.status, 400);
+            let mut wire = sekisho.tunnel(&at).await;
+            wire.send("no TLS at all").await;
+            wire.rest().await.1.expect("an end");
+        }
+        sekisho.reload(&config).await;
+        sekisho.quiet().await;
+        held.push((sekisho.descriptors(), sekisho.resident()));
+    }
+    // Of descriptors those of a self-probe that is under way; of memory a twentieth, which is the allocator's.
+    let (early, late) = (&held[5..15], &held[30..]);
+    let most = |of: &[(u64, u64)]| (of.iter().map(|held| held.0).max(), of.iter().map(|held| held.1).max());
+    let ((descriptors, resident), (later, more)) = (most(early), most(late));
+    assert!(later <= descriptors.map(|most| most + 4), "descriptors: {held:?}");
+    assert!(more <= resident.map(|most| most + most / 20), "memory: {held:?}");
     conserved(&sekisho).await;
 }

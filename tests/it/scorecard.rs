@@ -57,7 +57,7 @@ struct Length {
     reloads: usize,
     /// Of each fault.
     rounds: usize,
-    /// Addresses that have to come in the flood of them, beside the clients.
+    /// Addresses that have to come in the flood of them, beside the clients; each comes once.
     keys: u64,
 }
 
@@ -111,8 +111,8 @@ struct Row {
 struct Target {
     sekisho: Sekisho,
     field: Arc<Field>,
-    /// Attempts in the files that its record had before.
-    turned: Cell<u64>,
+    /// Files that its record had before.
+    turned: Cell<usize>,
 }
 
 /// Everything that is told at the end.
@@ -237,7 +237,7 @@ impl Target {
 }
 
 /// The limits are those of the defaults, as an abuser would meet them; but who comes from one of millions of addresses has used his up for a
-/// second, and not for a hundredth: as many of them as can be have to be remembered.
+/// second, and not for a hundredth, so that more of them have to be remembered.
 fn config(origin: &LoadOrigin, attacked: &LoadOrigin, dns: &Dns) -> Config {
     let defaults = [("connections", "512"), ("new_connections_per_second", "100"), ("burst", "200")];
     let config = origin
@@ -274,8 +274,8 @@ async fn ride_out(attack: &'static Attack, proxy: &Target, decoy: &Target, origi
         let counted = decoy.attempts().await;
         elsewhere.push(under(attack, decoy, good()).await.0);
         arrived += decoy.attempts().await - counted;
-        let tries = if come == length.comes { attack.tries(length) } else { 0 };
-        let (figures, peak, back) = under(attack, proxy, until_tried(before + tries, proxy, good)).await;
+        let times = if come == length.comes { attack.times(length) } else { 0 };
+        let (figures, peak, back) = under(attack, proxy, until_come(times, proxy, good)).await;
         beside.extend(figures);
         peak_kib = peak.max(peak_kib);
         backs.push(back);
@@ -300,24 +300,30 @@ async fn ride_out(attack: &'static Attack, proxy: &Target, decoy: &Target, origi
 /// How soon descriptors and memory were given back.
 type Back = (Option<Duration>, Option<Duration>);
 
-/// `good`, and again until the attackers have tried so many: of each its figures. Behind each, what the limits remember; and the record's
-/// file is turned, which a flood of clients with a line of its own for most would make too large.
-async fn until_tried<F: Future<Output = Figures>>(tries: u64, proxy: &Target, good: impl Fn() -> F) -> Vec<Figures> {
-    let mut figures = vec![good().await];
+/// `good`, and again until the attackers have come so often: of each its figures. Behind each, what the limits remember; and the record
+/// gets another file, as it would in a flood of hours.
+async fn until_come<F: Future<Output = Figures>>(times: u64, proxy: &Target, good: impl Fn() -> F) -> Vec<Figures> {
+    let before = proxy.attempts().await;
+    let (mut figures, mut own) = (Vec::new(), 0);
     loop {
-        let tried = proxy.field.tried.load(Ordering::Relaxed);
+        let run = good().await;
+        own += run.requests;
+        let come = (proxy.attempts().await - before).saturating_sub(own);
         let remembered = proxy.sekisho.metrics().await["sekisho_limit_clients"];
         assert!(remembered <= MAX_KEYS, "clients remembered: {remembered}");
-        if tried >= tries {
+        if times > 0 {
+            let Figures { tunnel_p99, inspected_p99, processor, .. } = run;
+            say(&format!(
+                "{come} have come, {remembered} clients remembered; p99 of tunnels {tunnel_p99} µs, inspected \
+                 {inspected_p99} µs; {processor} %, {} MiB",
+                proxy.watch().now().resident_kib / 1024
+            ));
+        }
+        figures.push(run);
+        if come >= times {
             return figures;
         }
-        let Figures { tunnel_p99, inspected_p99, processor, .. } = figures[figures.len() - 1];
-        let resident = proxy.watch().now().resident_kib / 1024;
-        say(&format!(
-            "{tried} tried, {remembered} clients remembered; p99 of tunnels {tunnel_p99} µs, inspected {inspected_p99} µs; {processor} %, {resident} MiB"
-        ));
         records::turn(proxy).await;
-        figures.push(good().await);
     }
 }
 

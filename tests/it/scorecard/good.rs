@@ -79,7 +79,7 @@ pub async fn refused(sekisho: &Sekisho, origin: &LoadOrigin, seconds: u64) -> Fi
 }
 
 fn number(json: &Value, pointer: &str) -> u64 {
-    json.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+    json.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no {pointer} in {json}"))
 }
 
 /// What was never sent is in the latency of what was: the generator's own connections were all busy for two seconds.

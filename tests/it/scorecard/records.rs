@@ -36,13 +36,16 @@ pub async fn reconciled(target: &mut Target) -> (u64, u64) {
     sekisho.signal(Signal::TERM);
     let status = sekisho.exit().await;
     assert!(status.success(), "{status}: {}", sekisho.stderr());
-    (attempts, target.turned.get() + recorded(&sekisho.path("access.jsonl")))
+    let turned = (0..target.turned.get()).map(|turn| sekisho.path(&name(turn)));
+    let files = turned.chain([sekisho.path("access.jsonl")]);
+    (attempts, files.map(|file| recorded(&file)).sum())
 }
 
-/// Has the record begin a file anew, and reads and removes the one before, under whatever is going on.
+/// Has the record begin a file anew, under whatever is going on.
 pub async fn turn(target: &Target) {
-    let (file, turned) = (target.sekisho.path("access.jsonl"), target.sekisho.path("turned.jsonl"));
-    fs::rename(&file, &turned).expect("renamed");
+    let (file, turn) = (target.sekisho.path("access.jsonl"), target.turned.get());
+    fs::rename(&file, target.sekisho.path(&name(turn))).expect("renamed");
+    target.turned.set(turn + 1);
     target.sekisho.signal(Signal::USR1);
     within("the record's next file", async {
         while fs::metadata(&file).map_or(0, |file| file.len()) == 0 {
@@ -50,11 +53,13 @@ pub async fn turn(target: &Target) {
         }
     })
     .await;
-    target.turned.set(target.turned.get() + recorded(&turned));
-    fs::remove_file(&turned).expect("removed");
 }
 
-/// Attempts in a file that nobody writes to any more. Line by line: it may be longer than memory.
+fn name(turn: usize) -> String {
+    format!("access.{turn}.jsonl")
+}
+
+/// Attempts in a file that nobody writes to any more, line by line.
 fn recorded(file: &Path) -> u64 {
     let lines = BufReader::new(File::open(file).expect("the record")).lines();
     let counts = lines.map(|line| {
