@@ -308,7 +308,7 @@
 //! can send are sent to the running proxy: heads to the listener, hellos in a tunnel, requests, frames and chunks inside an inspected
 //! connection; and every fault of a line, a name server, the disk, the clock, the configuration and the process comes once and goes, at
 //! proxies of its own. `tests/run --long` does so at full length, with 9,000 tunnels held for ten minutes under 1,000 reloads and each
-//! attack and fault three times; of an attack's figures the middle one counts.
+//! attack and fault three times; of an attack's figures the middle one counts. Limiter keys go on there until ten million have come.
 //!
 //! Asserted is what holds on any machine: no good request fails; each attack arrived; memory stays below `limits.memory`, it and descriptors
 //! come back; after each bad input the proxy answers; good requests pass again within 5 s of a fault; and records are as many as attempts,
@@ -329,17 +329,26 @@
 //! | malformed heads (E01 to E11) | 3598 | 2943, 3157, 2833 (1.0×, 0.9×) | 1195, 1050, 1010 (0.8×, 1.0×) | 7, 7, 7 | 22 | 0.0 s | 0.0 s |
 //! | heads too large (H01) | 3589 | 2593, 3231, 3773 (1.5×, 1.2×) | 945, 1033, 1507 (1.6×, 1.5×) | 6, 6, 10 | 23 | 0.0 s | 0.0 s |
 //! | rapid reset (F01) | 912 | 2965, 2697, 2469 (0.8×, 0.9×) | 1208, 969, 1012 (0.8×, 1.0×) | 6, 6, 6 | 22 | 0.0 s | 0.0 s |
-//! | provoked resets (F02) | 25288 | 2513, 2663, 3477 (1.4×, 1.3×) | 1028, 1094, 1226 (1.2×, 1.1×) | 6, 6, 16 | 22 | 0.0 s | 0.0 s |
+//! | provoked resets (F02)* | 27015 | 2061, 2465, 3117 (1.5×, 1.3×) | 809, 820, 1105 (1.4×, 1.3×) | 5, 5, 7 | 29 | 0.0 s | 0.0 s |
 //! | CONTINUATION flood (F03) | 5813 | 3203, 2975, 3621 (1.1×, 1.2×) | 1193, 1100, 1155 (1.0×, 1.1×) | 7, 7, 7 | 22 | 0.0 s | 0.0 s |
 //! | PING and SETTINGS flood (F04) | 5600 | 2877, 2687, 3269 (1.1×, 1.2×) | 1034, 1214, 1143 (1.1×, 0.9×) | 7, 7, 8 | 22 | 0.0 s | 0.0 s |
 //! | empty DATA flood (F05) | 4444 | 2963, 2765, 2711 (0.9×, 1.0×) | 990, 1091, 1046 (1.1×, 1.0×) | 6, 7, 7 | 22 | 0.0 s | 0.0 s |
 //! | HPACK bomb (F06) | 880 | 2691, 2579, 2693 (1.0×, 1.0×) | 1007, 978, 1079 (1.1×, 1.1×) | 6, 6, 7 | 22 | 0.0 s | 0.0 s |
 //! | window stall (F07, F10) | 6060 | 2919, 2763, 6615 (2.3×, 2.4×) | 1086, 979, 1282 (1.2×, 1.3×) | 7, 6, 8 | 62 | 0.1 s | 2.3 s |
 //! | mint flood (H06) | 1829 | 2575, 3179, 3355 (1.3×, 1.1×) | 847, 1242, 1482 (1.7×, 1.2×) | 6, 7, 12 | 26 | 0.0 s | 0.0 s |
-//! | limiter keys (H04) | 312371 | 3051, 2759, 3569 (1.2×, 1.3×) | 1019, 970, 1328 (1.3×, 1.4×) | 6, 5, 75 | 29 | 0.0 s | 0.0 s |
+//! | limiter keys (H04)* | 10253276 | 2681, 3093, 3479 (1.3×, 1.1×) | 891, 1150, 1246 (1.4×, 1.1×) | 5, 5, 74 | 29 | 0.0 s | 0.2 s |
 //!
 //! (In that run every other malformed head was never sent: a count was taken twice, which is corrected in the numbers tried above. With all
 //! twelve, three times for 10 s: 0.9 and 0.9.)
+//!
+//! \* In a run of their own on the same day, commit bff0a53. What was called provoked resets before ended its connection with the first frame,
+//! by a window of nothing; now the windows are beyond their bound, and the streams are reset. The limiter keys are clients that come once,
+//! each from an address of its own: of these ten million, 10,044,387 by the proxy's own count, some 10,000 a second for seventeen minutes. So
+//! that they are not forgotten at once, each has used up what it may open for a second (`new_connections_per_second = 1`; by default it is a
+//! hundredth): between 8,963 and 20,406 clients were remembered, of 65,536 at most. More could not be had here: it would take 65,536 new
+//! clients a second. What comes then is a unit test's. Of a hundred windows of 10 s beside it the middle one counts above; in two of them the
+//! new tunnels' 99th percentile was more than twice that of *alone*, at most 7,287 µs, and in twelve the inspected requests', at most 2,887 µs.
+//! The record had a hundred files meanwhile, turned under the flood: 10,569,531 attempts, as many records.
 //!
 //! 9,000 tunnels were held for 600 s under 1,000 reloads, half of them broken, beside 599,342 good requests, of which none failed, and no
 //! tunnel ended; 230 bad inputs of 133 seeds; 58 faults three times each, all survived, the slowest recovery 4.0 s (a name server's
@@ -348,8 +357,7 @@
 //!
 //! The goal is a 99th percentile at most doubled, for one address at each of: the flood of connections, dribbled hellos, slow heads, bodies
 //! and readers, the refused flood, rapid reset, HPACK bomb, mint flood and limiter keys. It is met; closest come the new tunnels beside slow
-//! bodies (1.9; 0.9 in an earlier run). Of limiter keys it was 312,371 addresses: ten million were put into the store alone, in a unit test, and
-//! not yet tried beside the clients. The window stall is none of these and was above it in this run, 2.3 for new tunnels, and 1.1 three
+//! bodies (1.9; 0.9 in an earlier run). The window stall is none of these and was above it in this run, 2.3 for new tunnels, and 1.1 three
 //! times anew; in 3 s, of which the beginning is more than a hundredth, it was 10.5. Presumably new tunnels wait behind its two thousand streams,
 //! which begin in one moment; it was not looked into.
 //!
