@@ -3,6 +3,7 @@
 //! * [`guide`], [`guide_ja`] (日本語): for operators, from an empty Debian 12 to a working pair, and each month from then on.
 //! * [`journey`]: one connection from accept to record, in each mode; refusal, reload, drain.
 //! * [`threats`]: every attack of the catalogue, and the type or module that stops it; what is left.
+//! * [`scorecard`]: each attack and fault, and what it costs those who behave: figures.
 //! * [`operations`]: signals, the admin listener, limits, what to do for each reason.
 //! * [`changes`]: a running service: status, sessions, apply, trial, confirm, the last good configuration; who may do what.
 //! * [`deployment`]: units, packet filter, package, monitoring; what was run of them, and what was not.
@@ -37,6 +38,7 @@ pub mod pac;
 pub mod performance;
 pub mod proof;
 pub mod record;
+pub mod scorecard;
 pub mod threats;
 
 #[cfg(test)]
