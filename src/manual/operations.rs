@@ -254,8 +254,9 @@
 //! What is over a limit is refused before a name is looked up or an upstream is spoken to, and the record's `sekisho.detail` names the
 //! limit; octets wait. `sekisho_limit_reached_total` counts both by limit and by whose it is, `sekisho_limit_held` is what is held now.
 //! Its limit `floods` is no key: it is of a client that floods one HTTP/2 connection after the other. `sekisho_limit_clients` is how many
-//! clients are remembered, some a while longer than they have to be. Where it stays at 65536, whoever is not among them shares with all
-//! such what one client may have, and is refused once that is used up: so many addresses that use up their limits at once deserve a look.
+//! clients are remembered, some for longer than they have to be. While it is 65536, whoever is not among them shares with all such what one
+//! client may have, and is refused once that is used up: so many addresses with connections, or that have just used something, deserve a
+//! look.
 //! The refusal of a connection, a CONNECT or a plain request that came too fast (`rate_limited`) is held back for a second, so that
 //! who begins again with each refusal is slowed to one a second on each of its connections; where 4096 are held back already, or 32 of
 //! connections that got no slot, the next is answered at once. Requests on an inspected connection are answered at once: the

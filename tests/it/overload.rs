@@ -145,7 +145,7 @@ async fn h02_h05_while_shedding_who_has_its_share_is_turned_away_and_others_are_
     let sekisho = Sekisho::start(&Config::new().tunnel("allowed.test", &origin)).await;
     let at = origin.at("allowed.test");
     let mut tunnels = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..100 {
         let mut tunnel = Tls::named("allowed.test").over(sekisho.tunnel(&at).await).await;
         echoes(&mut tunnel).await;
         tunnels.push(tunnel);
@@ -157,7 +157,7 @@ async fn h02_h05_while_shedding_who_has_its_share_is_turned_away_and_others_are_
     prlimit(Some(sekisho.pid()), Resource::Nofile, scarce).expect("lowered");
     ready(&sekisho, 200, "shedding: descriptors").await;
     let answer = asks(&sekisho, &at).await.expect("an answer");
-    assert_eq!(answer.status, 503, "who has forty: {answer:?}");
+    assert_eq!(answer.status, 503, "who has a hundred: {answer:?}");
     answer.details("overloaded");
     let mut other = connect_from("127.0.0.9", sekisho.addr()).await;
     other.send(format!("CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n\r\n")).await;
@@ -290,7 +290,7 @@ async fn h05_few_descriptors_are_enough_for_record_admin_and_reload_under_a_floo
     conserved(&sekisho).await;
 }
 
-/// A day's work in small: the same again and again, of every kind, leaves no more behind after forty times than after ten.
+/// A day's work in small: the same again and again, of every kind, leaves no more behind after forty times than after fifteen.
 #[tokio::test]
 async fn o05_the_same_again_and_again_leaves_nothing_behind() {
     let origin = Origin::https(&["allowed.test", "inspected.test"]).start().await;
@@ -323,11 +323,12 @@ async fn o05_the_same_again_and_again_leaves_nothing_behind() {
         sekisho.quiet().await;
         held.push((sekisho.descriptors(), sekisho.resident()));
     }
-    // Of descriptors those of a self-probe that is under way; of memory a twentieth, which is the allocator's.
+    // The least of several rounds: a self-probe that is under way, and what the allocator has not given back yet, are not what stays.
+    let least = |of: &[(u64, u64)], what: fn(&(u64, u64)) -> u64| of.iter().map(what).min().unwrap_or_default();
     let (early, late) = (&held[5..15], &held[30..]);
-    let most = |of: &[(u64, u64)]| (of.iter().map(|held| held.0).max(), of.iter().map(|held| held.1).max());
-    let ((descriptors, resident), (later, more)) = (most(early), most(late));
-    assert!(later <= descriptors.map(|most| most + 4), "descriptors: {held:?}");
-    assert!(more <= resident.map(|most| most + most / 20), "memory: {held:?}");
+    // One for each round between would be 25.
+    assert!(least(late, |held| held.0) < least(early, |held| held.0) + 3, "descriptors: {held:?}");
+    // For each of the attempts between less than 700 octets.
+    assert!(least(late, |held| held.1) < least(early, |held| held.1) + (1 << 20), "memory: {held:?}");
     conserved(&sekisho).await;
 }

@@ -236,8 +236,8 @@ impl Target {
     }
 }
 
-/// The limits are those of the defaults, as an abuser would meet them; but who comes from one of millions of addresses has used his up for a
-/// second, and not for a hundredth, so that more of them have to be remembered.
+/// The limits are those of the defaults, as an abuser would meet them; but of who comes from one of millions of addresses
+/// his one connection counts for a second, and not for a hundredth, so that more of them have to be remembered.
 fn config(origin: &LoadOrigin, attacked: &LoadOrigin, dns: &Dns) -> Config {
     let defaults = [("connections", "512"), ("new_connections_per_second", "100"), ("burst", "200")];
     let config = origin
@@ -304,13 +304,15 @@ type Back = (Option<Duration>, Option<Duration>);
 /// gets another file, as it would in a flood of hours.
 async fn until_come<F: Future<Output = Figures>>(times: u64, proxy: &Target, good: impl Fn() -> F) -> Vec<Figures> {
     let before = proxy.attempts().await;
-    let (mut figures, mut own) = (Vec::new(), 0);
+    let (mut figures, mut own, mut last) = (Vec::new(), 0, 0);
     loop {
         let run = good().await;
         own += run.requests;
         let come = (proxy.attempts().await - before).saturating_sub(own);
         let remembered = proxy.sekisho.metrics().await["sekisho_limit_clients"];
         assert!(remembered <= MAX_KEYS, "clients remembered: {remembered}");
+        assert!(times == 0 || remembered > 1_000.0, "of so many that come hardly any is remembered: {remembered}");
+        assert!(times == 0 || come > last, "none comes any more: {come}");
         if times > 0 {
             let Figures { tunnel_p99, inspected_p99, processor, .. } = run;
             say(&format!(
@@ -320,6 +322,7 @@ async fn until_come<F: Future<Output = Figures>>(times: u64, proxy: &Target, goo
             ));
         }
         figures.push(run);
+        last = come;
         if come >= times {
             return figures;
         }
