@@ -13,22 +13,21 @@ pub(super) fn check(file: &ConfigFile) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    for warning in &config.warnings {
-        complain(&warning.to_string());
-    }
+    let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     if let Some(trouble) = trouble_with(&config.record.path) {
-        complain(&format!("warning: record.path: {trouble}; `run` would refuse to start"));
+        warnings.push(format!("warning: record.path: {trouble}; `run` would refuse to start"));
     }
     if let Some(folder) = config.control.as_ref().and_then(|control| missing_folder(&control.socket)) {
-        complain(&format!("warning: control.socket: {folder}; `run` would refuse to start"));
+        warnings.push(format!("warning: control.socket: {folder}; `run` would refuse to start"));
     }
-    for (key, folder) in folders_above_itself(&config) {
-        complain(&format!(
+    warnings.extend(folders_above_itself(&config).into_iter().map(|(key, folder)| {
+        format!(
             "warning: {key}: the service writes in {folder}, from where its configuration is read: a reload that inspects further names is \
              refused there until a restart; have it in a folder of its own, such as {}",
             if key == "record.path" { "/var/log/sekisho" } else { "/run/sekisho" }
-        ));
-    }
+        )
+    }));
+    warnings.iter().for_each(|warning| complain(warning));
     let configured = config.limits.all.connections;
     fit_connections(&mut config);
     if let (Some(configured), Some(carried)) = (configured, config.limits.all.connections)
@@ -40,7 +39,7 @@ pub(super) fn check(file: &ConfigFile) -> ExitCode {
         ));
     }
     say(&summary(&config));
-    say(&format!("\n{}: {}", file.path().display(), counted(0, config.warnings.len())));
+    say(&format!("\n{}: {}", file.path().display(), counted(0, warnings.len())));
     DONE.into()
 }
 

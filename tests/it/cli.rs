@@ -349,6 +349,19 @@ fn c13_what_is_taken_from_the_catalogue_is_no_wider_than_what_is_written_out() {
     }
 }
 
+/// What only `run` would come upon is a warning, and is counted as one.
+#[test]
+fn check_warns_of_a_record_whose_folder_is_missing() {
+    let (dir, ..) = prepare(&config().set("record", "path", "\"missing/access.jsonl\""));
+    let checked = run(dir.path(), &["check"]);
+    let (said, warned) = (text(&checked.stdout), text(&checked.stderr));
+    assert_eq!(checked.status.code(), Some(0), "{said}{warned}");
+    let expected = "warning: record.path: the directory missing is not there (for example: install -d -m 0750 -o USER missing); \
+                    `run` would refuse to start\n";
+    assert!(warned.contains(expected), "{warned}");
+    assert!(said.ends_with("sekisho.toml: 1 warning\n"), "{said}");
+}
+
 /// A reload of the unit asks for it each time.
 #[test]
 fn an_upgrade_without_a_control_socket_is_refused_but_where_it_is_only_asked_for() {
