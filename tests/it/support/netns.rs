@@ -56,6 +56,13 @@ impl Namespace {
         let name = format!("sk{}-{number}-{role}", std::process::id());
         must("ip", &["netns", "add", &name]);
         let new = Self(Arc::new(Named(name)));
+        // An address that is looked for first comes a second late; a browser takes that for another network and gives its page up.
+        new.enter(|| {
+            for of in ["all", "default"] {
+                let key = format!("/proc/sys/net/ipv6/conf/{of}/accept_dad");
+                std::fs::write(&key, "0").unwrap_or_else(|error| panic!("{key}: {error}"));
+            }
+        });
         new.ip(&["link", "set", "lo", "up"]);
         new
     }
