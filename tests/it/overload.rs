@@ -1,5 +1,7 @@
 //! Only scenes about overload belong here: what is refused and ended then, what never is, and that it is over by itself.
 
+use std::os::unix::process::ExitStatusExt;
+
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};
 use tokio::net::TcpStream;
 
@@ -173,6 +175,40 @@ async fn h02_h05_while_shedding_who_has_its_share_is_turned_away_and_others_are_
     ready(&sekisho, 200, "ok").await;
     assert_eq!(asks(&sekisho, &at).await.expect("an answer").status, 200);
     conserved(&sekisho).await;
+}
+
+/// Memory that the system does not give (RLIMIT_AS), below a ceiling that is too high for it: the process ends, and with it every way
+/// out. What is started next says that the one before did not end in order.
+#[tokio::test]
+async fn o02_where_an_allocation_fails_the_process_ends_and_nobody_gets_out() {
+    let origin = Origin::https(&["allowed.test"]).start().await;
+    let config = Config::new().tunnel("allowed.test", &origin).set("limits", "memory", "\"2GB\"");
+    let roomy = ["connections", "new_connections_per_second", "burst", "handshakes"];
+    let config = roomy.iter().fold(config, |config, key| config.set("limits.per_client", key, "5000"));
+    let mut sekisho = Sekisho::start(&config).await;
+    let at = origin.at("allowed.test");
+    assert_eq!(asks(&sekisho, &at).await.expect("an answer").status, 200);
+    let before = getrlimit(Resource::As);
+    let scarce = Rlimit { current: Some(sekisho.address_space() + 32_000_000), maximum: before.maximum };
+    prlimit(Some(sekisho.pid()), Resource::As, scarce).expect("lowered");
+    let head = format!("CONNECT allowed.test:443 HTTP/1.1\r\nX-Padding: {}", "a".repeat(60_000));
+    let mut held = Vec::new();
+    within("the end of memory", async {
+        while let Ok(mut wire) = connect(sekisho.addr()).await {
+            let _ = wire.try_send(&head).await;
+            held.push(wire);
+        }
+    })
+    .await;
+    sekisho.kill_was_seen().await;
+    let status = sekisho.exit().await;
+    assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}: {}", sekisho.stderr());
+    assert!(sekisho.stderr().contains("memory allocation of"), "{}", sekisho.stderr());
+    assert!(connect(sekisho.addr()).await.is_err() && connect(sekisho.admin).await.is_err());
+    sekisho.start_again().await;
+    let start = sekisho.lifecycle("start", 2).await;
+    start.with("sekisho.previous_end", "unclean");
+    assert_eq!(asks(&sekisho, &at).await.expect("an answer").status, 200);
 }
 
 /// With hardly a descriptor left no connection is taken up, each has its record, and what stands goes on.

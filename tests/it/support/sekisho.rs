@@ -467,8 +467,17 @@ impl Sekisho {
 
     /// Octets resident in memory (proc(5): `VmRSS`).
     pub fn resident(&self) -> u64 {
+        self.held_of("VmRSS:")
+    }
+
+    /// Octets of its address space (`VmSize`).
+    pub fn address_space(&self) -> u64 {
+        self.held_of("VmSize:")
+    }
+
+    fn held_of(&self, what: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process is there");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).expect("a line of it");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
