@@ -2,17 +2,17 @@
 //!
 //! # How it is measured
 //!
-//! `tests/run` ends with every attack in turn against an optimised build, each from one address (limiter keys from as many as it tries) for a few seconds, beside two clients that
-//! behave: new tunnels, 80 a second, and requests on kept inspected connections, 150 a second, in open loop. Clients, origin and attackers
-//! would have machines of their own. Here all share one, so the clients and their origin run before everybody else (`SCHED_FIFO`), and the
-//! attackers, with an origin of their own that they are relayed to, when nobody else does (`SCHED_IDLE`): a client waits for the proxy, and
-//! not for a processor that an attacker has. Each attack is met twice and the clients' 99th percentiles stand
-//! three abreast: *alone*; *elsewhere*, the attack aimed at a decoy, a second proxy of the same configuration; *beside*, aimed at the proxy
-//! the clients use. In parentheses: *beside* by *alone*, and by *elsewhere*, which is what sharing one process with the attack costs.
-//! *Tried* is what was tried at the clients' proxy, connections and, on HTTP/2, turns of up to 200 frames; *arrived* (printed since) what the
-//! decoy counted of the attack; *processor* what the proxy that the clients use took of one, with the clients' own requests, without its
-//! minting process. All of it runs in a network of its own behind `sekisho-tproxy.nft` as it is shipped, with the loopback for the clients'
-//! side; the last lines say whether the rules were in force, as without root or `nft` they are not.
+//! `tests/run` ends with every attack in turn against an optimised build, each from one address (limiter keys from as many as it tries) for
+//! a few seconds, beside two clients that behave: new tunnels, 80 a second, and requests on kept inspected connections, 150 a second, in
+//! open loop. Clients, origin and attackers would have machines of their own. Here all share one, so the clients and their origin run
+//! before everybody else (`SCHED_FIFO`), and the attackers, with an origin of their own that they are relayed to, when nobody else does
+//! (`SCHED_IDLE`): a client waits for the proxy, and not for a processor that an attacker has. Each attack is met twice and the clients'
+//! 99th percentiles stand three abreast: *alone*; *elsewhere*, the attack aimed at a decoy, a second proxy of the same configuration;
+//! *beside*, aimed at the proxy the clients use. In parentheses: *beside* by *alone*, and by *elsewhere*, which is what sharing one process
+//! with the attack costs. *Tried* is what was tried at the clients' proxy, connections and, on HTTP/2, turns of up to 200 frames; *arrived*
+//! (printed since) what the decoy counted of the attack; *processor* what the proxy that the clients use took of one, with the clients' own
+//! requests, without its minting process. All of it runs in a network of its own behind `sekisho-tproxy.nft` as it is shipped, with the
+//! loopback for the clients' side; the last lines say whether the rules were in force, as without root or `nft` they are not.
 //!
 //! Attackers try what an address can: those that hold connections (silent, dribbled hellos, slow heads) begin a thousand attempts a second,
 //! to hold 5,000, of which `limits.per_client` leaves them 512 and the rules 200 a second; the others are so many at once and try again
@@ -26,9 +26,10 @@
 //! proxies of its own. `tests/run --long` does so at full length, with 9,000 tunnels held for ten minutes under 1,000 reloads and each
 //! attack and fault three times; of an attack's figures the middle one counts. Limiter keys go on there until ten million have come.
 //!
-//! Asserted is what holds on any machine: no good request fails; each attack arrived; memory stays below `limits.memory`, it and descriptors
-//! come back; after each bad input the proxy answers; good requests pass again within 5 s of a fault; and records are as many as attempts,
-//! of both proxies, of the bad inputs and of every fault. Latencies are printed and not asserted.
+//! Asserted is what holds on any machine: no good request fails; each attack arrived; memory stays below `limits.memory`, it and
+//! descriptors come back; beside the held tunnels nine tenths of a thousand requests a second; after each bad input the proxy answers; good
+//! requests pass again within 5 s of a fault; and records are as many as attempts, of both proxies, of the bad inputs and of every fault.
+//! Latencies are printed and not asserted.
 //!
 //! # At full length
 //!
@@ -59,14 +60,15 @@
 //! (In that run every other malformed head was never sent: a count was taken twice, which is corrected in the numbers tried above. With all
 //! twelve, three times for 10 s: 0.9 and 0.9.)
 //!
-//! \* In a run of their own on the same day, commit bff0a53. What was called provoked resets before ended its connection with the first frame,
-//! by a window of nothing; now the windows are beyond their bound, and the streams are reset. The limiter keys are clients that come once,
-//! each from an address of its own: of these ten million, 10,044,387 by the proxy's own count, some 10,000 a second for seventeen minutes. So
-//! that they are not forgotten at once, what each has used counts for a second (`new_connections_per_second = 1`; by default a
+//! \* In a run of their own on the same day, commit bff0a53. What was called provoked resets before ended its connection with the first
+//! frame, by a window of nothing; now the windows are beyond their bound, and the streams are reset. The limiter keys are clients that come
+//! once, each from an address of its own: of these ten million, 10,044,387 by the proxy's own count, some 10,000 a second for seventeen
+//! minutes. So that they are not forgotten at once, what each has used counts for a second (`new_connections_per_second = 1`; by default a
 //! hundredth): between 8,963 and 20,406 clients were remembered, of 65,536 at most. To have the store full would take more than 32,000 such
-//! clients a second, which this machine has not; what comes then is a unit test's. Of a hundred windows of 10 s beside it the middle one counts above; in two of them the
-//! new tunnels' 99th percentile was more than twice that of *alone*, at most 7,287 µs, and in twelve the inspected requests', at most 2,887 µs.
-//! The record had a hundred files meanwhile, turned under the flood: 10,569,531 attempts, as many records.
+//! clients a second, which this machine has not; what comes then is a unit test's. Of a hundred windows of 10 s beside it the middle one
+//! counts above; in two of them the new tunnels' 99th percentile was more than twice that of *alone*, at most 7,287 µs, and in twelve the
+//! inspected requests', at most 2,887 µs. The record had a hundred files meanwhile, turned under the flood: 10,569,531 attempts, as many
+//! records.
 //!
 //! 9,000 tunnels were held for 600 s under 1,000 reloads, half of them broken, beside 599,342 good requests, of which none failed, and no
 //! tunnel ended; 230 bad inputs of 133 seeds; 58 faults three times each, all survived, the slowest recovery 4.0 s (a name server's
@@ -76,10 +78,10 @@
 //! # Against the goal
 //!
 //! The goal is a 99th percentile at most doubled, for one abuser at each of: the flood of connections, dribbled hellos, slow heads, bodies
-//! and readers, the refused flood, rapid reset, HPACK bomb, mint flood and limiter keys. It is met; closest come the new tunnels beside slow
-//! bodies (1.9; 0.9 in an earlier run). The window stall is none of these and was above it in this run, 2.3 for new tunnels, and 1.1 three
-//! times anew; in 3 s, of which the beginning is more than a hundredth, it was 10.5. Presumably new tunnels wait behind its two thousand streams,
-//! which begin in one moment; it was not looked into.
+//! and readers, the refused flood, rapid reset, HPACK bomb, mint flood and limiter keys. It is met; closest come the new tunnels beside
+//! slow bodies (1.9; 0.9 in an earlier run). The window stall is none of these and was above it in this run, 2.3 for new tunnels, and 1.1
+//! three times anew; in 3 s, of which the beginning is more than a hundredth, it was 10.5. Presumably new tunnels wait behind its two
+//! thousand streams, which begin in one moment; it was not looked into.
 //!
 //! What it took: a source that opens more than 200 connections a second is dropped by the packet filter (the flood of connections was
 //! 4.1 and 3.9 times *alone* without, in debug builds of the attackers, and 2.5 and 2.0 with optimised ones); a client that floods one HTTP/2

@@ -52,6 +52,8 @@ pub async fn run(config: &Config, sekisho: &mut Sekisho, origin: &LoadOrigin, le
         reloads(&config, sekisho, length)
     );
     (outcome.requests, outcome.failed) = (figures.requests + refused.requests, figures.failed + refused.failed);
+    // A thousand a second; what a machine that stands still for a moment does not send is no failed request, and is told.
+    assert!(outcome.requests >= seconds * 900, "hardly a load: {} requests in {seconds} s", outcome.requests);
     said.read_to_string(&mut line).expect("text");
     holder.wait().expect("waited");
     let json = std::fs::read_to_string(origin.dir.path().join("out.json")).expect("figures");
