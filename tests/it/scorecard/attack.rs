@@ -76,6 +76,7 @@ pub const ATTACKS: &[Attack] = &[
     Attack { name: "connection flood", rows: "H03", run: |field| Box::pin(each(field, 16, connect_and_leave)) },
     Attack { name: "silent connections", rows: "H03, H05", run: |field| Box::pin(held(field, silent)) },
     Attack { name: "hello dribble", rows: "D05", run: |field| Box::pin(held(field, dribbled_hello)) },
+    Attack { name: "handshake flood", rows: "D16", run: |field| Box::pin(each(field, 16, handshake)) },
     Attack { name: "slow heads", rows: "H02", run: |field| Box::pin(held(field, slow_head)) },
     Attack { name: "slow bodies", rows: "H02", run: |field| Box::pin(each(field, 100, slow_body)) },
     Attack { name: "slow readers", rows: "H02, H07", run: |field| Box::pin(each(field, 60, slow_read)) },
@@ -248,6 +249,11 @@ async fn dribbled_hello(field: Arc<Field>) -> Option<()> {
     // A record of a ClientHello that announces 16 MB.
     let hello = [22, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff, 3, 3];
     dribble(&mut wire.io, hello.into_iter().chain(std::iter::repeat(0))).await
+}
+
+/// A whole handshake, and nothing behind it.
+async fn handshake(field: Arc<Field>) -> Option<()> {
+    field.inspected(&["http/1.1"]).await.map(drop)
 }
 
 async fn slow_head(field: Arc<Field>) -> Option<()> {
