@@ -1,6 +1,7 @@
 //! Only what goes wrong between the proxy and an origin belongs here: a relay on loopback whose fault a scene chooses and changes.
 
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -72,7 +73,10 @@ enum Listening {
     Nobody,
     Serving(JoinHandle<()>),
     /// A queue with no room, and what fills it.
-    Full(#[expect(dead_code, reason = "held")] Socket, #[expect(dead_code, reason = "held")] Vec<Wire<TcpStream>>),
+    Full(
+        #[expect(dead_code, reason = "held")] Listener<Socket>,
+        #[expect(dead_code, reason = "held")] Vec<Wire<TcpStream>>,
+    ),
 }
 
 impl Faulty {
@@ -105,7 +109,7 @@ impl Faulty {
             Fault::Refused => Listening::Nobody,
             Fault::BlackHole => full(self.addr).await,
             _ => {
-                let listener = TcpListener::bind(self.addr).await.expect("the port is ours");
+                let listener = Listener(TcpListener::bind(self.addr).await.expect("the port is ours"));
                 Listening::Serving(tokio::spawn(accept(listener, Arc::clone(&self.line))))
             }
         };
@@ -135,12 +139,21 @@ async fn full(addr: SocketAddr) -> Listening {
     while let Ok(Ok(wire)) = timeout(Duration::from_millis(300), connect(addr)).await {
         held.push(wire);
     }
-    Listening::Full(socket, held)
+    Listening::Full(Listener(socket), held)
 }
 
-async fn accept(listener: TcpListener, line: Arc<Line>) {
+/// Listens no longer once it is dropped, even where a process that is just begun in another scene has it too until it runs its program.
+struct Listener<S: AsFd>(S);
+
+impl<S: AsFd> Drop for Listener<S> {
+    fn drop(&mut self) {
+        let _ = SockRef::from(&self.0).shutdown(Shutdown::Both);
+    }
+}
+
+async fn accept(listener: Listener<TcpListener>, line: Arc<Line>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { return };
+        let Ok((stream, _)) = listener.0.accept().await else { return };
         let fault = *line.fault.lock().expect("fault");
         tokio::spawn(connection(stream, fault, Arc::clone(&line)));
     }
